@@ -1,0 +1,199 @@
+"""Pixels out of files that strangers wrote and into files others read: PNG, JPEG and WebP by Pillow, depth as .npy too.
+
+Only these formats are tried, at most ``MAX_PIXELS`` pixels are decoded, and EXIF orientation is never applied: the
+pixels count as they lie in the file, as COLMAP and instant-ngp see them.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from os import cpu_count
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from nfldm3d._types import Vector
+from nfldm3d.files import DataFormatError, atomic_write
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 64 * 2**20
+"""More pixels than any camera in use takes, fewer than a decompression bomb asks for; below Pillow's own ceiling."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""Tried in this order for names that have none."""
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+DAMAGED = (OSError, SyntaxError, ValueError, IndexError, KeyError, EOFError, OverflowError, struct.error, zlib.error)
+"""What Pillow raises on files that are no images, or no longer."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """The results in order, computed by threads; Pillow's codecs and torch release the interpreter while they work."""
+    with ThreadPoolExecutor(min(8, cpu_count() or 1)) as pool:
+        return list(pool.map(function, items))
+
+
+def probe(path: Path) -> tuple[int, int, bool]:
+    """Width, height and whether there is transparency, from the file's header alone."""
+    if path.suffix.lower() == ".npy":
+        height, width = _open_array(path).shape
+        return width, height, False
+    with _open(path) as image:
+        return image.width, image.height, image.has_transparency_data
+
+
+def read_image(path: Path, background: Vector) -> Float[Tensor, "3 height width"]:
+    """An sRGB picture in [0, 1]; transparency is laid over ``background``, grey and palette pictures are converted."""
+    with _open(path) as image:
+        if image.mode.startswith("I"):
+            grey = _to_tensor(np.asarray(image, dtype=np.float32) / 65535)
+            return grey.clamp(0, 1).expand(3, -1, -1).contiguous()
+        if image.mode in ("CMYK", "F", "LAB", "YCbCr") and not (image.format == "JPEG" and image.mode == "YCbCr"):
+            raise DataFormatError(path, f"has colour mode {image.mode}; save it as RGB, RGBA or grey")
+        if not image.has_transparency_data:
+            return _to_tensor(np.asarray(image.convert("RGB"))).permute(2, 0, 1).float() / 255
+        pixels = _to_tensor(np.asarray(image.convert("RGBA"))).permute(2, 0, 1).float() / 255
+    color, alpha = pixels[:3], pixels[3:]
+    return color * alpha + torch.tensor(background)[:, None, None] * (1 - alpha)
+
+
+def read_depth(path: Path, unit: float) -> Float[Tensor, "height width"]:
+    """Numbers of a 16-bit picture or .npy times ``unit``; NaN, infinite and negative ones become 0, unknown."""
+    if path.suffix.lower() == ".npy":
+        numbers = np.array(_open_array(path), dtype=np.float64)
+    else:
+        with _open(path) as image:
+            if not image.mode.startswith("I"):
+                raise DataFormatError(path, f"has pixel mode {image.mode}; depth needs a 16-bit grey PNG or .npy")
+            numbers = np.asarray(image, dtype=np.float64)
+    depth = torch.from_numpy((numbers * unit).astype(np.float32))
+    return torch.where(torch.isfinite(depth) & (depth > 0), depth, 0.0)
+
+
+def read_mask(path: Path) -> Bool[Tensor, "height width"]:
+    """True where the picture is not black."""
+    with _open(path) as image:
+        if image.mode.startswith("I"):
+            return _to_tensor(np.asarray(image, dtype=np.int32)) != 0
+        return _to_tensor(np.asarray(image.convert("RGB"))).amax(-1) != 0
+
+
+def read_labels(path: Path) -> UInt8[Tensor, "height width"]:
+    """The 8-bit numbers of a grey or palette picture, palette indices as they are."""
+    with _open(path) as image:
+        if image.mode not in ("L", "P"):
+            raise DataFormatError(path, f"has pixel mode {image.mode}; labels need an 8-bit grey or palette PNG")
+        return _to_tensor(np.asarray(image))
+
+
+def resize_image(image: Float[Tensor, "channels _ _"], width: int, height: int) -> Float[Tensor, "channels _ _"]:
+    """The mean of the pixels that a new one covers where sizes divide, else torch's antialiased triangle filter."""
+    down, across = image.shape[-2] // height, image.shape[-1] // width
+    if (down * height, across * width) == image.shape[-2:]:
+        return functional.avg_pool2d(image, (down, across)) if down * across > 1 else image
+    return functional.interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]
+
+
+def resize_nearest(image: Tensor, width: int, height: int) -> Tensor:
+    """A picture ``(height, width)`` of numbers that must not mix: each new pixel takes the old one at its centre."""
+    if image.shape == (height, width):
+        return image
+    rows, columns = (
+        ((torch.arange(new) + 0.5) * (old / new)).long().clamp(max=old - 1)
+        for new, old in zip((height, width), image.shape, strict=True)
+    )
+    return image[rows[:, None], columns]
+
+
+def write_image(path: Path, image: Float[Tensor, "3 height width"]) -> None:
+    """An 8-bit picture in the format that the suffix names; lossy ones at quality 95."""
+    from PIL import Image
+
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    with atomic_write(path) as temporary:
+        Image.fromarray(pixels.numpy()).save(temporary, quality=95)
+
+
+def write_depth(path: Path, depth: Float[Tensor, "height width"], unit: float) -> Path:
+    """Multiples of ``unit`` as 16-bit PNG, or where that does not reach as float32 .npy; returns the name used."""
+    from PIL import Image
+
+    numbers = depth.double() / unit
+    if float(numbers.max()) < 65535.5:
+        path = path.with_suffix(".png")
+        with atomic_write(path) as temporary:
+            Image.fromarray(numbers.round().numpy().astype(np.uint16)).save(temporary)
+        return path
+    path = path.with_suffix(".npy")
+    with atomic_write(path) as temporary:
+        np.save(temporary, numbers.float().numpy())
+    return path
+
+
+def write_labels(
+    path: Path, labels: UInt8[Tensor, "height width"], palette: tuple[tuple[int, int, int], ...] = ()
+) -> None:
+    """8-bit numbers as PNG, grey, or in the colours of a palette."""
+    from PIL import Image
+
+    image = Image.fromarray(labels.contiguous().numpy())
+    if palette:
+        image.putpalette([value for color in palette for value in color])
+    with atomic_write(path) as temporary:
+        image.save(temporary)
+
+
+@contextmanager
+def _open(path: Path) -> "Iterator[Image]":
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _bomb(path, f"{image.width}x{image.height} pixels")
+            yield image
+    except DataFormatError:
+        raise
+    except FileNotFoundError as error:
+        raise DataFormatError(path, "is missing; restore the file or remove its frame") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _bomb(path, "too many pixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise DataFormatError(path, "is not a PNG, JPEG or WebP picture; convert it") from error
+    except DAMAGED as error:
+        raise DataFormatError(path, f"cannot be decoded ({error}); write the picture again") from error
+
+
+def _bomb(path: Path, found: str) -> DataFormatError:
+    return DataFormatError(path, f"holds {found}, at most {MAX_PIXELS >> 20} Mi are decoded; scale the picture down")
+
+
+def _open_array(path: Path) -> np.ndarray:
+    """A 2-D array of numbers, mapped, so that a header that asks for terabytes fails at once."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise DataFormatError(path, f"is no readable .npy array ({error}); write it again with numpy.save") from error
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or not 0 < array.size <= MAX_PIXELS:
+        raise DataFormatError(
+            path, f"holds {array.dtype} of shape {array.shape}, not numbers (height, width); reshape it"
+        )
+    return array
+
+
+def _to_tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(array))  # a copy: Pillow's buffer is read-only

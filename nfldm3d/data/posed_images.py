@@ -1,0 +1,269 @@
+"""PosedImages: photographs with known cameras, and whatever else was recorded with them; pixels load when asked for."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Integer, UInt8
+from torch import Tensor
+
+from nfldm3d._types import PathName, Vector
+from nfldm3d.camera import Camera
+from nfldm3d.data import image_files
+from nfldm3d.data.bev_map import BevMap
+from nfldm3d.field import free_memory
+from nfldm3d.files import DataFormatError
+
+WHITE: Vector = (1.0, 1.0, 1.0)
+
+Index = int | slice | Sequence[int] | Integer[Tensor, " chosen"] | Bool[Tensor, " views"]
+"""What picks views: a number, a slice, a list of numbers, or a tensor of numbers or truths."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the pixels of one view come from: files, which are read when asked for, or tensors."""
+
+    name: str
+    """The file name as the capture writes it; names the view in messages and saved files."""
+    size: tuple[int, int]
+    """Width and height of every picture of this view, before any scaling."""
+    image: Path | Float[Tensor, "3 height width"] | UInt8[Tensor, "3 height width"]
+    """sRGB in [0, 1], or 0-255 in a uint8 tensor."""
+    depth: Path | Float[Tensor, "height width"] | None = None
+    """Along the optical axis; metres in a tensor, multiples of ``depth_unit`` in a file; 0 is unknown."""
+    mask: Path | Bool[Tensor, "height width"] | None = None
+    """True (in a file: not black) where the pixel is to be used."""
+    labels: Path | UInt8[Tensor, "height width"] | None = None
+    """A class per pixel."""
+    depth_unit: float = 1.0
+    """Metres per unit of a depth file."""
+
+    def load_image(self, background: Vector) -> Float[Tensor, "3 height width"]:
+        """The picture in full size, laid over ``background`` where it is transparent."""
+        if isinstance(self.image, Path):
+            return self._checked(image_files.read_image(self.image, background), self.image)
+        return self.image.float() / 255 if self.image.dtype == torch.uint8 else self.image.float()
+
+    def load_depth(self) -> Float[Tensor, "height width"]:
+        """The depth in full size, in metres."""
+        assert self.depth is not None
+        if isinstance(self.depth, Path):
+            return self._checked(image_files.read_depth(self.depth, self.depth_unit), self.depth)
+        return self.depth.float()
+
+    def load_mask(self) -> Bool[Tensor, "height width"]:
+        """The mask in full size."""
+        assert self.mask is not None
+        return self._checked(image_files.read_mask(self.mask), self.mask) if isinstance(self.mask, Path) else self.mask
+
+    def load_labels(self) -> UInt8[Tensor, "height width"]:
+        """The labels in full size."""
+        assert self.labels is not None
+        if isinstance(self.labels, Path):
+            return self._checked(image_files.read_labels(self.labels), self.labels)
+        return self.labels
+
+    def check_size(self, path: Path, width: int, height: int) -> None:
+        """Raises a DataFormatError if a file of this view is not of the size that the intrinsics belong to."""
+        if (width, height) == self.size:
+            return
+        wanted = f"{self.size[0]}x{self.size[1]}"
+        if (height, width) == self.size:
+            remedy = "it lies on its side: rotate its pixels (EXIF orientation is not applied) or change the intrinsics"
+        else:
+            remedy = f"scale the file to {wanted}, or scale w, h, focal length and principal point to the file"
+        raise DataFormatError(path, f"is {width}x{height} pixels but the intrinsics are for {wanted}; {remedy}")
+
+    def _checked(self, pixels: Tensor, path: Path) -> Tensor:
+        self.check_size(path, pixels.shape[-1], pixels.shape[-2])
+        return pixels
+
+
+@dataclass(frozen=True)
+class PosedImages:
+    """Views of one place: cameras, pictures and what else is known; ``views[3]``, ``views[::2]``, ``views[[1, 5]]``.
+
+    Nothing is decoded before a ``load_`` method is called; slicing and scaling are free.
+    """
+
+    camera: Camera
+    """One camera per view, batch shape ``(views,)``; its size is the size that pictures are loaded in."""
+    frames: tuple[Frame, ...]
+    timestamps: Float[Tensor, " views"] | None = None
+    """Seconds, float64."""
+    bev: BevMap | None = None
+    """The ground from above."""
+    points: Float[Tensor, "points 3"] | None = None
+    """World points that the capture's own reconstruction found, e.g. COLMAP's."""
+    metric: bool = True
+    """Whether lengths are metres; False where the capture's scale is unknown."""
+    background: Vector | None = None
+    """The sRGB colour that transparent pictures are laid over; None where all are opaque."""
+    metadata: dict[str, object] = field(default_factory=dict)
+    """Anything else worth keeping, as plain JSON values."""
+
+    def __post_init__(self):
+        if self.camera.shape != (len(self.frames),):
+            raise ValueError(f"{len(self.frames)} images need as many cameras, got a batch {tuple(self.camera.shape)}")
+        if not self.frames:
+            raise ValueError("posed images need at least one view, got none; check the index or the capture")
+        if self.timestamps is not None and len(self.timestamps) != len(self.frames):
+            raise ValueError(f"{len(self.frames)} images need as many timestamps, got {len(self.timestamps)}")
+        for kind in ("depth", "mask", "labels"):
+            count = sum(getattr(frame, kind) is not None for frame in self.frames)
+            if count not in (0, len(self.frames)):
+                raise ValueError(f"{count} of {len(self.frames)} views have {kind}; give it for all views or for none")
+
+    @classmethod
+    def from_tensors(
+        cls,
+        images: Float[Tensor, "views 3 height width"] | UInt8[Tensor, "views 3 height width"],
+        camera: Camera,
+        *,
+        depth: Float[Tensor, "views height width"] | None = None,
+        masks: Bool[Tensor, "views height width"] | None = None,
+        labels: UInt8[Tensor, "views height width"] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> "PosedImages":
+        """Views in memory; set the other fields with ``dataclasses.replace(views, bev=..., timestamps=...)``.
+
+        Args:
+            images: sRGB in [0, 1], or uint8 in 0-255.
+            depth: metres along the optical axis, 0 where unknown.
+            masks: True where a pixel is to be used.
+            labels: a class per pixel.
+            names: of the files that ``save`` writes; numbers by default.
+        """
+        expected = (*camera.shape, camera.height, camera.width)
+        for name, given in (("images", images[:, 0]), ("depth", depth), ("masks", masks), ("labels", labels)):
+            if given is not None and given.shape != expected:
+                raise ValueError(f"{name} must fit the camera, (views, height, width) = {expected}, got {given.shape}")
+        if names is not None and len(names) != len(images):
+            raise ValueError(f"{len(images)} images need as many names, got {len(names)}")
+        frames = tuple(
+            Frame(
+                f"{number:05d}.png" if names is None else names[number],
+                (camera.width, camera.height),
+                image,
+                None if depth is None else depth[number],
+                None if masks is None else masks[number],
+                None if labels is None else labels[number],
+            )
+            for number, image in enumerate(images)
+        )
+        return cls(camera, frames)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The file name of each view, as the capture writes it."""
+        return tuple(frame.name for frame in self.frames)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: Index) -> "PosedImages":
+        numbers = torch.arange(len(self))
+        if isinstance(index, int):
+            chosen = [range(len(self))[index]]  # an IndexError ends iteration
+        else:
+            chosen = numbers[index if isinstance(index, slice | Tensor) else list(index)].tolist()
+        return replace(
+            self,
+            camera=self.camera[chosen],
+            frames=tuple(self.frames[number] for number in chosen),
+            timestamps=None if self.timestamps is None else self.timestamps[chosen],
+        )
+
+    def __str__(self) -> str:
+        first, camera = self.frames[0], self.camera
+        present = [kind for kind in ("depth", "mask", "labels") if getattr(first, kind) is not None]
+        present += [kind for kind in ("timestamps", "bev", "points") if getattr(self, kind) is not None]
+        files = "" if first.size == (camera.width, camera.height) else f" (files {first.size[0]}x{first.size[1]})"
+        lens = f"{camera.lens} lens{'' if camera.distortion is None else ' with distortion'}"
+        span = " x ".join(f"{v:.3g}" for v in (camera.centers.amax(0) - camera.centers.amin(0)).tolist())
+        return (
+            f"PosedImages: {len(self)} views of {camera.width}x{camera.height} pixels{files}, {lens}, "
+            f"with {', '.join(present) or 'nothing but colour'}; "
+            f"camera centres span {span} {'metres' if self.metric else 'units of unknown size'}"
+        )
+
+    def resized(self, width: int, height: int) -> "PosedImages":
+        """The same views at another size; images are averaged, depth, masks and labels take the nearest pixel."""
+        return replace(self, camera=self.camera.resized(width, height))
+
+    def downscaled(self, factor: float) -> "PosedImages":
+        """The same views ``factor`` times smaller along each side, rounded to whole pixels; see ``resized``."""
+        if not (math.isfinite(factor) and factor >= 1):
+            raise ValueError(f"downscaled needs a factor of at least 1, got {factor}")
+        return self.resized(max(1, round(self.camera.width / factor)), max(1, round(self.camera.height / factor)))
+
+    def split(self, holdout_every: int = 8) -> tuple["PosedImages", "PosedImages"]:
+        """Views to fit and views to judge by: views 0, ``holdout_every``, 2 ``holdout_every`` ... are held out."""
+        if holdout_every < 2 or len(self) < 2:
+            raise ValueError(
+                f"a split needs at least two views and holdout_every of at least 2, got {len(self)} and {holdout_every}"
+            )
+        held_out = torch.arange(len(self)) % holdout_every == 0
+        return self[~held_out], self[held_out]
+
+    def load_images(self) -> Float[Tensor, "views 3 height width"]:
+        """All pictures, sRGB in [0, 1]."""
+        background = WHITE if self.background is None else self.background
+        size = self.camera.width, self.camera.height
+        return self._load(
+            lambda frame: image_files.resize_image(frame.load_image(background), *size), torch.float32, channels=(3,)
+        )
+
+    def load_depth(self) -> Float[Tensor, "views height width"] | None:
+        """Metres along the optical axis, 0 where unknown; None if there is no depth."""
+        return None if self.frames[0].depth is None else self._load_nearest(Frame.load_depth, torch.float32)
+
+    def load_masks(self) -> Bool[Tensor, "views height width"] | None:
+        """True where a pixel is to be used; None if all are. Transparency is not a mask: see ``background``."""
+        return None if self.frames[0].mask is None else self._load_nearest(Frame.load_mask, torch.bool)
+
+    def load_labels(self) -> UInt8[Tensor, "views height width"] | None:
+        """A class per pixel; None if there are no labels."""
+        return None if self.frames[0].labels is None else self._load_nearest(Frame.load_labels, torch.uint8)
+
+    def save(
+        self, folder: PathName, *, image_format: Literal["png", "jpg", "webp"] = "png", overwrite: bool = False
+    ) -> None:
+        """Writes ``transforms.json`` and the pictures in the size they load in, as nerfstudio and instant-ngp read it.
+
+        The folder appears complete or not at all.
+
+        Args:
+            image_format: jpg and webp are lossy (quality 95).
+            overwrite: replace a capture that is already there, and all else in its folder.
+
+        Raises:
+            ValueError: if the folder holds anything, unless it is a capture and ``overwrite`` is set.
+        """
+        from nfldm3d.data.transforms_json_writer import write_capture  # it needs this class
+
+        write_capture(self, folder, image_format, overwrite)
+
+    def _load_nearest(self, read: Callable[[Frame], Tensor], dtype: torch.dtype) -> Tensor:
+        size = self.camera.width, self.camera.height
+        return self._load(lambda frame: image_files.resize_nearest(read(frame), *size), dtype)
+
+    def _load(self, read: Callable[[Frame], Tensor], dtype: torch.dtype, channels: tuple[int, ...] = ()) -> Tensor:
+        shape = (len(self), *channels, self.camera.height, self.camera.width)
+        needed, free = math.prod(shape) * dtype.itemsize, free_memory(torch.device("cpu"))
+        if needed > free:
+            raise ValueError(
+                f"{len(self)} views of {self.camera.width}x{self.camera.height} need {needed / 2**30:.1f} GiB, "
+                f"{free / 2**30:.1f} GiB are free; load fewer views at a time or smaller ones with downscaled()"
+            )
+        result = torch.zeros(shape, dtype=dtype)
+
+        def fill(number: int) -> None:
+            result[number] = read(self.frames[number])
+
+        image_files.map_parallel(fill, range(len(self)))
+        return result
