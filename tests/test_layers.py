@@ -1,0 +1,188 @@
+"""The gates of the package: imports point down, names resolve, the import is light, nothing unpickles."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "nfldm3d"
+
+# A module sees only the rows above its own; files of one folder see each other.
+LAYERS = (
+    ("_types",),
+    ("files", "geometry", "lens", "metrics", "ops", "pictures"),
+    ("appearance", "camera", "field"),
+    ("scene_file",),
+    ("data", "scene"),
+    ("editing", "paths", "rendering"),
+    ("export", "fitting", "guidance", "models", "video"),
+    ("interop", "pipelines", "training"),
+    ("cli", "viewer"),
+)
+LEVELS = {name: level for level, row in enumerate(LAYERS) for name in row}
+
+FOUNDATIONS = ("torch", "numpy", "safetensors.torch", "jaxtyping")
+
+
+def module_names() -> list[str]:
+    """Dotted names of every file of the package, without the package's own name; the root is ''."""
+    paths = (path.relative_to(PACKAGE).with_suffix("") for path in sorted(PACKAGE.rglob("*.py")))
+    return [".".join(part for part in path.parts if part != "__init__") for path in paths]
+
+
+def source(name: str) -> str:
+    path = PACKAGE.joinpath(*name.split(".")) if name else PACKAGE
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+
+
+def imported(tree: ast.AST) -> list[tuple[int, str]]:
+    """Line and dotted name of everything the code imports from the package, inside functions too."""
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            found += [(node.lineno, f"{start}.{alias.name}") for alias in node.names]
+    return [(line, name) for line, name in found if name.startswith(".") or name.split(".")[0] == "nfldm3d"]
+
+
+def forbidden_imports(module: str, code: str) -> list[str]:
+    """What ``module`` (its name within the package) imports but must not see."""
+    own = module.split(".")[0]
+    wrong = []
+    for line, name in imported(ast.parse(code)):
+        target = name.removeprefix("nfldm3d").strip(".").split(".")[0]
+        if name.startswith("."):
+            wrong.append(f"{module}:{line} imports {name} relatively; write the full name")
+        elif target not in LEVELS:
+            wrong.append(f"{module}:{line} imports {name}: the root, or a module missing in LAYERS")
+        elif target != own and LEVELS[target] >= LEVELS.get(own, 0):
+            wrong.append(f"{module}:{line} imports {name}, which does not lie below {own}")
+    return wrong
+
+
+def unsafe_code(code: str) -> list[str]:
+    """Whatever could run code out of a file: pickle and its kin, eval, careless loaders."""
+    wrong = []
+    for node in ast.walk(ast.parse(code)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        wrong += [
+            name
+            for name in names
+            if name.split(".")[0] in {"pickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
+        ]
+        if isinstance(node, ast.Call):
+            call, options = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            careless_load = call == "torch.load" and options.get("weights_only") != "True"
+            if careless_load or options.get("allow_pickle") == "True" or options.get("trust_remote_code") == "True":
+                wrong.append(ast.unparse(node))
+            if call in {"eval", "exec", "compile", "yaml.load", "torch.jit.load", "os.system"}:
+                wrong.append(ast.unparse(node))
+    return wrong
+
+
+def test_every_module_has_a_layer() -> None:
+    here = {name.split(".")[0] for name in module_names()} - {""}
+    assert here <= set(LEVELS), f"add {sorted(here - set(LEVELS))} to LAYERS"
+
+
+def test_imports_point_down() -> None:
+    wrong = [line for name in module_names() if name for line in forbidden_imports(name, source(name))]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("ops.kernels", "from nfldm3d.camera import Camera"),
+        ("ops.kernels", "def f():\n    import nfldm3d.scene"),
+        ("camera", "from nfldm3d import field"),
+        ("camera", "from nfldm3d.field import VoxelField"),
+        ("camera", "from nfldm3d import Scene"),
+        ("camera", "import nfldm3d"),
+        ("camera", "from . import lens"),
+        ("camera", "from nfldm3d.utils import clamp"),
+    ],
+)
+def test_a_planted_import_is_caught(module: str, code: str) -> None:
+    assert forbidden_imports(module, code)
+
+
+def test_a_downward_import_is_allowed() -> None:
+    code = "import torch\nfrom nfldm3d import geometry\ndef f():\n    from nfldm3d.ops.launch import launch"
+    assert not forbidden_imports("camera", code)
+    assert not forbidden_imports("ops.bricks", code.replace("from nfldm3d import geometry", ""))
+
+
+def test_nothing_unpickles_or_evaluates() -> None:
+    wrong = [f"{name}: {text}" for name in module_names() for text in unsafe_code(source(name))]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from joblib import load",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "numpy.load(path, allow_pickle=True)",
+        "eval(text)",
+    ],
+)
+def test_planted_unsafe_code_is_caught(code: str) -> None:
+    assert unsafe_code(code)
+
+
+def test_safe_code_is_allowed() -> None:
+    assert not unsafe_code("model.eval()\ntorch.load(path, weights_only=True)\nnumpy.load(path, allow_pickle=False)")
+
+
+def test_every_module_begins_with_a_sentence() -> None:
+    silent = [
+        name or "nfldm3d"
+        for name in module_names()
+        if source(name).strip() and not ast.get_docstring(ast.parse(source(name)))
+    ]
+    assert not silent
+
+
+def has_docstring(item: object) -> bool:
+    """Whether a class or function says something itself: neither inherited nor made up by ``dataclass``."""
+    if not (inspect.isclass(item) or inspect.isroutine(item)):
+        return True  # a constant's docstring cannot be seen at run time
+    text = item.__dict__.get("__doc__") or "" if inspect.isclass(item) else item.__doc__ or ""
+    return bool(text) and not text.startswith(f"{item.__name__}(")
+
+
+def test_every_public_name_resolves_and_is_explained() -> None:
+    wrong = []
+    for name in module_names():
+        module = importlib.import_module(f"nfldm3d.{name}".rstrip("."))
+        for public in getattr(module, "__all__", ()):
+            if not hasattr(module, public) or not has_docstring(getattr(module, public)):
+                wrong.append(f"{module.__name__}.{public}")
+    assert not wrong
+
+
+def test_import_is_light() -> None:
+    """A fresh interpreter loads nothing beyond the four foundations and the standard library."""
+    code = (
+        f"import sys, {', '.join(FOUNDATIONS)}\n"
+        "before = set(sys.modules)\n"
+        "import nfldm3d\n"
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    foundations = {name.split(".")[0] for name in FOUNDATIONS}
+    assert set(run.stdout.split()) - foundations == {"nfldm3d"}
