@@ -1,0 +1,204 @@
+"""From rendered features to colour: what a field's channels mean.
+
+An appearance answers two questions: ``image`` turns composited features into a picture, ``point_color`` colours
+single points of a surface. Compositing is linear, so both built-in appearances act on the composited features as
+they would on every sample, which costs one evaluation for each ray. The learned image decoder follows the same
+protocol; it may look at neighbouring pixels, so ``image`` receives whole pictures ``(*views height width ...)``.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfldm3d.geometry import Rays
+
+Rotation = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+
+IDENTITY: Rotation = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+class Appearance(Protocol):
+    """What every appearance offers; scenes, renderer and exporters rely on nothing else."""
+
+    @property
+    def channels(self) -> int:
+        """Number of feature channels that a field must have."""
+        ...
+
+    @property
+    def per_ray(self) -> bool:
+        """Whether ``image`` treats every ray alone, so that a picture may be made in pieces."""
+        ...
+
+    def image(
+        self, features: Float[Tensor, "*batch channels"], opacity: Float[Tensor, "*batch"], rays: Rays
+    ) -> Float[Tensor, "*pixels 3"]:
+        """Colour over black (premultiplied by opacity, not clamped) of composited features."""
+        ...
+
+    def point_color(
+        self,
+        features: Float[Tensor, "*batch channels"],
+        directions: Float[Tensor, "*batch 3"],
+        normals: Float[Tensor, "*batch 3"] | None = None,
+    ) -> Float[Tensor, "*batch 3"]:
+        """sRGB in [0, 1] of points seen by rays that travel along the unit vectors ``directions``."""
+        ...
+
+    def rotated(self, rotation: Float[Tensor, "3 3"]) -> "Appearance":
+        """The appearance of the same field after the world around it has been turned."""
+        ...
+
+    def config(self) -> dict[str, object]:
+        """Constructor arguments as plain JSON values."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rgb:
+    """The first three channels are sRGB colour, the same from every side; further channels are left alone."""
+
+    channels: int = 3
+
+    def __post_init__(self):
+        if self.channels < 3:
+            raise ValueError(f"Rgb needs at least 3 channels, got {self.channels}")
+
+    @property
+    def per_ray(self) -> bool:
+        """Every ray is coloured alone."""
+        return True
+
+    def image(
+        self, features: Float[Tensor, "*batch channels"], opacity: Float[Tensor, "*batch"], rays: Rays
+    ) -> Float[Tensor, "*batch 3"]:
+        return features[..., :3]
+
+    def point_color(
+        self,
+        features: Float[Tensor, "*batch channels"],
+        directions: Float[Tensor, "*batch 3"],
+        normals: Float[Tensor, "*batch 3"] | None = None,
+    ) -> Float[Tensor, "*batch 3"]:
+        return features[..., :3].clamp(0, 1)
+
+    def rotated(self, rotation: Float[Tensor, "3 3"]) -> "Rgb":
+        return self
+
+    def config(self) -> dict[str, object]:
+        return {"channels": self.channels}
+
+
+@dataclass(frozen=True)
+class SphericalHarmonics:
+    """View-dependent sRGB: ``0.5 + sum_k basis_k(direction) * feature_k``, coefficients of red, green and blue side by side.
+
+    Channel ``3 * k + rgb`` belongs to basis function k, so the first three channels are the mean colour whatever the
+    degree. The basis is real and orthonormal, in the order and signs of 3-D Gaussian splatting and Plenoxels.
+    """
+
+    degree: int = 2
+    """0 to 3: 1, 4, 9 or 16 basis functions."""
+    frame: Rotation = field(default=IDENTITY)
+    """World from the axes in which the coefficients were fitted; changes when the scene is turned."""
+
+    def __post_init__(self):
+        if self.degree not in (0, 1, 2, 3):
+            raise ValueError(f"spherical harmonics go from degree 0 to 3, got {self.degree}")
+        object.__setattr__(self, "frame", tuple(tuple(float(value) for value in row) for row in self.frame))
+
+    @property
+    def channels(self) -> int:
+        """Three colours for each basis function."""
+        return 3 * (self.degree + 1) ** 2
+
+    @property
+    def per_ray(self) -> bool:
+        """Every ray is coloured alone."""
+        return True
+
+    def image(
+        self, features: Float[Tensor, "*batch channels"], opacity: Float[Tensor, "*batch"], rays: Rays
+    ) -> Float[Tensor, "*batch 3"]:
+        return 0.5 * opacity[..., None] + self._sum(features, rays.directions)
+
+    def point_color(
+        self,
+        features: Float[Tensor, "*batch channels"],
+        directions: Float[Tensor, "*batch 3"],
+        normals: Float[Tensor, "*batch 3"] | None = None,
+    ) -> Float[Tensor, "*batch 3"]:
+        return (0.5 + self._sum(features, directions)).clamp(0, 1)
+
+    def rotated(self, rotation: Float[Tensor, "3 3"]) -> "SphericalHarmonics":
+        turned = rotation.double().cpu() @ torch.tensor(self.frame, dtype=torch.float64)
+        return SphericalHarmonics(self.degree, tuple(tuple(row) for row in turned.tolist()))
+
+    def config(self) -> dict[str, object]:
+        return {"degree": self.degree, "frame": [list(row) for row in self.frame]}
+
+    def _sum(
+        self, features: Float[Tensor, "*batch channels"], directions: Float[Tensor, "*batch 3"]
+    ) -> Float[Tensor, "*batch 3"]:
+        local = directions @ directions.new_tensor(self.frame)  # frame^T applied to each direction
+        basis = spherical_harmonics(local, self.degree)
+        return (basis[..., None] * features.unflatten(-1, (-1, 3))).sum(-2)  # (*batch basis 3) -> (*batch 3)
+
+
+def spherical_harmonics(directions: Float[Tensor, "*batch 3"], degree: int) -> Float[Tensor, "*batch basis"]:
+    """Real orthonormal spherical harmonics up to ``degree`` at unit vectors (Sloan 2008, appendix A2)."""
+    x, y, z = directions.unbind(-1)
+    values = [torch.full_like(x, 0.5 / math.sqrt(math.pi))]
+    if degree >= 1:
+        c1 = math.sqrt(3 / (4 * math.pi))
+        values += [-c1 * y, c1 * z, -c1 * x]
+    if degree >= 2:
+        c2 = math.sqrt(15 / (4 * math.pi))
+        values += [
+            c2 * x * y,
+            -c2 * y * z,
+            c2 / (2 * math.sqrt(3)) * (3 * z * z - 1),
+            -c2 * x * z,
+            c2 / 2 * (x * x - y * y),
+        ]
+    if degree >= 3:
+        a, b, c = math.sqrt(35 / (32 * math.pi)), math.sqrt(105 / (4 * math.pi)), math.sqrt(21 / (32 * math.pi))
+        values += [
+            -a * y * (3 * x * x - y * y),
+            b * x * y * z,
+            -c * y * (5 * z * z - 1),
+            math.sqrt(7 / (16 * math.pi)) * z * (5 * z * z - 3),
+            -c * x * (5 * z * z - 1),
+            b / 2 * z * (x * x - y * y),
+            -a * x * (x * x - 3 * y * y),
+        ]
+    return torch.stack(values, dim=-1)
+
+
+@dataclass(frozen=True)
+class EnvironmentMap:
+    """What lies infinitely far away: an equirectangular picture in sRGB; row 0 is the zenith, column 0 starts at -x."""
+
+    image: Float[Tensor, "height width channels"]
+
+    def query(self, directions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch channels"]:
+        """Bilinear look-up along unit vectors; differentiable by the picture."""
+        height, width, _ = self.image.shape
+        x, y, z = directions.unbind(-1)
+        column = (torch.atan2(y, x) / (2 * math.pi) + 0.5) * width - 0.5
+        row = (torch.acos(z.clamp(-1, 1)) / math.pi * height - 0.5).clamp(0, height - 1)
+        left, top = column.floor(), row.floor()
+        right_share, bottom_share = (column - left)[..., None], (row - top)[..., None]
+        first, second = left.long() % width, (left.long() + 1) % width
+        upper, lower = top.long(), (top.long() + 1).clamp(max=height - 1)
+        above = torch.lerp(self.image[upper, first], self.image[upper, second], right_share)
+        below = torch.lerp(self.image[lower, first], self.image[lower, second], right_share)
+        return torch.lerp(above, below, bottom_share)
+
+    def to(self, target: torch.device | torch.dtype | str) -> "EnvironmentMap":
+        """The map on another device or in another dtype."""
+        return EnvironmentMap(self.image.to(target))

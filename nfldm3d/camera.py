@@ -1,0 +1,242 @@
+"""Batched pinhole cameras: rays out of pixels, pixels out of points, and the usual camera paths.
+
+Pixel (u, v) has its origin in the upper left corner of the picture, u to the right and v down; the centre of the
+first pixel is (0.5, 0.5). Camera axes and poses are those of ``geometry``.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfldm3d import geometry, lens
+from nfldm3d._types import Vector
+from nfldm3d.geometry import Rays
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Pinhole cameras of one image size, indexed and moved like a tensor: ``camera[3]``, ``camera.to("cuda")``."""
+
+    world_from_camera: Float[Tensor, "*batch 4 4"]
+    """Rigid poses: right, up, back axes and centre as columns (see ``geometry``)."""
+    focal: Float[Tensor, "*batch 2"]
+    """Focal lengths fx, fy in pixels."""
+    principal: Float[Tensor, "*batch 2"]
+    """Principal points cx, cy in pixels."""
+    width: int
+    height: int
+    distortion: Float[Tensor, "*batch 8"] | None = None
+    """OpenCV's k1 k2 p1 p2 k3 k4 k5 k6, or None. With a fisheye lens k1 k2 k3 k4 alone are used."""
+    lens: Literal["perspective", "fisheye"] = "perspective"
+    """OpenCV's standard (rational) model, or its equidistant fisheye model."""
+
+    def __post_init__(self):
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"an image needs at least one pixel, got width={self.width} and height={self.height}")
+        if self.world_from_camera.shape[-2:] != (4, 4):
+            raise ValueError(f"world_from_camera must be (..., 4, 4), got {tuple(self.world_from_camera.shape)}")
+        for name, size in (("focal", 2), ("principal", 2), ("distortion", 8)):
+            value = getattr(self, name)
+            if value is not None and value.shape != (*self.shape, size):
+                raise ValueError(f"{name} must have shape {(*self.shape, size)}, got {tuple(value.shape)}")
+
+    @classmethod
+    def from_fov(
+        cls,
+        world_from_camera: Float[Tensor, "*batch 4 4"],
+        *,
+        width: int,
+        height: int,
+        horizontal_fov_degrees: float = 60.0,
+    ) -> "Camera":
+        """Cameras with square pixels and a centred principal point."""
+        if not 0 < horizontal_fov_degrees < 180:
+            raise ValueError(f"horizontal_fov_degrees must lie between 0 and 180, got {horizontal_fov_degrees}")
+        focal = width / 2 / math.tan(math.radians(horizontal_fov_degrees) / 2)
+        batch = world_from_camera.shape[:-2]
+        return cls(
+            world_from_camera,
+            world_from_camera.new_tensor((focal, focal)).expand(*batch, 2),
+            world_from_camera.new_tensor((width / 2, height / 2)).expand(*batch, 2),
+            width,
+            height,
+        )
+
+    @classmethod
+    def look_at(
+        cls,
+        eye: Float[Tensor, "*batch 3"] | Vector,
+        target: Float[Tensor, "*batch 3"] | Vector,
+        *,
+        up: Vector = (0.0, 0.0, 1.0),
+        width: int = 256,
+        height: int = 256,
+        horizontal_fov_degrees: float = 60.0,
+    ) -> "Camera":
+        """Cameras at ``eye`` that look at ``target``."""
+        eyes, targets = torch.broadcast_tensors(
+            torch.as_tensor(eye, dtype=torch.float32), torch.as_tensor(target, dtype=torch.float32)
+        )
+        poses = geometry.look_at(eyes, targets, up)
+        return cls.from_fov(poses, width=width, height=height, horizontal_fov_degrees=horizontal_fov_degrees)
+
+    @classmethod
+    def orbit(
+        cls,
+        target: Vector,
+        radius: float,
+        *,
+        views: int = 60,
+        elevation_degrees: float = 25.0,
+        width: int = 256,
+        height: int = 256,
+        horizontal_fov_degrees: float = 60.0,
+    ) -> "Camera":
+        """Cameras on a circle around the vertical axis through ``target``, all looking at it; view 0 is at +x."""
+        azimuth = torch.arange(views) * (2 * math.pi / views)
+        elevation = math.radians(elevation_degrees)
+        offsets = torch.stack(
+            (
+                torch.cos(azimuth) * math.cos(elevation),
+                torch.sin(azimuth) * math.cos(elevation),
+                torch.full_like(azimuth, math.sin(elevation)),
+            ),
+            dim=-1,
+        )
+        eyes = torch.tensor(target) + radius * offsets
+        return cls.look_at(eyes, target, width=width, height=height, horizontal_fov_degrees=horizontal_fov_degrees)
+
+    @classmethod
+    def panorama(
+        cls, eye: Vector, *, views: int = 60, width: int = 256, height: int = 256, horizontal_fov_degrees: float = 90.0
+    ) -> "Camera":
+        """Cameras that turn once, counter-clockwise, about the vertical axis through ``eye``; view 0 looks along +x."""
+        azimuth = torch.arange(views) * (2 * math.pi / views)
+        ahead = torch.stack((torch.cos(azimuth), torch.sin(azimuth), torch.zeros_like(azimuth)), dim=-1)
+        center = torch.tensor(eye).expand_as(ahead)
+        return cls.look_at(
+            center, center + ahead, width=width, height=height, horizontal_fov_degrees=horizontal_fov_degrees
+        )
+
+    @staticmethod
+    def cat(cameras: Sequence["Camera"]) -> "Camera":
+        """All views of several cameras of one image size and lens, along the last batch axis."""
+        first = cameras[0]
+        kinds = {(camera.width, camera.height, camera.lens) for camera in cameras}
+        if len(kinds) > 1:
+            raise ValueError(f"cameras to join must share width, height and lens, got {sorted(kinds)}")
+        distorted = any(camera.distortion is not None for camera in cameras)
+        return Camera(
+            torch.cat([camera.world_from_camera for camera in cameras], dim=-3),
+            torch.cat([camera.focal for camera in cameras], dim=-2),
+            torch.cat([camera.principal for camera in cameras], dim=-2),
+            first.width,
+            first.height,
+            torch.cat([camera._distortion_or_zero() for camera in cameras], dim=-2) if distorted else None,
+            first.lens,
+        )
+
+    @property
+    def shape(self) -> torch.Size:
+        """The batch axes, ``(*scenes, views)``."""
+        return self.world_from_camera.shape[:-2]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.world_from_camera.device
+
+    @property
+    def centers(self) -> Float[Tensor, "*batch 3"]:
+        """Camera centres in the world."""
+        return self.world_from_camera[..., :3, 3]
+
+    @property
+    def forward(self) -> Float[Tensor, "*batch 3"]:
+        """Unit vectors along the optical axes, in the world."""
+        return -self.world_from_camera[..., :3, 2]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index) -> "Camera":
+        return self._map(lambda tensor: tensor[index])
+
+    def __str__(self) -> str:
+        kind = self.lens if self.distortion is None else f"distorted {self.lens}"
+        return f"Camera {tuple(self.shape)}: {kind}, {self.width}x{self.height} pixels, on {self.device}"
+
+    def to(self, target: torch.device | torch.dtype | str) -> "Camera":
+        """The cameras on another device or in another dtype."""
+        return self._map(lambda tensor: tensor.to(target))
+
+    def reshape(self, *shape: int) -> "Camera":
+        """The same cameras with other batch axes."""
+        batch_axes = len(self.shape)
+        return self._map(lambda tensor: tensor.reshape(*shape, *tensor.shape[batch_axes:]))
+
+    def resized(self, width: int, height: int) -> "Camera":
+        """The same views at another image size; intrinsics scale with the picture."""
+        scale = self.focal.new_tensor((width / self.width, height / self.height))
+        return replace(self, focal=self.focal * scale, principal=self.principal * scale, width=width, height=height)
+
+    def cropped(self, left: int, top: int, width: int, height: int) -> "Camera":
+        """The views of a window of the picture."""
+        return replace(
+            self, principal=self.principal - self.principal.new_tensor((left, top)), width=width, height=height
+        )
+
+    def transformed(self, transform: Float[Tensor, "4 4"]) -> "Camera":
+        """The cameras after a rigid motion of the world."""
+        return replace(self, world_from_camera=transform @ self.world_from_camera)
+
+    def pixel_centers(self) -> Float[Tensor, "height width 2"]:
+        """The coordinates (u, v) of every pixel's centre."""
+        u = torch.arange(self.width, device=self.device, dtype=self.focal.dtype) + 0.5
+        v = torch.arange(self.height, device=self.device, dtype=self.focal.dtype) + 0.5
+        return torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)
+
+    def rays(self, pixels: Float[Tensor, "*batch points 2"] | None = None) -> Rays:
+        """Rays through the given pixels of each camera, shape ``(*batch, points)``, or through all, ``(*batch, height, width)``."""
+        if pixels is None:
+            everywhere = self.pixel_centers().reshape(-1, 2).expand(*self.shape, -1, 2)
+            return self.rays(everywhere).reshape(*self.shape, self.height, self.width)
+        plane = (pixels - self.principal[..., None, :]) / self.focal[..., None, :]  # x right, y down
+        local = lens.unproject(plane, self.distortion, fisheye=self.lens == "fisheye")
+        directions = local @ self.world_from_camera[..., :3, :3].transpose(-1, -2)
+        return Rays(self.centers[..., None, :].expand_as(directions), directions)
+
+    def project(
+        self, points: Float[Tensor, "*batch points 3"]
+    ) -> tuple[Float[Tensor, "*batch points 2"], Float[Tensor, "*batch points"]]:
+        """Pixel coordinates and depths (metres along the optical axis; negative behind the camera) of world points."""
+        local = geometry.transform_points(geometry.invert_pose(self.world_from_camera), points)
+        plane = lens.project(local, self.distortion, fisheye=self.lens == "fisheye")
+        return plane * self.focal[..., None, :] + self.principal[..., None, :], -local[..., 2]
+
+    def interpolated(self, frames: int, *, closed: bool = False) -> "Camera":
+        """A smooth fly-through of ``frames`` views past all views of a batch ``(views,)``, ends included."""
+        knots = torch.arange(len(self) + closed, dtype=torch.float64) % len(self)
+        if len(knots) < 2:
+            raise ValueError("a path needs at least two cameras to pass; give more views")
+        times = torch.linspace(0, len(knots) - 1, frames + closed, dtype=torch.float64)[:frames]
+        keys = self[knots.long()]
+        poses = geometry.interpolate_poses(keys.world_from_camera, times)
+        start = times.floor().clamp(max=len(knots) - 2).long()
+        share = (times - start).to(self.focal.dtype)[:, None].to(self.device)
+        linear = keys._map(
+            lambda tensor: torch.lerp(tensor[start], tensor[start + 1], share) if tensor.dim() == 2 else tensor[start]
+        )
+        return replace(linear, world_from_camera=poses)
+
+    def _distortion_or_zero(self) -> Float[Tensor, "*batch 8"]:
+        return self.focal.new_zeros(*self.shape, 8) if self.distortion is None else self.distortion
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Camera":
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: change(value) for name, value in tensors.items() if isinstance(value, Tensor)})

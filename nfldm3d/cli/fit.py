@@ -1,0 +1,82 @@
+"""``nfldm3d fit``: posed images to a scene, with the figures that tell how good it is."""
+
+import json
+import resource
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from nfldm3d.camera import Camera
+from nfldm3d.data import PosedImages, read_posed_images
+from nfldm3d.files import atomic_write
+from nfldm3d.fitting import FitOptions, fit
+from nfldm3d.metrics import psnr, ssim
+from nfldm3d.pictures import save_contact_sheet
+from nfldm3d.rendering import render
+from nfldm3d.scene import Scene
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fits a scene to a capture (transforms.json or COLMAP); writes metrics.json beside it if views are held out."""
+
+    capture: Annotated[Path, tyro.conf.Positional]
+    """Folder or file of the capture."""
+    out: Path = Path("scene.nfld")
+    """Scene to write."""
+    options: Annotated[FitOptions, tyro.conf.arg(name="")] = field(default_factory=FitOptions)
+    """How to fit."""
+    downscale: float = 1.0
+    """Fit to pictures this many times smaller."""
+    holdout_every: int = 0
+    """Hold out every so many-th view (0, n, 2 n ...) and measure on it; 0 uses all views."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where to fit."""
+    resume: bool = True
+    """Go on from the checkpoint of a fit that was stopped."""
+
+    def run(self) -> None:
+        """Fits, saves and measures."""
+        images = read_posed_images(self.capture)
+        if self.downscale != 1:
+            images = images.downscaled(self.downscale)
+        train, held_out = images.split(self.holdout_every) if self.holdout_every else (images, None)
+        checkpoint = self.out.with_name(f".{self.out.name}.checkpoint.safetensors")
+        if not self.resume:
+            checkpoint.unlink(missing_ok=True)
+        start = time.monotonic()
+        scene = fit(train, options=self.options, checkpoint=checkpoint, device=self.device)
+        seconds = time.monotonic() - start
+        scene.save(self.out)
+        checkpoint.unlink(missing_ok=True)
+        judged = train[:: max(1, len(train) // 8)] if held_out is None else held_out
+        figures = measure(scene, judged, self.out.with_name("contact.png"))
+        figures = {"views": "training" if held_out is None else "held out"} | figures
+        figures |= {"seconds": round(seconds, 1), "peak_memory_mb": peak_memory_mb(), "capture": str(self.capture)}
+        with atomic_write(self.out.with_name("metrics.json")) as temporary:
+            temporary.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        print(json.dumps(figures))  # noqa: T201 - the command's result
+
+
+def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]:
+    """Mean PSNR and SSIM of renders of the given views, and a page with renders beside photographs."""
+    camera: Camera = images.camera.to(scene.device)
+    truth = images.load_images()
+    with torch.no_grad():
+        rendered = torch.stack([render(scene, camera[number]).image.cpu() for number in range(len(camera))])
+    shown = list(range(0, len(camera), max(1, -(-len(camera) // 6))))[:6]
+    save_contact_sheet({"photograph": truth[shown], "render": rendered[shown]}, sheet)
+    return {
+        "count": len(camera),
+        "psnr": round(float(psnr(rendered, truth)), 3),
+        "ssim": round(float(ssim(rendered, truth)), 4),
+    }
+
+
+def peak_memory_mb() -> int:
+    """The most memory this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

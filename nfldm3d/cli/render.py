@@ -1,0 +1,46 @@
+"""``nfldm3d render``: pictures and a video of a scene along a path."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from nfldm3d.camera import Camera
+from nfldm3d.paths import make_path
+from nfldm3d.scene import Scene
+from nfldm3d.video import render_video
+
+
+@dataclass(frozen=True)
+class Render:
+    """Renders a scene along a path to a video."""
+
+    scene: Annotated[Path, tyro.conf.Positional]
+    """A .nfld file or a scene folder."""
+    out: Path
+    """Folder for the video."""
+    path: str = "orbit"
+    """``orbit`` around the scene, ``panorama`` from its middle, ``fly`` past its own cameras, or a .json file with
+    cameras (transforms.json, or nerfstudio's camera_path.json)."""
+    views: int = 90
+    """Number of frames (not for .json files)."""
+    width: int = 512
+    """Width of the pictures in pixels."""
+    height: int = 384
+    """Height of the pictures in pixels."""
+    fps: int = 30
+    """Frames a second."""
+    format: Literal["mp4", "gif"] = "mp4"
+    """File format of the video."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where to render."""
+
+    def run(self) -> None:
+        """Renders and saves."""
+        scene = Scene.load(self.scene, device=self.device)
+        cameras: Camera = make_path(scene, self.path, views=self.views, width=self.width, height=self.height)
+        name = Path(self.path).stem
+        with torch.no_grad():
+            render_video(scene, cameras.to(scene.device), self.out / f"{name}.{self.format}", fps=self.fps)

@@ -1,0 +1,131 @@
+"""Reading what strangers wrote and writing what must not be lost: safe paths, bounded JSON, atomic writes."""
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from nfldm3d._types import PathName
+
+MAX_JSON_BYTES = 256 * 2**20
+
+
+class DataFormatError(ValueError):
+    """A file that cannot be used; the message names the file, the field, the value and the remedy."""
+
+    def __init__(self, path: PathName, problem: str):
+        super().__init__(f"{os.fspath(path)}: {problem}")
+
+
+def resolve_inside(root: Path, name: str, *, source: Path) -> Path:
+    """The path ``name`` (as written in the file ``source``) below ``root``; refuses names that lead outside."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    absolute = name.startswith(("/", "\\")) or bool(PureWindowsPath(name).drive)
+    if not name or "\0" in name or absolute or ".." in parts:
+        raise DataFormatError(source, f"path {name!r} leads outside {root}; use a path relative to that folder")
+    path = root / Path(*parts)
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise DataFormatError(
+            source, f"path {name!r} is a link that leads outside {root}; copy the file into the folder"
+        )
+    return path
+
+
+def read_json(path: PathName) -> Any:
+    """The content of a JSON file; refuses files above 256 MiB, bad syntax, and NaN or infinite numbers."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise DataFormatError(path, f"is {size / 2**20:.0f} MiB; JSON above {MAX_JSON_BYTES >> 20} MiB is refused")
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataFormatError(path, f"is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except OSError as error:
+        raise DataFormatError(path, f"cannot be read ({error.strerror}); check the name and its permissions") from error
+    return parse_json(text, path)
+
+
+def parse_json(text: str, source: PathName) -> Any:
+    """The content of JSON text that came from ``source``; refuses bad syntax, NaN and infinite numbers."""
+
+    def finite(literal: str) -> float:
+        value = float(literal)
+        if not math.isfinite(value):
+            raise DataFormatError(source, f"holds the number {literal}; write a finite number")
+        return value
+
+    try:
+        return json.loads(text, parse_float=finite, parse_constant=finite)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataFormatError(source, f"is not valid JSON ({error}); write it again") from error
+
+
+@contextmanager
+def atomic_write(path: PathName) -> Iterator[Path]:
+    """A temporary file name beside ``path``, with the same suffix, that takes its place only if the block succeeds.
+
+    Raises:
+        ValueError: if the folder does not exist and cannot be made, or is not writable.
+    """
+    path = Path(path)
+    temporary = _new_temporary(path)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: PathName) -> Iterator[Path]:
+    """An empty temporary folder beside ``path`` that takes its place, old content included, if the block succeeds."""
+    path = Path(path)
+    parent = _writable_parent(path)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent))
+    os.chmod(temporary, 0o777 & ~_umask())
+    try:
+        yield temporary
+        if path.exists():
+            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=parent))
+            os.replace(path, retired / path.name)
+            os.replace(temporary, path)
+            shutil.rmtree(retired, ignore_errors=True)
+        else:
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _new_temporary(path: Path) -> Path:
+    if path.is_dir():
+        raise ValueError(f"cannot write {path}: it is a folder; give a file name")
+    parent = _writable_parent(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=parent)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    os.close(handle)
+    os.chmod(name, 0o666 & ~_umask())
+    return Path(name)
+
+
+def _writable_parent(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror} for {path.parent}; choose another folder") from error
+    return path.parent
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

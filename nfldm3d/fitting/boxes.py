@@ -1,0 +1,86 @@
+"""Where to put the grid: the box in focus and the surroundings, from whatever a capture knows about its scene."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfldm3d.camera import Camera
+from nfldm3d.data.posed_images import PosedImages
+from nfldm3d.geometry import Box, Rays
+
+MAX_SURROUNDINGS = 4
+"""Shells of an unbounded capture: 2, 4, 8 and 16 times the box in focus; what is farther is background."""
+
+
+def estimate_boxes(images: PosedImages) -> tuple[Box, int]:
+    """The box in focus and the number of surrounding shells for a capture.
+
+    The first of these that exists decides: the box in the capture's metadata, its depth maps, its sparse points,
+    its cameras. Cameras that look at a common point see an object: the box is centred there. Others look around: the
+    box holds them all.
+    """
+    recorded = images.metadata.get("box")
+    if isinstance(recorded, dict):
+        return Box(tuple(recorded["lower"]), tuple(recorded["upper"])), _shells_for(images, recorded=True)
+    points = _known_points(images)
+    if points is not None:
+        lower, upper = points.quantile(0.02, dim=0), points.quantile(0.98, dim=0)
+        center, half = (lower + upper) / 2, (upper - lower) / 2 * 1.1
+        half = half.maximum(half.max() * 0.1)  # a flat wall still needs some depth
+        return Box.around(torch.stack((center - half, center + half))), _shells_for(images, recorded=False)
+    return _box_from_cameras(images.camera), MAX_SURROUNDINGS
+
+
+def nest_boxes(box: Box, surroundings: int) -> list[Box]:
+    """The box and its surroundings, each twice as large as the one before, about the same centre."""
+    return [box.scaled(2.0**level) for level in range(surroundings + 1)]
+
+
+def _shells_for(images: PosedImages, *, recorded: bool) -> int:
+    """Depth that reaches beyond a recorded box needs shells; a box around everything seen needs one, for outliers."""
+    return 2 if recorded else 1
+
+
+def _known_points(images: PosedImages, most: int = 100_000) -> Float[Tensor, "points 3"] | None:
+    """Surface points in the world from the capture's depth or its sparse reconstruction."""
+    depth = images.load_depth()
+    if depth is None:
+        return images.points if images.points is not None and len(images.points) >= 100 else None
+    views, rows, columns = (depth > 0).nonzero(as_tuple=True)
+    if len(views) < 100:
+        return None
+    stride = max(1, len(views) // most)
+    views, rows, columns = views[::stride], rows[::stride], columns[::stride]
+    return unproject(images.camera, views, rows, columns, depth[views, rows, columns])
+
+
+def unproject(camera: Camera, views: Tensor, rows: Tensor, columns: Tensor, depth: Tensor) -> Float[Tensor, "points 3"]:
+    """World points at ``depth`` metres along the optical axes behind the given pixels."""
+    chosen = camera[views]
+    rays: Rays = chosen.rays(torch.stack((columns + 0.5, rows + 0.5), dim=-1)[:, None].to(depth))[:, 0]
+    cosine = (rays.directions * chosen.forward).sum(-1)
+    return rays.at(depth / cosine)
+
+
+def _box_from_cameras(camera: Camera) -> Box:
+    centers, forward = camera.centers, camera.forward
+    focus, looks_inward = find_focus(centers, forward)
+    if looks_inward:
+        half = 0.5 * float((centers - focus).norm(dim=-1).median())
+        return Box.from_center(tuple(focus.tolist()), (2 * half,) * 3)
+    middle = (centers.amin(0) + centers.amax(0)) / 2
+    half = 1.5 * float((centers - middle).abs().max())
+    return Box.from_center(tuple(middle.tolist()), (2 * max(half, 1e-3),) * 3)
+
+
+def find_focus(
+    centers: Float[Tensor, "views 3"], forward: Float[Tensor, "views 3"]
+) -> tuple[Float[Tensor, " 3"], bool]:
+    """The point nearest to all optical axes (least squares), and whether it lies in front of nearly all cameras."""
+    across = torch.eye(3).to(forward) - forward[:, :, None] * forward[:, None, :]
+    normal = across.sum(0) + 1e-6 * torch.eye(3).to(forward)
+    focus = torch.linalg.solve(normal, (across @ centers[:, :, None]).sum(0))[:, 0]
+    offset = focus - centers
+    distance = offset.norm(dim=-1).clamp(min=1e-9)
+    cosine = (offset * forward).sum(-1) / distance
+    return focus, bool((cosine > 0.7).float().mean() > 0.9)

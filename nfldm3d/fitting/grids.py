@@ -1,0 +1,136 @@
+"""The grids while they are being fitted: values, gradients, Adam's moments, and the bricks still in use."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int32
+from torch import Tensor
+
+from nfldm3d import ops
+from nfldm3d.field import VoxelField, require_memory
+from nfldm3d.geometry import Box
+from nfldm3d.ops import bricks as brick_ops
+
+INITIAL_ABSORPTION = 0.02
+"""What one voxel of the first grid absorbs before fitting: thin fog that every ray still sees through."""
+SKIP_ABSORPTION = 1e-3
+"""Voxels that absorb less are skipped by the rays, and pruned when their turn comes."""
+LOG_FLOOR = -12.0
+"""Logarithm of the optical thickness of a pruned voxel."""
+
+
+SMOOTH_COLOR, SMOOTH_DENSITY = 1e-6, 1e-7
+"""Slopes of the total variation for each unit of difference, beside a photometric loss that is a mean over rays."""
+
+
+@dataclass(frozen=True)
+class StepSizes:
+    """What one optimiser step needs to know."""
+
+    density: float
+    """Adam's step size for the logarithm of the density."""
+    features: float
+    """Adam's step size for the features."""
+    smoothness: float = 0.0
+    """Factor on the total-variation weights; 0 leaves them out."""
+    decay: float = 0.0
+    """Slope that thins fog: a constant pull on the logarithm of the density."""
+
+
+class TrainableGrid:
+    """One level of a scene during fitting; its tensors are updated in place."""
+
+    def __init__(self, field: VoxelField):
+        x, y, z = field.resolution
+        require_memory((x, y, z), field.channels, field.device, copies=4)
+        self.box: Box = field.box
+        self.unit = min(field.voxel_size)
+        self.density = field.density.contiguous()
+        self.features = field.features.contiguous()
+        thickness = (self.density * self.unit).clamp(min=math.exp(LOG_FLOOR))
+        self.log_density = thickness.log()
+        self.gradient = ops.FieldGradient(torch.zeros_like(self.density), torch.zeros_like(self.features))
+        self.density_state = brick_ops.AdamState.zeros_like(self.density)
+        self.feature_state = brick_ops.AdamState.zeros_like(self.features)
+        self.steps = 0
+        self.occupancy: ops.Occupancy
+        self.bricks: Int32[Tensor, "bricks 3"]
+        self.refresh()
+
+    @classmethod
+    def fog(cls, box: Box, resolution: tuple[int, int, int], channels: int, device: torch.device) -> "TrainableGrid":
+        """Thin grey fog everywhere: the start of every fit."""
+        field = VoxelField.zeros(box, resolution, channels, device)
+        field.density.fill_(-math.log(1 - INITIAL_ABSORPTION) / min(field.voxel_size))
+        return cls(field)
+
+    @property
+    def level(self) -> VoxelField:
+        """The grid as a field whose gradients are wanted; shares memory."""
+        density, features = self.density.detach().requires_grad_(), self.features.detach().requires_grad_()
+        return VoxelField(density, features, self.box)
+
+    def refresh(self) -> None:
+        """Finds anew what rays may skip and which bricks are updated."""
+        threshold = SKIP_ABSORPTION / self.unit
+        self.occupancy = ops.build_occupancy(self.density, threshold)
+        used = torch.nn.functional.max_pool3d((self.density > threshold).float()[None], 3, 1, 1)[0]
+        pad = [amount for count in reversed(used.shape) for amount in (0, -count % brick_ops.BRICK)]
+        padded = torch.nn.functional.pad(used, pad)[None]
+        mask = torch.nn.functional.max_pool3d(padded, brick_ops.BRICK, brick_ops.BRICK)[0] > 0
+        self.bricks = mask.nonzero().int().contiguous()
+
+    def step(self, rates: "StepSizes") -> None:
+        """One optimiser step from the accumulated gradients, which are cleared."""
+        self.steps += 1
+        brick_ops.to_log_gradient_(self.gradient.density, self.density, self.bricks, rates.decay)
+        if rates.smoothness > 0:
+            brick_ops.add_smoothness_(
+                self.features, self.gradient.features, self.bricks, SMOOTH_COLOR * rates.smoothness
+            )
+            brick_ops.add_smoothness_(
+                self.log_density, self.gradient.density, self.bricks, SMOOTH_DENSITY * rates.smoothness
+            )
+        feature_rates = brick_ops.AdamRates(rates.features, self.steps)
+        brick_ops.adam_features_(self.features, self.gradient.features, self.feature_state, feature_rates, self.bricks)
+        density_rates = brick_ops.AdamRates(rates.density, self.steps)
+        brick_ops.adam_density_(
+            self.log_density,
+            self.density,
+            self.gradient.density,
+            self.density_state,
+            density_rates,
+            self.bricks,
+            unit=self.unit,
+        )
+
+    def carve(self, centers: Tensor, radius: float) -> None:
+        """Empties the balls around camera centres, where nothing can have been."""
+        points = self.level.voxel_centers()
+        for center in centers:
+            near = (points - center).square().sum(-1) < radius * radius
+            self._empty(near)
+
+    def prune(self) -> None:
+        """Empties voxels that no ray has changed and those that absorb next to nothing."""
+        untouched = self.density_state.variance == 0
+        self._empty(untouched | (self.density < SKIP_ABSORPTION / self.unit))
+        self.refresh()
+
+    def refined(self, resolution: tuple[int, int, int]) -> "TrainableGrid":
+        """The same fog on a finer grid, with fresh moments."""
+        with torch.no_grad():
+            field = VoxelField(self.density, self.features, self.box).resampled(resolution)
+        return TrainableGrid(field)
+
+    def finished(self) -> VoxelField:
+        """The field that remains: nothing where rays saw nothing, no features where nothing can be seen."""
+        with torch.no_grad():
+            self.prune()
+            visible = torch.nn.functional.max_pool3d((self.density > 0).float()[None], 3, 1, 1)[0] > 0
+            return VoxelField(self.density.clone(), self.features * visible[..., None], self.box)
+
+    def _empty(self, mask: Tensor) -> None:
+        self.density.masked_fill_(mask, 0.0)
+        self.log_density.masked_fill_(mask, LOG_FLOOR)

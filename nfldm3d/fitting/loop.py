@@ -1,0 +1,197 @@
+"""The loop: draw rays, compare, step; refine and prune on a schedule; keep a checkpoint."""
+
+import math
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nfldm3d._types import PathName
+from nfldm3d.appearance import SphericalHarmonics
+from nfldm3d.data.posed_images import PosedImages
+from nfldm3d.fitting.batches import PixelStore, RayBatch
+from nfldm3d.fitting.boxes import estimate_boxes, nest_boxes
+from nfldm3d.fitting.checkpoint import FitState, load_checkpoint, save_checkpoint
+from nfldm3d.fitting.grids import StepSizes, TrainableGrid
+from nfldm3d.fitting.options import FitOptions
+from nfldm3d.field import require_memory
+from nfldm3d.geometry import Box
+from nfldm3d.rendering import composite, shade
+from nfldm3d.scene import Scene
+
+STAGES = ((0.0, 1 / 4), (0.08, 1 / 2), (0.25, 1.0))
+"""From which share of the schedule on, which share of the final resolution along each axis."""
+REFRESH_EVERY = 64
+"""Steps between two looks at what is empty."""
+DENSITY_RATE, FEATURE_RATE, SKY_RATE = 0.1, 0.02, 0.01
+FINAL_RATE = 0.1
+"""Share of the first step size that is left at the end."""
+FOG_DECAY = 1e-9
+"""Slope of the density's logarithm that makes fog fade where no picture asks for it."""
+SKY_SHAPE = (64, 128, 3)
+"""Rows, columns and colours of the learned environment map."""
+EMPTY_RADIUS = 0.05
+"""Radius around each camera that is kept empty, as a share of the box's shortest edge."""
+
+
+CHECKPOINT_SECONDS = 60.0
+"""Seconds between two checkpoints."""
+
+
+def fit(
+    images: PosedImages,
+    *,
+    options: FitOptions | None = None,
+    checkpoint: PathName | None = None,
+    device: torch.device | str = "cpu",
+    show_progress: bool = True,
+) -> Scene:
+    """Fits a scene to posed images.
+
+    The grid starts as thin fog at a quarter of the final resolution and is refined twice. Rays skip what has become
+    empty, and the optimiser touches only the bricks that are left.
+
+    Args:
+        checkpoint: a file that keeps the state once a minute; if it exists, the fit goes on from there. Delete it to
+            start anew.
+
+    Raises:
+        ValueError: if there are no images, or the grids do not fit in memory (the message says how much they need).
+        DataFormatError: if the checkpoint is damaged or belongs to another fit.
+    """
+    from tqdm.auto import tqdm
+
+    options = options or FitOptions()
+    if len(images) == 0:
+        raise ValueError("there are no images to fit; give at least one")
+    store = PixelStore.load(images, torch.device(device))
+    state = _start(images, options, torch.device(device))
+    path = None if checkpoint is None else Path(checkpoint)
+    identity = f"{asdict(options)} {images.camera.world_from_camera.double().sum():.6f} {len(images)}"
+    if path is not None and path.exists():
+        load_checkpoint(path, state, identity)
+    saved_at = state.seconds
+    with tqdm(total=100, unit="%", desc="fit", disable=not show_progress, bar_format=BAR) as bar:
+        clock = time.monotonic() - state.seconds
+        while (share := _share(state, options)) < 1:
+            _follow_schedule(state, share, images)
+            psnr = _step(state, store.draw(options.rays_per_step, state.generator), share, options)
+            state.seconds = time.monotonic() - clock
+            _show(bar, state, share, psnr)
+            if path is not None and state.seconds - saved_at > CHECKPOINT_SECONDS:
+                save_checkpoint(path, state, identity)
+                saved_at = state.seconds
+    return _finish(state, images, options)
+
+
+BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}{postfix}"
+
+
+def _start(images: PosedImages, options: FitOptions, device: torch.device) -> FitState:
+    box, surroundings = estimate_boxes(images)
+    if options.box is not None:
+        box = Box(*options.box)
+    if options.surroundings is not None:
+        surroundings = options.surroundings
+    boxes = nest_boxes(box, surroundings)
+    counts = [options.voxels, *[options.surrounding_voxels] * surroundings]
+    resolutions = [_resolution(part, count) for part, count in zip(boxes, counts, strict=True)]
+    appearance = SphericalHarmonics(options.degree)
+    channels = appearance.channels
+    require_memory(resolutions[0], channels, device, copies=4)
+    grids = [
+        TrainableGrid.fog(part, _scaled(resolution, STAGES[0][1]), channels, device)
+        for part, resolution in zip(boxes, resolutions, strict=True)
+    ]
+    known = images.background
+    sky = None
+    if options.background == "environment" or (options.background == "auto" and known is None):
+        sky = torch.full(SKY_SHAPE, 0.5, device=device)
+    constant = torch.tensor(known, device=device) if options.background == "auto" and known is not None else None
+    generator = torch.Generator().manual_seed(options.seed)
+    return FitState(grids, resolutions, appearance, sky, constant, generator)
+
+
+def _resolution(box: Box, voxels: float) -> tuple[int, int, int]:
+    x, y, z = box.size
+    return box.resolution((x * y * z / voxels) ** (1 / 3))
+
+
+def _scaled(resolution: tuple[int, int, int], share: float) -> tuple[int, int, int]:
+    x, y, z = (max(1, round(count * share)) for count in resolution)
+    return (x, y, z)
+
+
+def _share(state: FitState, options: FitOptions) -> float:
+    """How much of the schedule is done, 0 to 1."""
+    by_time = 0.0 if options.time_budget is None else state.seconds / options.time_budget
+    return min(1.0, max(by_time, state.step / options.steps))
+
+
+def _follow_schedule(state: FitState, share: float, images: PosedImages) -> None:
+    """Refines the grids when a new stage begins, and looks for empty space now and then."""
+    stage = max(number for number, (start, _) in enumerate(STAGES) if share >= start)
+    if stage > state.stage:
+        for number, grid in enumerate(state.grids):
+            grid.prune()
+            state.grids[number] = grid.refined(_scaled(state.resolutions[number], STAGES[stage][1]))
+        state.stage = stage
+    if state.step == 0 or stage > state.carved:
+        radius = EMPTY_RADIUS * min(state.grids[0].box.size)
+        for grid in state.grids:
+            grid.carve(images.camera.centers.to(grid.density), radius)
+            grid.refresh()
+        state.carved = stage
+    elif state.step % REFRESH_EVERY == 0:
+        for grid in state.grids:
+            grid.refresh()
+
+
+def _step(state: FitState, batch: RayBatch, share: float, options: FitOptions) -> float:
+    """One optimiser step; returns the batch's PSNR in dB."""
+    scene = state.scene(trainable=True)
+    integral = composite(
+        scene.levels,
+        batch.rays,
+        occupancies=[grid.occupancy for grid in state.grids],
+        gradients=[grid.gradient for grid in state.grids],
+    )
+    error = (shade(scene, integral, batch.rays) - batch.colors).square().mean()
+    size = min(scene.box.size)
+    loss = error + options.distortion_weight * integral.distortion.mean() / size
+    if batch.distances is not None and options.depth_weight > 0:
+        known = batch.distances > 0
+        miss = (integral.distance - integral.opacity * batch.distances).abs() / size + (1 - integral.opacity)
+        loss = loss + options.depth_weight * (miss * known).mean()
+    loss.backward()
+    factor = FINAL_RATE**share
+    sizes = StepSizes(DENSITY_RATE * factor, FEATURE_RATE * factor, options.smoothness, FOG_DECAY)
+    for grid in state.grids:
+        grid.step(sizes)
+    state.step_sky(SKY_RATE * factor)
+    state.step += 1
+    return -10 * math.log10(max(float(error.detach()), 1e-10))
+
+
+def _show(bar: Any, state: FitState, share: float, psnr: float) -> None:
+    state.psnr = psnr if state.step < 2 else 0.95 * state.psnr + 0.05 * psnr
+    bar.n = int(100 * share)
+    if state.step % 10 == 0:
+        resolution = "x".join(str(count) for count in state.grids[0].density.shape)
+        bar.set_postfix_str(f"PSNR {state.psnr:.1f} dB, step {state.step}, {resolution} voxels")
+
+
+def _finish(state: FitState, images: PosedImages, options: FitOptions) -> Scene:
+    for grid in state.grids:
+        grid.carve(images.camera.centers.to(grid.density), EMPTY_RADIUS * min(state.grids[0].box.size))
+    record = {"fit": asdict(options) | {"steps_done": state.step, "seconds": round(state.seconds, 1)}}
+    scene = state.scene(trainable=False)
+    return replace(
+        scene,
+        surroundings=tuple(scene.surroundings),
+        cameras=images.camera.to(scene.device),
+        metric=images.metric,
+        metadata={**images.metadata, **record},
+    )

@@ -1,0 +1,47 @@
+"""How a scene is fitted: one flat record that the command line and the scene's metadata share."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nfldm3d._types import Vector
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of ``fit``; the defaults suit a laptop and ten minutes."""
+
+    steps: int = 6000
+    """Optimiser steps at most."""
+    time_budget: float | None = None
+    """Seconds at most, or None; the schedule is stretched over whichever limit comes first."""
+    rays_per_step: int = 8192
+    """Random pixels in each step."""
+    voxels: float = 8e6
+    """Number of voxels of the field in focus; its voxels are cubes as nearly as whole numbers allow."""
+    surrounding_voxels: float = 2e6
+    """Number of voxels of each surrounding field."""
+    degree: int = 1
+    """Degree of the spherical harmonics, 0 (the same from every side) to 3."""
+    box: tuple[Vector, Vector] | None = None
+    """Lower and upper corner of the field in focus; by default from the capture's metadata, depth or cameras."""
+    surroundings: int | None = None
+    """How many surrounding fields, each twice as large as the one before; by default as many as the capture needs."""
+    background: Literal["auto", "none", "environment"] = "auto"
+    """``auto``: the colour that transparent images were put on, else an environment map, which is learned."""
+    depth_weight: float = 0.1
+    """Weight of the depth loss where the capture has depth."""
+    distortion_weight: float = 0.01
+    """Weight of the distortion loss (mip-NeRF 360, eq. 15, in units of the box), which gathers each ray's matter."""
+    smoothness: float = 1.0
+    """Factor on the total-variation weights of density and colour."""
+    seed: int = 0
+    """Seeds the choice of pixels."""
+
+    def __post_init__(self):
+        for name in ("steps", "rays_per_step", "voxels", "surrounding_voxels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.time_budget is not None and self.time_budget <= 0:
+            raise ValueError(f"time_budget must be a number of seconds above 0, got {self.time_budget}")
+        if self.surroundings is not None and not 0 <= self.surroundings <= 8:
+            raise ValueError(f"surroundings must lie between 0 and 8, got {self.surroundings}")

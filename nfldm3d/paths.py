@@ -1,0 +1,118 @@
+"""Camera paths through a scene: around it, from its middle, past its own views, or from a file."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from nfldm3d._types import PathName
+from nfldm3d.camera import Camera
+from nfldm3d.files import DataFormatError, read_json
+from nfldm3d.geometry import find_pose_problem
+from nfldm3d.scene import Scene
+
+PATHS = ("orbit", "panorama", "fly")
+
+
+def make_path(scene: Scene, path: str, *, views: int = 90, width: int = 512, height: int = 384) -> Camera:
+    """Cameras along a named path, or those of a ``.json`` file, at the given image size.
+
+    ``orbit`` circles the box in focus at the distance and height of the scene's own cameras if these look inwards,
+    else far enough outside to see the whole box. ``panorama`` turns once at the scene's most central own camera.
+    ``fly`` passes the scene's own cameras.
+    """
+    if views < 1:
+        raise ValueError(f"a path needs at least one view, got {views}")
+    match path:
+        case "orbit":
+            return _orbit(scene, views, width, height)
+        case "panorama":
+            return Camera.panorama(_middle(scene), views=views, width=width, height=height)
+        case "fly":
+            if scene.cameras is None or len(scene.cameras) < 2:
+                raise ValueError("the scene knows no cameras to fly past; choose orbit or panorama")
+            return scene.cameras.resized(width, height).interpolated(views)
+    if Path(path).suffix != ".json":
+        raise ValueError(f"unknown path {path!r}; choose {', '.join(PATHS)} or a .json file")
+    return read_camera_path(path, width=width, height=height)
+
+
+def read_camera_path(path: PathName, *, width: int, height: int) -> Camera:
+    """Cameras of a transforms.json (without its images) or of nerfstudio's camera_path.json, at the given image size."""
+    content = read_json(path)
+    frames = content.get("camera_path", content.get("frames")) if isinstance(content, dict) else None
+    if not isinstance(frames, list) or not frames:
+        raise DataFormatError(path, "holds neither 'frames' nor a 'camera_path'; give a list of cameras")
+    poses, fields_of_view = [], []
+    for number, frame in enumerate(frames):
+        pose = _read_pose(path, number, frame)
+        poses.append(pose)
+        fields_of_view.append(_read_fov(path, content, frame, width / height))
+    camera = Camera.from_fov(torch.stack(poses), width=width, height=height)
+    focal = torch.tensor([width / 2 / math.tan(fov / 2) for fov in fields_of_view])[:, None].expand(-1, 2)
+    return Camera(camera.world_from_camera, focal, camera.principal, width, height)
+
+
+def _read_pose(path: PathName, number: int, frame: object) -> torch.Tensor:
+    values = frame.get("camera_to_world", frame.get("transform_matrix")) if isinstance(frame, dict) else None
+    try:
+        pose = torch.tensor(values, dtype=torch.float32).reshape(4, 4)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataFormatError(path, f"frame {number} has no 4x4 transform_matrix or camera_to_world") from error
+    problem = find_pose_problem(pose)
+    if problem is not None:
+        raise DataFormatError(path, f"the pose of frame {number} {problem}; write a rigid camera-to-world matrix")
+    return pose
+
+
+def _read_fov(path: PathName, content: dict, frame: dict, aspect: float) -> float:
+    """Horizontal field of view in radians."""
+    if "fov" in frame:  # nerfstudio: vertical, in degrees
+        return 2 * math.atan(math.tan(math.radians(_number(path, frame, "fov")) / 2) * aspect)
+    if "camera_angle_x" in content:
+        return _number(path, content, "camera_angle_x")
+    source = frame if "fl_x" in frame else content
+    if "fl_x" in source and ("w" in frame or "w" in content):
+        wide = _number(path, frame if "w" in frame else content, "w")
+        return 2 * math.atan(wide / 2 / _number(path, source, "fl_x"))
+    return math.radians(60)
+
+
+def _number(path: PathName, record: dict, name: str) -> float:
+    value = record[name]
+    if not isinstance(value, int | float) or value <= 0:
+        raise DataFormatError(path, f"{name} is {value!r}; write a positive number")
+    return float(value)
+
+
+def _orbit(scene: Scene, views: int, width: int, height: int) -> Camera:
+    box = scene.box
+    center = torch.tensor(box.center)
+    fov = 60.0
+    narrow = min(1.0, height / width) * math.tan(math.radians(fov) / 2)
+    radius, elevation = 0.5 * math.hypot(*box.size) / math.sin(math.atan(narrow)), 30.0
+    if scene.cameras is not None:
+        offset = scene.cameras.centers.cpu() - center
+        inwards = -(offset * scene.cameras.forward.cpu()).sum(-1) / offset.norm(dim=-1).clamp(min=1e-9)
+        if bool((inwards > 0.5).float().mean() > 0.9):
+            radius = float(offset.norm(dim=-1).median())
+            elevation = math.degrees(float(torch.asin((offset[:, 2] / offset.norm(dim=-1)).median().clamp(-1, 1))))
+    return Camera.orbit(
+        box.center,
+        radius,
+        views=views,
+        elevation_degrees=elevation,
+        width=width,
+        height=height,
+        horizontal_fov_degrees=fov,
+    )
+
+
+def _middle(scene: Scene) -> tuple[float, float, float]:
+    """The own camera nearest to the middle of all, or the middle of the box."""
+    if scene.cameras is None:
+        return scene.box.center
+    centers = scene.cameras.centers.cpu()
+    nearest = int((centers - centers.median(dim=0).values).norm(dim=-1).argmin())
+    x, y, z = centers[nearest].tolist()
+    return (x, y, z)

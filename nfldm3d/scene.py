@@ -1,0 +1,178 @@
+"""Scene: a field, what turns it into colour, what lies around it, and how it is kept on disk."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfldm3d import scene_file
+from nfldm3d._types import PathName
+from nfldm3d.appearance import Appearance, EnvironmentMap
+from nfldm3d.camera import Camera
+from nfldm3d.field import VoxelField
+from nfldm3d.geometry import Box, Rays
+
+Background = EnvironmentMap | Float[Tensor, " channels"]
+"""What is seen where nothing absorbs: an environment map, an sRGB colour, or a feature vector."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One explorable scene: what users load, render, edit and export."""
+
+    field: VoxelField
+    """The part in focus."""
+    appearance: Appearance
+    """Turns the field's features into colour."""
+    background: Background | None = None
+    """Seen behind everything; None leaves it transparent (black in pictures)."""
+    surroundings: tuple[VoxelField, ...] = ()
+    """Coarser fields of the same channels over larger boxes, each around the one before; the inner field hides the
+    part of the outer one that lies in its box."""
+    cameras: Camera | None = None
+    """The views the scene was made from, if any."""
+    metric: bool = True
+    """Whether lengths are metres; False where the capture's scale is unknown."""
+    metadata: dict[str, object] = field(default_factory=dict)
+    """Anything else worth keeping, as plain JSON values."""
+
+    def __post_init__(self):
+        wanted = self.appearance.channels
+        inner: VoxelField | None = None
+        for name, part in zip(("field", *["surroundings"] * len(self.surroundings)), self.levels, strict=True):
+            if part.density.dim() != 3:
+                raise ValueError(f"a scene holds one scene, {name} holds {tuple(part.density.shape[:-3])}; index one")
+            if part.channels != wanted:
+                raise ValueError(
+                    f"{name} has {part.channels} channels but {type(self.appearance).__name__} needs {wanted}; "
+                    "choose another appearance or degree"
+                )
+            if inner is not None and not _encloses(part.box, inner.box):
+                raise ValueError(f"surroundings over {part.box} do not enclose the box before, {inner.box}")
+            inner = part
+
+    @property
+    def levels(self) -> tuple[VoxelField, ...]:
+        """The field and its surroundings, from the inside out."""
+        return (self.field, *self.surroundings)
+
+    @property
+    def box(self) -> Box:
+        """The box of the field in focus."""
+        return self.field.box
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.field.device
+
+    def __str__(self) -> str:
+        lines = [f"Scene in {'metres' if self.metric else 'units of unknown size'}"]
+        lines += [f"  field        {self.field}"]
+        lines += [f"  surroundings {part}" for part in self.surroundings]
+        lines += [f"  appearance   {self.appearance}"]
+        lines += [f"  background   {_describe_background(self.background)}"]
+        if self.cameras is not None:
+            lines += [f"  cameras      {self.cameras}"]
+        lower, upper = (" ".join(f"{v:.3g}" for v in corner) for corner in (self.box.lower, self.box.upper))
+        lines += [f"  extent       from ({lower}) to ({upper})"]
+        lines += [f"  memory       {sum(part.nbytes for part in self.levels) / 2**20:.1f} MiB"]
+        return "\n".join(lines)
+
+    def to(self, target: torch.device | torch.dtype | str) -> "Scene":
+        """The scene on another device or in another dtype."""
+        return replace(
+            self,
+            field=self.field.to(target),
+            surroundings=tuple(part.to(target) for part in self.surroundings),
+            background=None if self.background is None else self.background.to(target),
+            cameras=None if self.cameras is None else self.cameras.to(target),
+        )
+
+    def background_color(self, rays: Rays) -> Float[Tensor, "*batch channels"]:
+        """What the rays see where nothing is in the way; black without a background."""
+        if self.background is None:
+            return torch.zeros_like(rays.directions)
+        if isinstance(self.background, EnvironmentMap):
+            return self.background.query(rays.directions)
+        return self.background.expand(*rays.shape, -1)
+
+    def save(self, path: PathName) -> None:
+        """Writes a single file if the name ends in ``.nfld``, else a folder; never leaves a half-written one.
+
+        Raises:
+            ValueError: if a field holds NaN or negative densities, or the path cannot be written.
+        """
+        for part in self.levels:
+            part.check()
+        config: dict[str, object] = {
+            "levels": [{"lower": part.box.lower, "upper": part.box.upper} for part in self.levels],
+            "appearance": {"type": type(self.appearance).__name__, **self.appearance.config()},
+            "background": None,
+            "cameras": None,
+            "metric": self.metric,
+            "metadata": self.metadata,
+        }
+        tensors: dict[str, Tensor] = {}
+        for number, part in enumerate(self.levels):
+            tensors.update(scene_file.pack_field(part, f"level{number}"))
+        if self.background is not None:
+            is_map = isinstance(self.background, EnvironmentMap)
+            config["background"] = "environment_map" if is_map else "constant"
+            tensors["background"] = (
+                self.background.image if isinstance(self.background, EnvironmentMap) else self.background
+            )
+        if self.cameras is not None:
+            config["cameras"] = scene_file.pack_camera(self.cameras, tensors)
+        scene_file.write(path, config, tensors)
+
+    @classmethod
+    def load(
+        cls, path: PathName, *, appearance: Appearance | None = None, device: torch.device | str = "cpu"
+    ) -> "Scene":
+        """Reads what ``save`` wrote.
+
+        Args:
+            appearance: needed only for scenes whose appearance is a network.
+
+        Raises:
+            DataFormatError: if the file is missing, truncated, altered, foreign, or of a newer version.
+        """
+        config, tensors = scene_file.read(path)
+        return scene_file.rebuild(path, lambda: _from_file(config, tensors, appearance)).to(device)
+
+
+def _from_file(config: dict, tensors: dict[str, Tensor], appearance: Appearance | None) -> Scene:
+    levels = [
+        scene_file.unpack_field(tensors, f"level{number}", Box(tuple(level["lower"]), tuple(level["upper"])))
+        for number, level in enumerate(config["levels"])
+    ]
+    background = tensors.get("background")
+    return Scene(
+        levels[0],
+        appearance or scene_file.unpack_appearance(config["appearance"]),
+        EnvironmentMap(background)
+        if background is not None and config["background"] == "environment_map"
+        else background,
+        tuple(levels[1:]),
+        None if config["cameras"] is None else scene_file.unpack_camera(config["cameras"], tensors),
+        bool(config["metric"]),
+        config["metadata"],
+    )
+
+
+def _encloses(outer: Box, inner: Box) -> bool:
+    slack = 1e-5 * max(outer.size)
+    return all(a <= b + slack for a, b in zip(outer.lower, inner.lower, strict=True)) and all(
+        a >= b - slack for a, b in zip(outer.upper, inner.upper, strict=True)
+    )
+
+
+def _describe_background(background: Background | None) -> str:
+    if background is None:
+        return "none"
+    if isinstance(background, EnvironmentMap):
+        height, width, channels = background.image.shape
+        return f"environment map, {width}x{height} x {channels} channels"
+    return f"constant ({', '.join(f'{value:.3g}' for value in background.tolist())})"

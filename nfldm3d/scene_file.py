@@ -1,0 +1,171 @@
+"""The scene file: ``config.json`` and ``scene.safetensors`` in a folder, or both in one uncompressed ``.nfld`` zip.
+
+Grids are kept as the 8x8x8 bricks that hold anything (in raster order, with their indices), which loses nothing and
+makes sparse scenes small. The config names the format, its version and the SHA-256 of the tensors, because a
+flipped bit in a safetensors file would otherwise load silently.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from nfldm3d._types import PathName
+from nfldm3d.appearance import Appearance, Rgb, SphericalHarmonics
+from nfldm3d.camera import Camera
+from nfldm3d.field import VoxelField, require_memory
+from nfldm3d.files import DataFormatError, atomic_folder, atomic_write, parse_json, read_json
+from nfldm3d.geometry import Box
+from nfldm3d.ops.bricks import gather_bricks, scatter_bricks_
+
+FORMAT = "nfldm3d.scene"
+VERSION = 1
+CONFIG, TENSORS = "config.json", "scene.safetensors"
+MAX_CONFIG_BYTES = 16 * 2**20
+
+Result = TypeVar("Result")
+
+
+def write(path: PathName, config: dict[str, object], tensors: dict[str, Tensor]) -> None:
+    """Writes a folder, or one file if the name ends in ``.nfld``, whole or not at all."""
+    from safetensors.torch import save
+
+    path = Path(path)
+    if path.suffix and path.suffix != ".nfld":
+        raise ValueError(f"cannot write {path}: scenes are files ending in .nfld or folders without a suffix")
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    head = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(data).hexdigest()}
+    text = json.dumps(head | config, indent=1, allow_nan=False)
+    if path.suffix == ".nfld":
+        with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr(CONFIG, text)
+            archive.writestr(TENSORS, data)
+    else:
+        if path.exists() and not (path / CONFIG).is_file() and (path.is_file() or any(path.iterdir())):
+            raise ValueError(f"cannot write {path}: it exists and is not a scene folder; choose another name")
+        with atomic_folder(path) as temporary:
+            (temporary / CONFIG).write_text(text, encoding="utf-8")
+            (temporary / TENSORS).write_bytes(data)
+
+
+def read(path: PathName) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Config and tensors of a scene; raises DataFormatError on anything that ``write`` has not written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = Path(path)
+    config, data = _read_folder(path) if path.is_dir() else _read_archive(path)
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise DataFormatError(path, f"is not a scene: {CONFIG} does not name the format {FORMAT!r}")
+    version = config.get("version")
+    if not isinstance(version, int) or version < 1 or version > VERSION:
+        raise DataFormatError(
+            path,
+            f"has version {version}, this nfldm3d reads versions up to {VERSION}; upgrade with pip install -U nfldm3d",
+        )
+    if hashlib.sha256(data).hexdigest() != config.get("sha256"):
+        raise DataFormatError(path, f"{TENSORS} is damaged or truncated (its sha256 differs); copy the file again")
+    try:
+        return config, load(data)
+    except SafetensorError as error:
+        raise DataFormatError(path, f"{TENSORS} is not valid safetensors ({error}); copy the file again") from error
+
+
+def rebuild(path: PathName, build: Callable[[], Result]) -> Result:
+    """Runs ``build`` on what was read; what it misses or finds wrong becomes a DataFormatError."""
+    try:
+        return build()
+    except KeyError as error:
+        raise DataFormatError(path, f"lacks the entry {error}; save the scene again") from error
+    except (ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise DataFormatError(path, f"holds values that do not fit together: {error}") from error
+
+
+def pack_field(field: VoxelField, name: str) -> dict[str, Tensor]:
+    """The tensors that keep a field."""
+    bricks = field.brick_mask().nonzero().int()
+    parts = {
+        "resolution": torch.tensor([*field.resolution, field.channels], dtype=torch.int32),
+        "bricks": bricks,
+        "density": gather_bricks(field.density, bricks),
+        "features": gather_bricks(field.features, bricks),
+    }
+    return {f"{name}.{key}": tensor for key, tensor in parts.items()}
+
+
+def unpack_field(tensors: dict[str, Tensor], name: str, box: Box) -> VoxelField:
+    """The field that ``pack_field`` kept."""
+    x, y, z, channels = tensors[f"{name}.resolution"].tolist()
+    require_memory((x, y, z), channels, torch.device("cpu"))
+    bricks = tensors[f"{name}.bricks"]
+    packed, packed_features = tensors[f"{name}.density"], tensors[f"{name}.features"]
+    density, features = packed.new_zeros(x, y, z), packed_features.new_zeros(x, y, z, channels)
+    scatter_bricks_(packed, bricks, density)
+    scatter_bricks_(packed_features, bricks, features)
+    return VoxelField(density, features, box)
+
+
+def pack_camera(camera: Camera, tensors: dict[str, Tensor]) -> dict[str, object]:
+    """Adds the tensors of a camera to ``tensors`` and returns the rest of it."""
+    tensors["cameras.world_from_camera"] = camera.world_from_camera
+    tensors["cameras.focal"], tensors["cameras.principal"] = camera.focal, camera.principal
+    if camera.distortion is not None:
+        tensors["cameras.distortion"] = camera.distortion
+    return {"width": camera.width, "height": camera.height, "lens": camera.lens}
+
+
+def unpack_camera(config: dict[str, Any], tensors: dict[str, Tensor]) -> Camera:
+    """The camera that ``pack_camera`` kept."""
+    return Camera(
+        tensors["cameras.world_from_camera"],
+        tensors["cameras.focal"],
+        tensors["cameras.principal"],
+        config["width"],
+        config["height"],
+        tensors.get("cameras.distortion"),
+        config["lens"],
+    )
+
+
+def unpack_appearance(config: dict[str, Any]) -> Appearance:
+    """The built-in appearance that a config describes."""
+    match config["type"]:
+        case "Rgb":
+            return Rgb(int(config["channels"]))
+        case "SphericalHarmonics":
+            return SphericalHarmonics(int(config["degree"]), tuple(tuple(row) for row in config["frame"]))
+        case other:
+            raise ValueError(f"appearance {other!r} is a network: load it and pass Scene.load(path, appearance=...)")
+
+
+def _read_folder(path: Path) -> tuple[Any, bytes]:
+    for name in (CONFIG, TENSORS):
+        if not (path / name).is_file():
+            raise DataFormatError(path, f"is not a scene folder: {name} is missing")
+    return read_json(path / CONFIG), (path / TENSORS).read_bytes()
+
+
+def _read_archive(path: Path) -> tuple[Any, bytes]:
+    if not path.is_file():
+        raise DataFormatError(path, "does not exist; give a .nfld file or a scene folder")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = path.stat().st_size
+            for name, limit in ((CONFIG, min(size, MAX_CONFIG_BYTES)), (TENSORS, size)):
+                entry = archive.getinfo(name)
+                if entry.file_size > limit or entry.compress_type != zipfile.ZIP_STORED:
+                    raise DataFormatError(path, f"{name} is compressed or larger than the file; it is not a scene")
+            text, data = archive.read(CONFIG), archive.read(TENSORS)
+    except KeyError as error:
+        raise DataFormatError(path, f"is a zip but not a scene: {error.args[0]}") from error
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
+        raise DataFormatError(path, f"is not a scene or is truncated ({error}); copy the file again") from error
+    try:
+        return parse_json(text.decode("utf-8"), path), data
+    except UnicodeDecodeError as error:
+        raise DataFormatError(path, f"{CONFIG} is not UTF-8 text; save the scene again") from error
