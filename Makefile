@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PYTHON311 ?= python3.11
 BIN := .venv/bin
+DEMO := out/demo
 
 .PHONY: help demo demo-fit test lint bench test-blender clean
 .DEFAULT_GOAL := help
@@ -21,12 +22,21 @@ help:  ## this list
 	$(BIN)/python -m pip install --quiet -e '.[export,viewer,vizdoom,colmap,dev]'
 	@touch $@
 
+# bpy 5.0 exists for Python 3.11 only, and is GPL: it lives in an environment of its own.
 .venv-blender/.ready:
 	$(PYTHON311) -m venv .venv-blender
 	.venv-blender/bin/python -m pip install --quiet 'bpy==5.0.1'
 	@touch $@
 
 demo: demo-fit  ## everything the library can show, into out/demo/
+
+demo-fit: .venv/.demo  ## record a small ViZDoom capture, fit it, render and export it
+	$(BIN)/nfldm3d capture vizdoom --out $(DEMO)/capture --map MAP01 --views 60 --size 128 --seed 0 --overwrite
+	$(BIN)/nfldm3d fit $(DEMO)/capture --out $(DEMO)/scene.nfld --holdout-every 10 --time-budget 90
+	$(BIN)/nfldm3d render $(DEMO)/scene.nfld --path orbit --out $(DEMO)
+	mv $(DEMO)/orbit.mp4 $(DEMO)/turntable.mp4
+	$(BIN)/nfldm3d export $(DEMO)/scene.nfld --mesh $(DEMO)/scene.glb --points $(DEMO)/points.ply
+	@echo "Look at $(DEMO)/contact.png and $(DEMO)/turntable.mp4; open $(DEMO)/scene.glb in Blender."
 
 test: .venv/.test  ## the whole suite on the CPU
 	$(BIN)/python -m pytest
@@ -38,6 +48,10 @@ lint: .venv/.test  ## style and types
 
 bench: .venv/.test  ## our kernels beside their torch twins
 	@set -e; for script in examples/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+test-blender: .venv/.test .venv-blender/.ready  ## what we export, as Blender reads it
+	$(BIN)/python tests/blender/write_exports.py out/blender
+	.venv-blender/bin/python tests/blender/check_exports.py out/blender
 
 clean:  ## remove environments, caches and out/
 	rm -rf .venv .venv-blender out .pytest_cache .ruff_cache .hypothesis
