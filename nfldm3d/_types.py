@@ -17,7 +17,7 @@ Units: metres (or the capture's own unit where ``Scene.metric`` is False), radia
 from os import PathLike
 from typing import TypeAlias
 
-Vector: TypeAlias = tuple[float, float, float]
+Vector: TypeAlias = tuple[float | int, float | int, float | int]
 """A point or extent in world axes that is configuration rather than data: hashable, printable, JSON."""
 
 PathName: TypeAlias = str | PathLike[str]

@@ -8,7 +8,7 @@ protocol; it may look at neighbouring pixels, so ``image`` receives whole pictur
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ Rotation = tuple[tuple[float, float, float], tuple[float, float, float], tuple[f
 IDENTITY: Rotation = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
+@runtime_checkable
 class Appearance(Protocol):
     """What every appearance offers; scenes, renderer and exporters rely on nothing else."""
 

@@ -6,7 +6,7 @@ Three coordinate systems meet here. World: metres. Voxel: voxel (i, j, k) has it
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,6 +26,7 @@ class Brick(NamedTuple):
     features: Float[Tensor, "x y z channels"]
 
 
+@runtime_checkable
 class Field(Protocol):
     """What renderer and exporters need of a field; a sparse grid or a hash grid can stand where a VoxelField stands."""
 
