@@ -1,13 +1,20 @@
 """Bird's-eye maps: what is where on the ground, seen from above.
 
 The array is ``bev[x, y]``, as the field's grids are; as a picture row 0 is the largest y, so that north (+y) is up.
+On disk the classes are a palette PNG, the heights an .npy array indexed [x, y], and the rest JSON.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from nfldm3d.data import image_files
+from nfldm3d.data.json_record import Record
+from nfldm3d.files import DataFormatError, resolve_inside
 
 
 @dataclass(frozen=True)
@@ -55,3 +62,46 @@ def to_rows(bev: Tensor) -> Tensor:
 def from_rows(picture: Tensor) -> Tensor:
     """The array ``(x, y)`` of a picture ``(height, width)``: the inverse of ``to_rows``."""
     return picture.flip(0).T.contiguous()
+
+
+def read_bev(record: Record, root: Path) -> BevMap:
+    """The map that ``write_bev`` described in ``record``, with its files below ``root``."""
+    classes_path = resolve_inside(root, record.text("classes_path"), source=record.source)
+    classes = from_rows(image_files.read_labels(classes_path))
+    height = None
+    if "height_path" in record:
+        height_path = resolve_inside(root, record.text("height_path"), source=record.source)
+        height = torch.from_numpy(np.array(image_files.open_array(height_path), dtype=np.float32))
+        if not bool(torch.isfinite(height).all()):
+            raise DataFormatError(height_path, "holds NaN or infinity; write heights in metres")
+    lower, names = record.numbers("lower"), record.items("class_names")
+    palette = [Record(record.source, {"color": c}, "bev.palette").numbers("color") for c in record.items("palette")]
+    if len(lower) != 2 or any(len(color) != 3 or not all(0 <= c <= 255 for c in color) for color in palette):
+        raise record.problem("palette", "write lower as [x, y] in metres and the palette as [r, g, b] from 0 to 255")
+    try:
+        return BevMap(
+            classes,
+            height,
+            (lower[0], lower[1]),
+            record.number("cell_size"),
+            tuple(str(name) for name in names),
+            tuple((int(r), int(g), int(b)) for r, g, b in palette),
+        )
+    except ValueError as error:
+        raise DataFormatError(record.source, f"{record.where}: {error}") from error
+
+
+def write_bev(bev: BevMap, root: Path) -> dict[str, object]:
+    """Writes ``bev.png`` and ``bev_height.npy`` (indexed [x, y]) below ``root``; returns their description."""
+    image_files.write_labels(root / "bev.png", to_rows(bev.classes), bev.palette)
+    description: dict[str, object] = {
+        "classes_path": "bev.png",
+        "lower": bev.lower,
+        "cell_size": bev.cell_size,
+        "class_names": bev.class_names,
+        "palette": bev.palette,
+    }
+    if bev.height is not None:
+        np.save(root / "bev_height.npy", bev.height.float().numpy())
+        description["height_path"] = "bev_height.npy"
+    return description

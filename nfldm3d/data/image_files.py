@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfldm3d._types import Vector
-from nfldm3d.files import DataFormatError, atomic_write
+from nfldm3d.files import DataFormatError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,7 +48,7 @@ def map_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> l
 def probe(path: Path) -> tuple[int, int, bool]:
     """Width, height and whether there is transparency, from the file's header alone."""
     if path.suffix.lower() == ".npy":
-        height, width = _open_array(path).shape
+        height, width = open_array(path).shape
         return width, height, False
     with _open(path) as image:
         return image.width, image.height, image.has_transparency_data
@@ -72,7 +72,7 @@ def read_image(path: Path, background: Vector) -> Float[Tensor, "3 height width"
 def read_depth(path: Path, unit: float) -> Float[Tensor, "height width"]:
     """Numbers of a 16-bit picture or .npy times ``unit``; NaN, infinite and negative ones become 0, unknown."""
     if path.suffix.lower() == ".npy":
-        numbers = np.array(_open_array(path), dtype=np.float64)
+        numbers = np.array(open_array(path), dtype=np.float64)
     else:
         with _open(path) as image:
             if not image.mode.startswith("I"):
@@ -122,23 +122,20 @@ def write_image(path: Path, image: Float[Tensor, "3 height width"]) -> None:
     from PIL import Image
 
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
-    with atomic_write(path) as temporary:
-        Image.fromarray(pixels.numpy()).save(temporary, quality=95)
+    Image.fromarray(pixels.numpy()).save(path, quality=95)
 
 
 def write_depth(path: Path, depth: Float[Tensor, "height width"], unit: float) -> Path:
-    """Multiples of ``unit`` as 16-bit PNG, or where that does not reach as float32 .npy; returns the name used."""
+    """Multiples of ``unit`` as 16-bit PNG, or where those do not reach as float32 .npy; returns the name used."""
     from PIL import Image
 
     numbers = depth.double() / unit
     if float(numbers.max()) < 65535.5:
-        path = path.with_suffix(".png")
-        with atomic_write(path) as temporary:
-            Image.fromarray(numbers.round().numpy().astype(np.uint16)).save(temporary)
-        return path
-    path = path.with_suffix(".npy")
-    with atomic_write(path) as temporary:
-        np.save(temporary, numbers.float().numpy())
+        path = path.with_name(f"{path.name}.png")
+        Image.fromarray(numbers.round().numpy().astype(np.uint16)).save(path)
+    else:
+        path = path.with_name(f"{path.name}.npy")
+        np.save(path, numbers.float().numpy())
     return path
 
 
@@ -151,8 +148,7 @@ def write_labels(
     image = Image.fromarray(labels.contiguous().numpy())
     if palette:
         image.putpalette([value for color in palette for value in color])
-    with atomic_write(path) as temporary:
-        image.save(temporary)
+    image.save(path)
 
 
 @contextmanager
@@ -180,7 +176,7 @@ def _bomb(path: Path, found: str) -> DataFormatError:
     return DataFormatError(path, f"holds {found}, at most {MAX_PIXELS >> 20} Mi are decoded; scale the picture down")
 
 
-def _open_array(path: Path) -> np.ndarray:
+def open_array(path: Path) -> np.ndarray:
     """A 2-D array of numbers, mapped, so that a header that asks for terabytes fails at once."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)

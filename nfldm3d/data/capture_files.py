@@ -1,0 +1,55 @@
+"""What readers share about the files of a capture: their order, the missing ones, and that their sizes fit."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from nfldm3d.data import image_files
+from nfldm3d.data.posed_images import Frame
+from nfldm3d.files import DataFormatError
+
+
+def natural_key(name: str) -> list[str | int]:
+    """Sorts ``r_2`` before ``r_10``."""
+    parts = re.split("([0-9]{1,18})", name)  # numbers at the odd places
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def find_present(source: Path, paths: Sequence[Path]) -> list[int]:
+    """Indices of the pictures that exist; warns once with the count of the others, refuses when they are above half.
+
+    Published captures often lack the pictures that were held back or too large.
+    """
+    present = [number for number, path in enumerate(paths) if is_file(path)]
+    missing = len(paths) - len(present)
+    if missing:
+        first = next(path for path in paths if not is_file(path))
+        report = f"{missing} of {len(paths)} pictures are missing, the first is {first}"
+        if missing > len(paths) / 2:
+            raise DataFormatError(source, f"{report}; restore the pictures or remove their frames")
+        warnings.warn(f"{source}: {report}; their frames are left out", stacklevel=4)
+    return present
+
+
+def check_files(frames: Sequence[Frame]) -> bool:
+    """Raises unless every file opens and has its frame's size; tells whether any picture has an alpha channel."""
+
+    def check(frame: Frame) -> bool:
+        alpha = False
+        for path in (frame.image, frame.depth, frame.mask, frame.labels):
+            if isinstance(path, Path):
+                width, height, transparent = image_files.probe(path)
+                frame.check_size(path, width, height)
+                alpha |= transparent and path is frame.image
+        return alpha
+
+    return any(image_files.map_parallel(check, frames))

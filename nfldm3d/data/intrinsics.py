@@ -1,0 +1,81 @@
+"""What readers share: the intrinsics of one view as files give them, and the Camera they add up to."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfldm3d.camera import Camera
+from nfldm3d.files import DataFormatError
+from nfldm3d.geometry import find_pose_problem
+
+WIDEST, NARROWEST = 1e-2, 1e4
+"""Focal length over image size of the widest (178 degrees) and narrowest (20 arc seconds) lens that is believed."""
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """One view's lens, in pixels; the fields are those of ``Camera``."""
+
+    width: int
+    height: int
+    focal: tuple[float, float]
+    principal: tuple[float, float]
+    distortion: tuple[float, ...] = (0.0,) * 8
+    lens: Literal["perspective", "fisheye"] = "perspective"
+
+    def find_problem(self) -> str | None:
+        """What cannot be true of a camera, in words, or None."""
+        if not (0 < self.width < 2**20 and 0 < self.height < 2**20):
+            return f"has {self.width}x{self.height} pixels; give the size of the picture"
+        for axis, focal, size in (("x", self.focal[0], self.width), ("y", self.focal[1], self.height)):
+            if not WIDEST < focal / size < NARROWEST:
+                return (
+                    f"has focal length {focal:g} along {axis} for {size} pixels; "
+                    f"give it in pixels, between {WIDEST * size:g} and {NARROWEST * size:g}"
+                )
+        if not all(
+            abs(center) < 100 * size for center, size in zip(self.principal, (self.width, self.height), strict=True)
+        ):
+            return (
+                f"has its principal point at {self.principal} in {self.width}x{self.height} pixels; give it in pixels"
+            )
+        if not all(math.isfinite(value) and abs(value) < 1e6 for value in self.distortion):
+            return f"has distortion {self.distortion}; give OpenCV's coefficients"
+        return None
+
+
+def build_camera(
+    source: Path, names: Sequence[str], poses: Float[Tensor, "views 4 4"], intrinsics: Sequence[Intrinsics]
+) -> Camera:
+    """The cameras of views called ``names`` in the file ``source``; refuses false poses, lenses and mixed sizes."""
+    first = intrinsics[0]
+    for name, pose, lens in zip(names, poses, intrinsics, strict=True):
+        problem = find_pose_problem(pose)
+        if problem:
+            raise DataFormatError(source, f"the pose of {name} {problem}; write a rotation and a position")
+        problem = lens.find_problem()
+        if problem:
+            raise DataFormatError(source, f"the camera of {name} {problem}")
+        if (lens.width, lens.height, lens.lens) != (first.width, first.height, first.lens):
+            raise DataFormatError(
+                source,
+                f"{name} is {lens.width}x{lens.height} pixels with a {lens.lens} lens, but {names[0]} is "
+                f"{first.width}x{first.height} with a {first.lens} lens; scale the pictures to one size, "
+                "or read each size as a capture of its own",
+            )
+    distorted = any(any(lens.distortion) for lens in intrinsics)
+    return Camera(
+        poses.float(),
+        torch.tensor([lens.focal for lens in intrinsics]),
+        torch.tensor([lens.principal for lens in intrinsics]),
+        first.width,
+        first.height,
+        torch.tensor([lens.distortion for lens in intrinsics]) if distorted else None,
+        first.lens,
+    )

@@ -1,0 +1,139 @@
+"""Writes posed images as a ``transforms.json`` capture that nerfstudio, instant-ngp and this library read."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from nfldm3d._types import PathName
+from nfldm3d.camera import Camera
+from nfldm3d.data import bev_map, image_files, point_files
+from nfldm3d.data.applied_transform import AppliedTransform
+from nfldm3d.data.capture_files import natural_key
+from nfldm3d.data.json_record import Record
+from nfldm3d.data.posed_images import PosedImages
+from nfldm3d.data.transforms_json import KNOWN
+from nfldm3d.data.transforms_lens import COEFFICIENTS, FISHEYE, RATIONAL
+from nfldm3d.files import atomic_folder, atomic_write
+
+DEPTH_UNIT = 1e-3
+"""Millimetres: nerfstudio takes no other."""
+
+ImageFormat = Literal["png", "jpg", "webp"]
+
+
+def write_capture(posed: PosedImages, folder: PathName, image_format: ImageFormat, overwrite: bool) -> None:
+    """See ``PosedImages.save``."""
+    target = Path(folder).resolve()
+    _check_target(target, overwrite)
+    taken = KNOWN & posed.metadata.keys()
+    if taken:
+        raise ValueError(f"cannot write {target}: metadata has {sorted(taken)}, which mean cameras here; rename them")
+    applied = AppliedTransform.of(Record.of(target, posed.metadata))
+    lenses = [_lens_fields(posed.camera, number) for number in range(len(posed))]
+    shared = lenses[0] if all(lens == lenses[0] for lens in lenses) else {}
+    with atomic_folder(target) as root:
+        content = {**posed.metadata, **_top_fields(posed, root, applied), **shared}
+        frames = _write_frames(posed, root, image_format, DEPTH_UNIT * applied.scale)
+        content["frames"] = (
+            frames if shared else [{**lens, **frame} for lens, frame in zip(lenses, frames, strict=True)]
+        )
+        with atomic_write(root / "transforms.json") as path:
+            path.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"cannot write {target}: it is a file; give a folder")
+    if not target.exists() or not any(target.iterdir()):
+        return
+    if not any(target.glob("transforms*.json")):
+        raise ValueError(f"cannot write {target}: it holds files that are no capture; give a new folder")
+    if not overwrite:
+        raise ValueError(f"cannot write {target}: it holds a capture; give a new folder or set overwrite")
+
+
+def _top_fields(posed: PosedImages, root: Path, applied: AppliedTransform) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "camera_model": _camera_model(posed.camera),
+        "w": posed.camera.width,
+        "h": posed.camera.height,
+        "metric": posed.metric,
+    }
+    if posed.background is not None:
+        fields["background"] = posed.background
+    if posed.frames[0].depth is not None:
+        fields["depth_unit_scale_factor"] = DEPTH_UNIT
+    if posed.bev is not None:
+        fields["bev"] = bev_map.write_bev(posed.bev, root)
+    if posed.points is not None:
+        fields["ply_file_path"] = "points.ply"
+        point_files.write_points(root / "points.ply", applied.undo(posed.points))
+    return fields
+
+
+def _camera_model(camera: Camera) -> str:
+    if camera.lens == "fisheye":
+        return FISHEYE
+    if camera.distortion is None:
+        return "PINHOLE"
+    return RATIONAL if bool(camera.distortion[:, 5:].any()) else "OPENCV"
+
+
+def _lens_fields(camera: Camera, number: int) -> dict[str, float]:
+    fields: dict[str, float] = {}
+    fields["fl_x"], fields["fl_y"] = camera.focal[number].tolist()
+    fields["cx"], fields["cy"] = camera.principal[number].tolist()
+    if camera.distortion is not None:
+        terms = dict(zip(COEFFICIENTS, camera.distortion[number].tolist(), strict=True))
+        model = _camera_model(camera)
+        names = ("k1", "k2", "k3", "k4") if model == FISHEYE else COEFFICIENTS[: 8 if model == RATIONAL else 5]
+        fields |= {name: terms[name] for name in names}
+    return fields
+
+
+def _write_frames(
+    posed: PosedImages, root: Path, image_format: ImageFormat, depth_unit: float
+) -> list[dict[str, object]]:
+    stems, first = _stems(posed.names), posed.frames[0]
+    kinds = {"images": first.image, "depth": first.depth, "masks": first.mask, "labels": first.labels}
+    for kind, source in kinds.items():
+        if source is not None:
+            (root / kind).mkdir()
+
+    def write(number: int) -> dict[str, object]:
+        frame: dict[str, object] = {"transform_matrix": posed.camera.world_from_camera[number].tolist()}
+        if posed.timestamps is not None:
+            frame["timestamp"] = float(posed.timestamps[number])
+        return {**_write_pixels(posed[number], root, stems[number], image_format, depth_unit), **frame}
+
+    return image_files.map_parallel(write, range(len(posed)))
+
+
+def _write_pixels(
+    view: PosedImages, root: Path, stem: str, image_format: ImageFormat, depth_unit: float
+) -> dict[str, object]:
+    files = {"file_path": root / "images" / f"{stem}.{image_format}"}
+    image_files.write_image(files["file_path"], view.load_images()[0])
+    depth, masks, labels = view.load_depth(), view.load_masks(), view.load_labels()
+    if depth is not None:
+        files["depth_file_path"] = image_files.write_depth(root / "depth" / stem, depth[0], depth_unit)
+    if masks is not None:
+        files["mask_path"] = root / "masks" / f"{stem}.png"
+        image_files.write_labels(files["mask_path"], masks[0].byte() * 255)
+    if labels is not None:
+        files["label_path"] = root / "labels" / f"{stem}.png"
+        image_files.write_labels(files["label_path"], labels[0])
+    return {key: path.relative_to(root).as_posix() for key, path in files.items()}
+
+
+def _stems(names: Sequence[str]) -> list[str]:
+    """File names without suffix: the views' own where those keep them apart and in order, else numbers."""
+    stems = [PurePosixPath(name.replace("\\", "/")).name for name in names]
+    stems = [re.sub(r"\.(png|jpe?g|webp)$", "", stem, flags=re.IGNORECASE) for stem in stems]
+    stems = [re.sub(r"[^A-Za-z0-9._-]", "_", stem) for stem in stems]
+    distinct = len({stem.lower() for stem in stems}) == len(stems) and all(stems)
+    if distinct and stems == sorted(stems, key=natural_key):
+        return stems
+    return [f"{number:05d}" for number in range(len(stems))]

@@ -1,0 +1,102 @@
+"""The lens fields of ``transforms.json``, at top level or in every frame, as ``Intrinsics``."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from nfldm3d.data import image_files
+from nfldm3d.data.intrinsics import Intrinsics
+from nfldm3d.data.json_record import Record
+from nfldm3d.files import DataFormatError
+
+COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+"""In the order of ``Camera.distortion``."""
+NERFSTUDIO_COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
+"""In the order of ``distortion_params``."""
+FIELDS = (
+    *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y"),
+    *("camera_model", "is_fisheye", "distortion_params", *COEFFICIENTS),
+)
+PINHOLES = ("PERSPECTIVE", "SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+RATIONAL, FISHEYE = "FULL_OPENCV", "OPENCV_FISHEYE"
+
+
+def read_intrinsics(top: Record, frames: Sequence[Record], pictures: Sequence[Path]) -> list[Intrinsics]:
+    """The lens of each frame; a size that the file does not give is that of the pictures."""
+    own = [key for key in FIELDS if key not in top and any(key in frame for frame in frames)]
+    for frame in frames:
+        for key in own:
+            if key not in frame:
+                raise frame.problem(key, f"other frames have it; give {key} at top level or in every frame")
+        for key in FIELDS:
+            if key in top and frame.values.get(key, top.values[key]) != top.values[key]:
+                raise frame.problem(key, f"the top level says {top.values[key]!r}; give {key} once")
+    sized = all(key in top or key in own for key in ("w", "h"))
+    size = None if sized else _common_size(pictures)
+    if not own:
+        return [_parse(top, size)] * len(frames)
+    shared = {key: top.values[key] for key in FIELDS if key in top}
+    return [_parse(Record(top.source, {**shared, **frame.values}, frame.where), size) for frame in frames]
+
+
+def _common_size(pictures: Sequence[Path]) -> tuple[int, int]:
+    sizes = [size[:2] for size in image_files.map_parallel(image_files.probe, pictures)]
+    for picture, size in zip(pictures, sizes, strict=True):
+        if size != sizes[0]:
+            raise DataFormatError(
+                picture,
+                f"is {size[0]}x{size[1]} pixels but {pictures[0].name} is {sizes[0][0]}x{sizes[0][1]}; "
+                "scale the pictures to one size, or read each size as a capture of its own",
+            )
+    return sizes[0]
+
+
+def _parse(record: Record, size: tuple[int, int] | None) -> Intrinsics:
+    width, height = size or (record.integer("w"), record.integer("h"))
+    focal = _focal(record, "x", width), _focal(record, "y", height)
+    across, down = focal[0] or focal[1], focal[1] or focal[0]  # square pixels where one is missing
+    if across is None or down is None:
+        raise record.problem("fl_x", "give the focal length in pixels, or camera_angle_x in radians")
+    center = record.number("cx", width / 2), record.number("cy", height / 2)
+    fisheye = _is_fisheye(record)
+    lens = "fisheye" if fisheye else "perspective"
+    return Intrinsics(width, height, (across, down), center, _distortion(record, fisheye), lens)
+
+
+def _focal(record: Record, axis: str, size: int) -> float | None:
+    if f"fl_{axis}" in record:
+        return record.number(f"fl_{axis}")
+    key = f"camera_angle_{axis}"
+    if key not in record:
+        return None
+    angle = record.number(key)
+    if not 0 < angle < math.pi:
+        raise record.problem(key, "write the field of view in radians, between 0 and 3.14")
+    return size / 2 / math.tan(angle / 2)
+
+
+def _is_fisheye(record: Record) -> bool:
+    model = record.text("camera_model") if "camera_model" in record else None
+    if model not in (None, FISHEYE, RATIONAL, *PINHOLES):
+        raise record.problem(
+            "camera_model", f"known are {', '.join((*PINHOLES, RATIONAL, FISHEYE))}; convert the capture"
+        )
+    return model == FISHEYE or record.truth("is_fisheye", False)
+
+
+def _distortion(record: Record, fisheye: bool) -> tuple[float, ...]:
+    values = {key: record.number(key, 0.0) for key in COEFFICIENTS}
+    if "distortion_params" in record and not any(key in record for key in COEFFICIENTS):
+        listed = record.numbers("distortion_params")
+        if len(listed) > len(NERFSTUDIO_COEFFICIENTS):
+            raise record.problem("distortion_params", "write k1, k2, k3, k4, p1, p2")
+        values.update(zip(NERFSTUDIO_COEFFICIENTS, listed, strict=False))
+    # nerfstudio's k4 is a further polynomial term, OpenCV's stands in the denominator: without a name for it, refuse
+    rational = record.values.get("camera_model") == RATIONAL
+    unused = ("p1", "p2", "k5", "k6") if fisheye else () if rational else ("k4", "k5", "k6")
+    for key in unused:
+        if values[key] != 0:
+            raise record.problem(
+                key, f"a {'fisheye' if fisheye else 'perspective'} lens has no such term here; undistort"
+            )
+    return tuple(values[key] for key in COEFFICIENTS)
