@@ -1,0 +1,34 @@
+"""Guards in front of the kernels, which would read beyond the ends of tensors that do not fit together."""
+
+import torch
+from torch import Tensor
+
+
+def require(
+    name: str, tensor: Tensor, shape: tuple[int | str, ...], device: torch.device, *dtypes: torch.dtype
+) -> None:
+    """Raises a ValueError unless a tensor has this shape (a name stands for any size), device and one of the dtypes."""
+    fits = tensor.dim() == len(shape) and all(
+        isinstance(size, str) or size == got for size, got in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(str(size) for size in shape)
+        raise ValueError(f"{name} must have the shape ({wanted}), got {tuple(tensor.shape)}")
+    if tensor.device != device:
+        raise ValueError(f"{name} is on {tensor.device}, but must be on {device} with the other tensors")
+    if tensor.dtype not in dtypes:
+        wanted = " or ".join(str(dtype) for dtype in dtypes)
+        raise ValueError(f"{name} must be {wanted} on {device.type}, got {tensor.dtype}: convert it with .to()")
+
+
+def require_rays(
+    origins: Tensor, directions: Tensor, near_far: Tensor | None, device: torch.device, rays: int | str = "rays"
+) -> None:
+    """Raises a ValueError unless rays are float32 tensors of one length that ask for no gradient."""
+    require("origins", origins, (rays, 3), device, torch.float32)
+    require("directions", directions, (len(origins), 3), device, torch.float32)
+    if near_far is not None:
+        require("near_far", near_far, (len(origins), 2), device, torch.float32)
+    for name, tensor in (("origins", origins), ("directions", directions), ("near_far", near_far)):
+        if tensor is not None and tensor.requires_grad:
+            raise ValueError(f"{name} requires a gradient, but the kernels have none for rays: detach() it")

@@ -1,0 +1,100 @@
+"""Runs Warp kernels on torch tensors: over all cores on the CPU, on torch's current stream on CUDA."""
+
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import warp
+
+RANGES_PER_THREAD = 4
+"""More ranges balance the load better; each costs a launch of some 50 microseconds."""
+
+
+def launch(kernel: "warp.Kernel", size: int, inputs: Sequence[Any], device: torch.device, *, grain: int = 256) -> None:
+    """Runs ``kernel`` for the indices 0 to ``size`` - 1; returns when the CPU is done, at once on CUDA.
+
+    The kernel's first parameter is the index of its first thread (its thread n works on that + ``wp.tid()``), the
+    others are ``inputs``: numbers, tuples or contiguous tensors. CPU threads run ranges of at least ``grain`` indices
+    at the same time and Warp's atomics are plain additions there, so no two indices may write to one place.
+    """
+    if size == 0:
+        return
+    warp = quiet_warp()
+    if kernel.is_generic:
+        kernel = _overload(kernel, tuple(value.dtype for value in inputs if isinstance(value, Tensor)))
+    wanted = [argument.type for argument in kernel.adj.args[1:]]
+    values = [_warp_value(value, kind) for value, kind in zip(inputs, wanted, strict=True)]
+    if device.type == "cuda":
+        stream = warp.stream_from_torch(torch.cuda.current_stream(device))
+        warp.launch(kernel, size, [0, *values], stream=stream, record_tape=False)
+        return
+    threads = torch.get_num_threads()
+    ranges = min(max(size // grain, 1), RANGES_PER_THREAD * threads)
+    bounds = [size * number // ranges for number in range(ranges + 1)]
+
+    def run(first: int, end: int) -> None:
+        warp.launch(kernel, end - first, [first, *values], device="cpu", record_tape=False)
+
+    if ranges == 1 or threads == 1:
+        run(0, size)
+        return
+    kernel.module.load(warp.get_device("cpu"))  # compiles before the threads start
+    list(_pool(os.getpid(), threads).map(run, bounds[:-1], bounds[1:]))
+
+
+@cache
+def quiet_warp():
+    """The module ``warp``, started without its banner."""
+    import warp
+
+    warp.config.log_level = max(warp.config.log_level, warp.LOG_WARNING)
+    with nullcontext() if torch.cuda.is_available() else _silent_stderr():
+        warp.init()
+    return warp
+
+
+@contextmanager
+def _silent_stderr():
+    """Swallows what C code writes to stderr: without a GPU, Warp tells there that it found no driver."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _warp_value(value: Any, kind: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return quiet_warp().from_torch(value.detach(), kind.dtype, requires_grad=False, return_ctype=True)
+
+
+@cache
+def _overload(kernel: "warp.Kernel", dtypes: tuple[torch.dtype, ...]) -> "warp.Kernel":
+    """The kernel for tensors of these dtypes, where its parameters leave the dtype open."""
+    warp = quiet_warp()
+    arrays = [argument for argument in kernel.adj.args if isinstance(argument.type, warp.array)]
+    types = {
+        argument.label: warp.array(dtype=warp.dtype_from_torch(dtype), ndim=argument.type.ndim)
+        for argument, dtype in zip(arrays, dtypes, strict=True)
+        if argument.type.dtype is Any
+    }
+    return warp.overload(kernel, types)
+
+
+@cache
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:
+    """The threads of a process; a forked child does not inherit its parent's, hence the process as a key."""
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"nfldm3d-{process}")

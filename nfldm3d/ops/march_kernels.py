@@ -1,0 +1,334 @@
+# pyright: basic, reportInvalidTypeForm=false, reportIndexIssue=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+"""Warp kernels that march rays through occupied cells, forward and backward.
+
+Both directions handle all samples of a ray within one cell together: the eight densities are read once, and the rows
+of features are read (or written) once, with the samples' weights already summed per corner.
+
+Gradients, with w_i = T_i alpha_i and v_i = dL/dw_i:
+    dL/d density_i = step * (T_(i+1) v_i - sum over j > i of w_j v_j)
+    v_i = <dL/d features, feature_i> + dL/d opacity + t_i dL/d distance + dL/d distortion * d_i
+    d_i = 2 (t_i (A_<i - A_>i) - (B_<i - B_>i)) + 2/3 step w_i     with A = sum of w, B = sum of w t before and behind i
+The sum behind i is the total less the sum up to i, and the total follows from the forward pass's results, since
+sum w_j d_j is twice the distortion.
+"""
+
+import typing
+from typing import Any
+
+import warp as wp
+
+from nfldm3d.ops.grid_functions import (
+    add_rows,
+    cell_of,
+    corner_shares,
+    corner_values,
+    dot_rows,
+    owner_of,
+    scatter_pair,
+    vec8,
+    voxel_position,
+)
+from nfldm3d.ops.records import BRICK
+
+wp.set_module_options({"enable_backward": False})
+
+BRICK_EDGE = wp.constant(BRICK)
+INFINITE = wp.constant(1.0e30)
+
+
+@wp.struct
+class Ray:
+    """A ray in voxel coordinates: sample k is at start + (k + 1/2) * slope, for first <= k < end."""
+
+    start: wp.vec3
+    slope: wp.vec3
+    near: float
+    first: int
+    end: int
+
+
+@wp.func
+@typing.no_type_check
+def clip(origin: wp.vec3, direction: wp.vec3, lower: wp.vec3, upper: wp.vec3) -> wp.vec2:
+    """Distances at which a ray enters and leaves a box; entry > exit if it misses."""
+    entry = -INFINITE
+    leave = INFINITE
+    for axis in range(3):
+        if direction[axis] != 0.0:
+            a = (lower[axis] - origin[axis]) / direction[axis]
+            b = (upper[axis] - origin[axis]) / direction[axis]
+            entry = wp.max(entry, wp.min(a, b))
+            leave = wp.min(leave, wp.max(a, b))
+        elif origin[axis] < lower[axis] or origin[axis] > upper[axis]:
+            entry = INFINITE
+    return wp.vec2(entry, leave)
+
+
+@wp.func
+@typing.no_type_check
+def ray_at(
+    index: int,
+    origins: wp.array2d(dtype=float),
+    directions: wp.array2d(dtype=float),
+    near_far: wp.array2d(dtype=float),
+    lower: wp.vec3,
+    upper: wp.vec3,
+    step: float,
+    shape: wp.vec3i,
+) -> Ray:
+    """One ray in voxel coordinates; without near_far it reaches from max(0, entry) to the exit of the box."""
+    origin = wp.vec3(origins[index, 0], origins[index, 1], origins[index, 2])
+    direction = wp.vec3(directions[index, 0], directions[index, 1], directions[index, 2])
+    inside = clip(origin, direction, lower, upper)
+    near = wp.max(inside[0], 0.0)
+    far = inside[1]
+    if near_far.shape[0] > 0:
+        near = near_far[index, 0]
+        far = near_far[index, 1]
+    stop = wp.min(far, inside[1])
+    ray = Ray()
+    if stop > wp.max(near, inside[0]) and stop < INFINITE:
+        ray.near = near
+        ray.start = voxel_position(origin + near * direction, lower, upper, shape)
+        ray.slope = voxel_position(step * direction + lower, lower, upper, shape) + wp.vec3(0.5, 0.5, 0.5)
+        ray.first = wp.max(int(wp.ceil((inside[0] - near) / step - 0.5)), 0)
+        ray.end = int(wp.ceil((stop - near) / step - 0.5))
+    return ray
+
+
+@wp.func
+@typing.no_type_check
+def position_of(ray: Ray, k: int) -> wp.vec3:
+    """Voxel coordinates of sample k."""
+    return ray.start + (float(k) + 0.5) * ray.slope
+
+
+@wp.func
+@typing.no_type_check
+def leap(ray: Ray, k: int, brick: wp.vec3i, distance: int) -> int:
+    """The first sample after k that may lie outside the empty block of 2 * distance - 1 bricks around ``brick``."""
+    steps = INFINITE
+    for axis in range(3):
+        if ray.slope[axis] > 0.0:
+            steps = wp.min(steps, (float(BRICK_EDGE * (brick[axis] + distance)) - ray.start[axis]) / ray.slope[axis])
+        elif ray.slope[axis] < 0.0:
+            face = float(BRICK_EDGE * (brick[axis] - distance + 1))
+            steps = wp.min(steps, (face - ray.start[axis]) / ray.slope[axis])
+    # A hundredth of a step too early costs one more look; too late could cost a sample.
+    return wp.max(k + 1, int(wp.ceil(wp.min(steps, float(ray.end)) - 0.51)))
+
+
+@wp.func
+@typing.no_type_check
+def next_occupied(
+    ray: Ray, k: int, cells: wp.array3d(dtype=wp.uint8), leaps: wp.array3d(dtype=wp.uint8), shape: wp.vec3i
+) -> int:
+    """The first sample from k on whose cell is occupied, or ``ray.end``."""
+    while k < ray.end:
+        cell = cell_of(position_of(ray, k), shape)
+        brick = wp.vec3i(cell[0] // BRICK_EDGE, cell[1] // BRICK_EDGE, cell[2] // BRICK_EDGE)
+        distance = int(leaps[brick[0], brick[1], brick[2]])
+        if distance > 0:
+            k = leap(ray, k, brick, distance)
+        elif cells[cell[0], cell[1], cell[2]] != wp.uint8(0):
+            return k
+        else:
+            k += 1
+    return ray.end
+
+
+@wp.func
+@typing.no_type_check
+def absorbed(depth: float) -> float:
+    """1 - exp(-depth), accurate for small depths, too."""
+    if depth < 0.03:
+        return depth * (1.0 - depth * (0.5 - depth * (1.0 / 6.0 - depth * (1.0 / 24.0))))
+    return 1.0 - wp.exp(-depth)
+
+
+@wp.kernel(grid_stride=False)
+@typing.no_type_check
+def march_forward(
+    offset: int,
+    density: wp.array3d(dtype=Any),
+    features: wp.array4d(dtype=Any),
+    cells: wp.array3d(dtype=wp.uint8),
+    leaps: wp.array3d(dtype=wp.uint8),
+    origins: wp.array2d(dtype=float),
+    directions: wp.array2d(dtype=float),
+    near_far: wp.array2d(dtype=float),
+    lower: wp.vec3,
+    upper: wp.vec3,
+    step: float,
+    early_stop: float,
+    out_features: wp.array2d(dtype=float),
+    out_opacity: wp.array(dtype=float),
+    out_distance: wp.array(dtype=float),
+    out_distortion: wp.array(dtype=float),
+    out_visits: wp.array(dtype=int),
+):
+    """Integrates ray ``offset`` + tid; ``out_visits`` counts the cells that contributed."""
+    index = offset + wp.tid()
+    shape = wp.vec3i(density.shape[0], density.shape[1], density.shape[2])
+    ray = ray_at(index, origins, directions, near_far, lower, upper, step, shape)
+    transmittance = float(1.0)
+    opacity = float(0.0)
+    moment = float(0.0)  # sum of w * (t - near)
+    spread = float(0.0)
+    squares = float(0.0)
+    visits = int(0)
+    k = next_occupied(ray, ray.first, cells, leaps, shape)
+    while k < ray.end and transmittance >= early_stop:
+        position = position_of(ray, k)
+        cell = cell_of(position, shape)
+        densities = corner_values(density, cell)
+        weights = vec8()
+        visible = bool(False)
+        inside = bool(True)
+        while inside and transmittance >= early_stop:
+            shares = corner_shares(position, cell, shape)
+            extinction = wp.dot(shares, densities)
+            if extinction > 0.0:
+                alpha = absorbed(extinction * step)
+                weight = transmittance * alpha
+                t = (float(k) + 0.5) * step
+                spread += weight * (t * opacity - moment)
+                squares += weight * weight
+                opacity += weight
+                moment += weight * t
+                transmittance *= 1.0 - alpha
+                weights += weight * shares
+                visible = True
+            k += 1
+            position = position_of(ray, k)
+            inside = k < ray.end and cell_of(position, shape) == cell
+        if visible:
+            add_rows(features, cell, weights, out_features, index)
+            visits += 1
+        k = next_occupied(ray, k, cells, leaps, shape)
+    out_opacity[index] = opacity
+    out_distance[index] = moment + ray.near * opacity
+    out_distortion[index] = 2.0 * spread + squares * step / 3.0
+    out_visits[index] = visits
+
+
+@wp.kernel(grid_stride=False)
+@typing.no_type_check
+def march_backward(
+    offset: int,
+    first_ray: int,
+    density: wp.array3d(dtype=Any),
+    features: wp.array4d(dtype=Any),
+    cells: wp.array3d(dtype=wp.uint8),
+    leaps: wp.array3d(dtype=wp.uint8),
+    origins: wp.array2d(dtype=float),
+    directions: wp.array2d(dtype=float),
+    near_far: wp.array2d(dtype=float),
+    lower: wp.vec3,
+    upper: wp.vec3,
+    step: float,
+    early_stop: float,
+    opacity: wp.array(dtype=float),
+    distance: wp.array(dtype=float),
+    total: wp.array(dtype=float),
+    grad_features: wp.array2d(dtype=float),
+    grad_sums: wp.array2d(dtype=float),
+    slots: wp.array(dtype=wp.int64),
+    visited: wp.array(dtype=wp.vec4i),
+    weight_shares: wp.array(dtype=vec8),
+    slope_shares: wp.array(dtype=vec8),
+):
+    """Records what ray ``first_ray + offset`` + tid adds to the 8 corners of each cell that it visited.
+
+    ``total`` is the ray's sum of w v, ``grad_sums`` the gradients of opacity, distance and distortion.
+    Per visit: the cell, the factors of the feature gradient and the addends of the density gradient.
+    """
+    index = first_ray + offset + wp.tid()
+    shape = wp.vec3i(density.shape[0], density.shape[1], density.shape[2])
+    ray = ray_at(index, origins, directions, near_far, lower, upper, step, shape)
+    all_moment = distance[index] - ray.near * opacity[index]
+    transmittance = float(1.0)
+    passed = float(0.0)
+    moment = float(0.0)
+    behind = total[index]
+    slot = int(slots[index] - slots[first_ray])
+    end_slot = int(slots[index + 1] - slots[first_ray])
+    k = next_occupied(ray, ray.first, cells, leaps, shape)
+    while k < ray.end and transmittance >= early_stop and slot < end_slot:
+        position = position_of(ray, k)
+        cell = cell_of(position, shape)
+        densities = corner_values(density, cell)
+        slopes = vec8()
+        weights = vec8()
+        dot_rows(features, cell, grad_features, index, slope_shares, slot)
+        products = slope_shares[slot]
+        visible = bool(False)
+        inside = bool(True)
+        while inside and transmittance >= early_stop:
+            shares = corner_shares(position, cell, shape)
+            extinction = wp.dot(shares, densities)
+            if extinction > 0.0:
+                alpha = absorbed(extinction * step)
+                weight = transmittance * alpha
+                t = (float(k) + 0.5) * step
+                spread = 2.0 * (t * (2.0 * passed + weight - opacity[index]) - (2.0 * moment + weight * t - all_moment))
+                value = (
+                    wp.dot(shares, products)
+                    + grad_sums[index, 0]
+                    + grad_sums[index, 1] * (ray.near + t)
+                    + grad_sums[index, 2] * (spread + 2.0 / 3.0 * step * weight)
+                )
+                passed += weight
+                moment += weight * t
+                transmittance *= 1.0 - alpha
+                behind -= weight * value
+                weights += weight * shares
+                slopes += step * (transmittance * value - behind) * shares
+                visible = True
+            k += 1
+            position = position_of(ray, k)
+            inside = k < ray.end and cell_of(position, shape) == cell
+        if visible:
+            visited[slot] = wp.vec4i(cell[0], cell[1], cell[2], index)
+            weight_shares[slot] = weights
+            slope_shares[slot] = slopes
+            slot += 1
+        k = next_occupied(ray, k, cells, leaps, shape)
+    while slot < end_slot:  # forward and backward may round differently
+        visited[slot] = wp.vec4i(-1, -1, -1, index)
+        slot += 1
+
+
+@wp.kernel(grid_stride=False)
+@typing.no_type_check
+def march_scatter(
+    offset: int,
+    owners: int,
+    count: int,
+    visited: wp.array(dtype=wp.vec4i),
+    weight_shares: wp.array(dtype=vec8),
+    slope_shares: wp.array(dtype=vec8),
+    grad_features: wp.array2d(dtype=float),
+    density_gradient: wp.array3d(dtype=float),
+    feature_gradient: wp.array4d(dtype=float),
+):
+    """Adds the recorded visits, in order, to the columns of voxels that thread ``offset`` + tid owns."""
+    me = offset + wp.tid()
+    nx = density_gradient.shape[0]
+    ny = density_gradient.shape[1]
+    nz = density_gradient.shape[2]
+    for slot in range(count):
+        cell = visited[slot]
+        if cell[0] >= 0:
+            for column in range(4):
+                x = wp.min(cell[0] + column // 2, nx - 1)
+                y = wp.min(cell[1] + column % 2, ny - 1)
+                if owner_of(x, y, owners) == me:
+                    z = cell[2]
+                    a = weight_shares[slot][2 * column]
+                    b = weight_shares[slot][2 * column + 1]
+                    voxel = (wp.int64(x) * wp.int64(ny) + wp.int64(y)) * wp.int64(nz) + wp.int64(z)
+                    scatter_pair(feature_gradient, voxel, a, b, grad_features, cell[3])
+                    density_gradient[x, y, z] += slope_shares[slot][2 * column]
+                    if nz > 1:
+                        density_gradient[x, y, z + 1] += slope_shares[slot][2 * column + 1]
