@@ -60,8 +60,8 @@ def read_image(path: Path, background: Vector) -> Float[Tensor, "3 height width"
         if image.mode.startswith("I"):
             grey = _to_tensor(np.asarray(image, dtype=np.float32) / 65535)
             return grey.clamp(0, 1).expand(3, -1, -1).contiguous()
-        if image.mode in ("CMYK", "F", "LAB", "YCbCr") and not (image.format == "JPEG" and image.mode == "YCbCr"):
-            raise DataFormatError(path, f"has colour mode {image.mode}; save it as RGB, RGBA or grey")
+        if image.mode == "CMYK":  # inks, which have no colour without their profile
+            raise DataFormatError(path, "has colour mode CMYK; save it as RGB, RGBA or grey")
         if not image.has_transparency_data:
             return _to_tensor(np.asarray(image.convert("RGB"))).permute(2, 0, 1).float() / 255
         pixels = _to_tensor(np.asarray(image.convert("RGBA"))).permute(2, 0, 1).float() / 255

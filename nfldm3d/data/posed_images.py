@@ -195,7 +195,7 @@ class PosedImages:
         """The same views at another size; images are averaged, depth, masks and labels take the nearest pixel."""
         return replace(self, camera=self.camera.resized(width, height))
 
-    def downscaled(self, factor: float) -> "PosedImages":
+    def downscaled(self, factor: int | float) -> "PosedImages":
         """The same views ``factor`` times smaller along each side, rounded to whole pixels; see ``resized``."""
         if not (math.isfinite(factor) and factor >= 1):
             raise ValueError(f"downscaled needs a factor of at least 1, got {factor}")

@@ -134,6 +134,6 @@ def _stems(names: Sequence[str]) -> list[str]:
     stems = [re.sub(r"\.(png|jpe?g|webp)$", "", stem, flags=re.IGNORECASE) for stem in stems]
     stems = [re.sub(r"[^A-Za-z0-9._-]", "_", stem) for stem in stems]
     distinct = len({stem.lower() for stem in stems}) == len(stems) and all(stems)
-    if distinct and stems == sorted(stems, key=natural_key):
+    if distinct and stems == sorted(stems, key=lambda stem: natural_key(f"{stem}.png")):
         return stems
     return [f"{number:05d}" for number in range(len(stems))]
