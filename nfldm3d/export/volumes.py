@@ -1,0 +1,115 @@
+"""Writes a scene's density, and its colour, as a sparse volume for renderers: .vdb (OpenVDB) or .nvdb (NanoVDB)."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from nfldm3d._types import PathName
+from nfldm3d.export.coloring import color_features
+from nfldm3d.export.mesh import linear_from_srgb
+from nfldm3d.export.openvdb import LEAF, Grid, encode_vdb
+from nfldm3d.field import BRICK, Brick
+from nfldm3d.files import atomic_write
+from nfldm3d.geometry import Box
+from nfldm3d.scene import Scene
+
+AT_ONCE = 256
+"""Leaves coloured at a time."""
+
+assert BRICK == LEAF, "bricks of a field become leaves of a volume one by one"
+
+
+@torch.no_grad()
+def export_volume(scene: Scene, path: PathName, *, box: Box | None = None, color: bool = True) -> None:
+    """Writes the voxels of the field in focus that hold matter; z up, index (i, j, k) at its voxel's centre in metres.
+
+    A ``.vdb`` file holds the grids ``density`` (1/metre: a renderer's density multiplier of 1 is right where its
+    unit is the metre) and ``color`` (linear RGB); a ``.nvdb`` file, which Warp writes, the density alone.
+
+    Args:
+        box: only voxels whose centre lies inside.
+        color: whether to write the colours, too.
+
+    Raises:
+        ValueError: if the field is empty, the suffix is unknown, or the path cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".vdb", ".nvdb"):
+        raise ValueError(f"cannot write {path}: unknown volume format {suffix!r}; use .vdb or .nvdb")
+    with atomic_write(path) as temporary:
+        density, colors = _collect_leaves(scene, box, color and suffix == ".vdb")
+        if suffix == ".nvdb":
+            from nfldm3d.export.nanovdb import write_nvdb
+
+            write_nvdb(density, temporary)
+        else:
+            temporary.write_bytes(encode_vdb([density] if colors is None else [density, colors]))
+
+
+def _collect_leaves(scene: Scene, box: Box | None, color: bool) -> tuple[Grid, Grid | None]:
+    """The density grid of the field, and its colour grid if wanted."""
+    field = scene.field
+    starts, densities, masks, colors = [], [], [], []
+    for start, density, features in _stack_bricks(field.bricks(), field.channels):
+        offsets = torch.tensor(np.argwhere(np.ones((LEAF,) * 3)), device=density.device).view(LEAF, LEAF, LEAF, 3)
+        size, lower = (density.new_tensor(value) for value in (field.voxel_size, field.box.lower))
+        centers = lower + (start[:, None, None, None] + offsets + 0.5) * size
+        mask = density > 0 if box is None else (density > 0) & box.contains(centers)
+        used = mask.flatten(1).any(1)
+        starts.append(start[used])
+        densities.append((density * mask)[used])
+        masks.append(mask[used])
+        if color:
+            colors.append(_color_leaves(scene, features, centers, mask)[used])
+    if not any(map(len, starts)):
+        where = "" if box is None else f" from {box.lower} to {box.upper}"
+        raise ValueError(
+            f"the field is empty{where}: there is no density to export; fit the scene first or choose another box"
+        )
+    origin = tuple(low + size / 2 for low, size in zip(field.box.lower, field.voxel_size, strict=True))
+    place = {"origin": origin, "voxel_size": field.voxel_size}
+    corner, active = (torch.cat(parts).cpu().numpy() for parts in (starts, masks))
+    density_grid = Grid("density", corner, torch.cat(densities).cpu().numpy(), active, **place, kind="fog volume")
+    if not color:
+        return density_grid, None
+    return density_grid, Grid("color", corner, torch.cat(colors).cpu().numpy(), active, **place)
+
+
+def _stack_bricks(
+    bricks: Iterator[Brick], channels: int
+) -> Iterator[
+    tuple[
+        Int[Tensor, "leaves 3"],
+        Float[Tensor, "leaves x y z"],
+        Float[Tensor, "leaves x y z channels"],
+    ]
+]:
+    """Groups of bricks as batches; bricks cut off at the end of the grid are filled up with zeros."""
+    while group := list(islice(bricks, AT_ONCE)):
+        device = group[0].density.device
+        density = torch.zeros(len(group), LEAF, LEAF, LEAF, device=device)
+        features = torch.zeros(*density.shape, channels, device=device)
+        for number, brick in enumerate(group):
+            x, y, z = brick.density.shape
+            density[number, :x, :y, :z] = brick.density
+            features[number, :x, :y, :z] = brick.features
+        yield torch.tensor([brick.start for brick in group], device=device), density, features
+
+
+def _color_leaves(
+    scene: Scene,
+    features: Float[Tensor, "leaves x y z channels"],
+    centers: Float[Tensor, "leaves x y z 3"],
+    mask: Bool[Tensor, "leaves x y z"],
+) -> Float[Tensor, "leaves x y z 3"]:
+    """Linear colours of the active voxels, black elsewhere."""
+    result = torch.zeros_like(centers)
+    points = centers[mask]
+    result[mask] = linear_from_srgb(color_features(scene, features[mask], points, scene.field.normals(points)))
+    return result
