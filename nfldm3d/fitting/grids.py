@@ -107,10 +107,21 @@ class TrainableGrid:
 
     def carve(self, centers: Tensor, radius: float) -> None:
         """Empties the balls around camera centres, where nothing can have been."""
-        points = self.level.voxel_centers()
-        for center in centers:
-            near = (points - center).square().sum(-1) < radius * radius
-            self._empty(near)
+        resolution = tuple(self.density.shape)
+        lower = torch.tensor(self.box.lower, dtype=torch.float64)
+        size = torch.tensor(self.box.voxel_size(resolution), dtype=torch.float64)
+        for center in centers.double().cpu():
+            first = ((center - radius - lower) / size).floor().clamp(min=0).long()
+            last = ((center + radius - lower) / size).ceil().long().minimum(torch.tensor(resolution))
+            if bool((last <= first).any()):
+                continue
+            axes = [lower[i] + (torch.arange(int(first[i]), int(last[i])) + 0.5) * size[i] for i in range(3)]
+            offsets = [(axis - middle).square() for axis, middle in zip(axes, center, strict=True)]
+            near = offsets[0][:, None, None] + offsets[1][:, None] + offsets[2] < radius * radius
+            part = tuple(slice(int(low), int(high)) for low, high in zip(first, last, strict=True))
+            near = near.to(self.density.device)
+            self.density[part].masked_fill_(near, 0.0)
+            self.log_density[part].masked_fill_(near, LOG_FLOOR)
 
     def prune(self) -> None:
         """Empties voxels that no ray has changed and those that absorb next to nothing."""
@@ -119,10 +130,11 @@ class TrainableGrid:
         self.refresh()
 
     def refined(self, resolution: tuple[int, int, int]) -> "TrainableGrid":
-        """The same fog on a finer grid, with fresh moments."""
-        with torch.no_grad():
-            field = VoxelField(self.density, self.features, self.box).resampled(resolution)
-        return TrainableGrid(field)
+        """The same fog on a finer grid, read at its voxel centres, with fresh moments."""
+        stacked = torch.cat((self.density[..., None], self.features), dim=-1).permute(3, 0, 1, 2)[None]
+        finer = torch.nn.functional.interpolate(stacked, size=resolution, mode="trilinear", align_corners=False)
+        finer = finer[0].permute(1, 2, 3, 0)  # (x y z 1+channels)
+        return TrainableGrid(VoxelField(finer[..., 0].contiguous(), finer[..., 1:].contiguous(), self.box))
 
     def finished(self) -> VoxelField:
         """The field that remains: nothing where rays saw nothing, no features where nothing can be seen."""

@@ -22,7 +22,8 @@ from nfldm3d.rendering import composite, shade
 from nfldm3d.scene import Scene
 
 STAGES = ((0.0, 1 / 4), (0.08, 1 / 2), (0.25, 1.0))
-"""From which share of the schedule on, which share of the final resolution along each axis."""
+"""From which share of the schedule on, which share of the final resolution along each axis, and of the rays per step:
+while there is fog everywhere, rays are dear and coarse voxels need few of them."""
 REFRESH_EVERY = 64
 """Steps between two looks at what is empty."""
 DENSITY_RATE, FEATURE_RATE, SKY_RATE = 0.1, 0.02, 0.01
@@ -77,7 +78,8 @@ def fit(
         clock = time.monotonic() - state.seconds
         while (share := _share(state, options)) < 1:
             _follow_schedule(state, share, images)
-            psnr = _step(state, store.draw(options.rays_per_step, state.generator), share, options)
+            rays = max(1, round(options.rays_per_step * STAGES[state.stage][1]))
+            psnr = _step(state, store.draw(rays, state.generator), share, options)
             state.seconds = time.monotonic() - clock
             _show(bar, state, share, psnr)
             if path is not None and state.seconds - saved_at > CHECKPOINT_SECONDS:
