@@ -20,7 +20,8 @@ from nfldm3d.scene import Scene
 TEXTURED_FACES = 20_000
 """Default face budget of a textured mesh: unwrapping takes 1 s for 20 000 faces but 25 s for 186 000."""
 
-Triangles = tuple[Float[Tensor, "vertices 3"], Int[Tensor, "faces 3"]]
+Triangles = tuple[Float[Tensor, "_ 3"], Int[Tensor, "_ 3"]]
+"""Vertices and faces."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _weld(position: Float[Tensor, "vertices 3"], vertices: Tensor, faces: Tensor
     return vertices, faces[(a != b) & (b != c) & (c != a)]
 
 
-def _drop_small_components(faces: Int[Tensor, "faces 3"], count: int, share: float) -> Int[Tensor, "faces 3"]:
+def _drop_small_components(faces: Int[Tensor, "faces 3"], count: int, share: float) -> Int[Tensor, "kept 3"]:
     if share == 0 or len(faces) == 0:
         return faces
     import_optional("scipy")
