@@ -12,7 +12,8 @@ help:  ## this list
 
 # What a stamp is named after are the extras it has installed; pip leaves alone what is already there.
 .venv/bin/python:
-	$(PYTHON) -m venv .venv
+	@echo "Setting up .venv: torch is large, this takes a minute or two."
+	$(PYTHON) -m venv .venv || { rm -rf .venv; false; }
 
 .venv/.demo: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[export,vizdoom]'
