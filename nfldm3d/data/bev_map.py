@@ -74,6 +74,9 @@ def read_bev(record: Record, root: Path) -> BevMap:
         height = torch.from_numpy(np.array(image_files.open_array(height_path), dtype=np.float32))
         if not bool(torch.isfinite(height).all()):
             raise DataFormatError(height_path, "holds NaN or infinity; write heights in metres")
+        if height.shape != classes.shape:
+            shapes = f"has shape {tuple(height.shape)} but the classes have {tuple(classes.shape)}"
+            raise DataFormatError(height_path, f"{shapes}; write heights as an array [x, y] of that shape")
     lower, names = record.numbers("lower"), record.items("class_names")
     palette = [Record(record.source, {"color": c}, "bev.palette").numbers("color") for c in record.items("palette")]
     if len(lower) != 2 or any(len(color) != 3 or not all(0 <= c <= 255 for c in color) for color in palette):

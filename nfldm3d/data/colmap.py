@@ -80,8 +80,9 @@ def _find_pictures(folder: Path, model: Path) -> Path:
 def _pose(source: Path, image: ColmapImage) -> Float[Tensor, "4 4"]:
     quaternion = torch.tensor(image.quaternion, dtype=torch.float64)
     length = quaternion.norm()
-    if not 1e-6 < float(length) < 1e6:
-        raise DataFormatError(source, f"{image.name} has quaternion {image.quaternion}; export the model again")
+    if not abs(float(length) - 1) < 1e-3:
+        problem = f"{image.name} has quaternion {image.quaternion}, not of length 1"
+        raise DataFormatError(source, f"{problem}; export the model again")
     w, x, y, z = (quaternion / length).tolist()
     camera_from_world = torch.eye(4, dtype=torch.float64)
     camera_from_world[:3, :3] = torch.tensor(

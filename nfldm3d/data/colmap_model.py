@@ -51,7 +51,7 @@ class ColmapImage:
     camera: int
     """Id of its camera."""
     quaternion: tuple[float, float, float, float]
-    """``camera_from_world``, w first; not necessarily of unit length."""
+    """``camera_from_world``, w first."""
     translation: tuple[float, float, float]
     """``camera_from_world``."""
 

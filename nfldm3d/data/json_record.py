@@ -58,9 +58,9 @@ class Record:
         return bool(value)
 
     def text(self, key: str) -> str:
-        """A string that is not empty."""
+        """A string that is not empty and that a file name can hold."""
         value = self.values.get(key)
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not value or any("\ud800" <= letter <= "\udfff" for letter in value):
             raise self.problem(key, "write a file name or other text")
         return value
 

@@ -53,8 +53,8 @@ def _common_size(pictures: Sequence[Path]) -> tuple[int, int]:
 
 def _parse(record: Record, size: tuple[int, int] | None) -> Intrinsics:
     width, height = size or (record.integer("w"), record.integer("h"))
-    focal = _focal(record, "x", width), _focal(record, "y", height)
-    across, down = focal[0] or focal[1], focal[1] or focal[0]  # square pixels where one is missing
+    across, down = _focal(record, "x", width), _focal(record, "y", height)
+    across, down = down if across is None else across, across if down is None else down  # square pixels by default
     if across is None or down is None:
         raise record.problem("fl_x", "give the focal length in pixels, or camera_angle_x in radians")
     center = record.number("cx", width / 2), record.number("cy", height / 2)
