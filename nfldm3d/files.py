@@ -54,16 +54,31 @@ def read_json(path: PathName) -> Any:
 def parse_json(text: str, source: PathName) -> Any:
     """The content of JSON text that came from ``source``; refuses bad syntax, NaN and infinite numbers."""
 
-    def finite(literal: str) -> float:
+    endless: list[str] = []
+
+    def convert(literal: str) -> float:
         value = float(literal)
         if not math.isfinite(value):
-            raise DataFormatError(source, f"holds the number {literal}; write a finite number")
+            endless.append(literal)
         return value
 
     try:
-        return json.loads(text, parse_float=finite, parse_constant=finite)
-    except (json.JSONDecodeError, RecursionError) as error:
+        content = json.loads(text, parse_float=convert, parse_constant=convert)
+        place = _find_endless(content) if endless else None
+    except (ValueError, RecursionError) as error:
         raise DataFormatError(source, f"is not valid JSON ({error}); write it again") from error
+    if endless:
+        raise DataFormatError(source, f"{place or 'a field'} is {endless[0]}; write a finite number")
+    return content
+
+
+def _find_endless(value: Any, place: str = "") -> str | None:
+    """Where the first NaN or infinite number is, e.g. ``frames[3].w``."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else place
+    inner = [(f"{place}.{key}".lstrip("."), item) for key, item in value.items()] if isinstance(value, dict) else []
+    inner += [(f"{place}[{number}]", item) for number, item in enumerate(value)] if isinstance(value, list) else []
+    return next((found for where, item in inner if (found := _find_endless(item, where)) is not None), None)
 
 
 @contextmanager
@@ -89,7 +104,10 @@ def atomic_folder(path: PathName) -> Iterator[Path]:
     """An empty temporary folder beside ``path`` that takes its place, old content included, if the block succeeds."""
     path = Path(path)
     parent = _writable_parent(path)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent))
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent))
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     os.chmod(temporary, 0o777 & ~_umask())
     try:
         yield temporary

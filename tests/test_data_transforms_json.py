@@ -210,7 +210,7 @@ def test_missing_pictures_are_left_out_with_one_warning(capture):
 
 
 def applied_capture(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """A capture whose world nerfstudio turned and scaled; returns its first poses and the world point (1, 2, 3)'s depth."""
+    """A capture whose world nerfstudio turned and scaled; returns its poses before and after."""
     turn = torch.tensor([[1.0, 0, 0, 0.5], [0, 0, 1, -1], [0, -1, 0, 2]], dtype=torch.float64)
     matrix = torch.cat((turn, torch.tensor([[0, 0, 0, 1.0]], dtype=torch.float64)))
     written = matrix @ POSES
@@ -372,9 +372,13 @@ def test_bad_frames_are_named(capture, name):
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-1e999"])
 def test_numbers_that_are_none_are_refused(capture, literal):
-    text = (capture / "transforms.json").read_text().replace("9.5", literal, 1)
-    (capture / "transforms.json").write_text(text)
-    with pytest.raises(DataFormatError, match=rf"transforms\.json: .*{literal}.*; write a finite number"):
+    text = (capture / "transforms.json").read_text()
+    (capture / "transforms.json").write_text(text.replace("9.5", literal, 1))
+    with pytest.raises(DataFormatError, match=rf"transforms\.json: fl_x is {literal}; write a finite number"):
+        read_transforms_json(capture)
+    alter_text = text.replace(str(POSES[1, 0, 3].item()), literal, 1)
+    (capture / "transforms.json").write_text(alter_text)
+    with pytest.raises(DataFormatError, match=rf"frames\[1\]\.transform_matrix\[0\]\[3\] is {literal}; write a finite"):
         read_transforms_json(capture)
 
 
