@@ -20,7 +20,7 @@ help:  ## this list
 	@touch $@
 
 .venv/.test: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[export,viewer,vizdoom,colmap,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[export,vizdoom,dev]'
 	@touch $@
 
 # bpy 5.0 exists for Python 3.11 only, and is GPL: it lives in an environment of its own.
