@@ -1,0 +1,151 @@
+"""How close pictures come to other pictures: PSNR, SSIM and LPIPS, each the mean over pictures of sRGB in [0, 1]."""
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nfldm3d._types import PathName
+
+SSIM_RADIUS, SSIM_SIGMA = 5, 1.5  # the 11x11 Gaussian window of Wang et al. 2004, section III.B
+SSIM_LUMINANCE, SSIM_CONTRAST = 0.01**2, 0.03**2
+
+
+class WeightsNotFound(ValueError):
+    """Weights of a metric's network that are not where they were looked for; the message names the place."""
+
+
+def psnr(
+    image: Float[Tensor, "*views channels height width"],
+    target: Float[Tensor, "*views channels height width"],
+    mask: Bool[Tensor, "*views height width"] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean over pictures of the peak signal-to-noise ratio in decibels; infinite where pictures agree exactly.
+
+    Args:
+        mask: the pixels that count; a picture without any is left out of the mean.
+    """
+    _require_pairs(image, target)
+    error = (image - target).square().mean(-3)  # *views height width
+    if mask is None:
+        return (-10 * error.mean((-2, -1)).log10()).mean()
+    if mask.shape != error.shape:
+        raise ValueError(f"psnr needs a mask of shape {tuple(error.shape)}, got {tuple(mask.shape)}")
+    counts = mask.sum((-2, -1))
+    if not bool((counts > 0).any()):
+        raise ValueError("psnr needs at least one pixel that counts, the mask has none; give another mask")
+    means = torch.where(mask, error, 0).sum((-2, -1))[counts > 0] / counts[counts > 0]
+    return (-10 * means.log10()).mean()
+
+
+def ssim(
+    image: Float[Tensor, "*views channels height width"], target: Float[Tensor, "*views channels height width"]
+) -> Float[Tensor, ""]:
+    """Mean over pictures of the structural similarity (Wang et al. 2004), at most 1; torchmetrics' definition.
+
+    Pictures are reflected at their edges, so that every pixel counts, and channels are averaged.
+    """
+    _require_pairs(image, target)
+    if min(image.shape[-2:]) <= SSIM_RADIUS:
+        raise ValueError(
+            f"ssim needs pictures of at least {SSIM_RADIUS + 1} pixels a side, "
+            f"got {image.shape[-1]}x{image.shape[-2]}; give larger ones"
+        )
+    pairs = zip(_flat(image), _flat(target), strict=True)
+    return torch.stack([_ssim_of_one(a[:, None], b[:, None]) for a, b in pairs]).mean()
+
+
+class Lpips(nn.Module):
+    """Learned perceptual distance (Zhang et al. 2018, version 0.1): 0 for equal pictures; lower is better."""
+
+    def __init__(self, distance: nn.Module):
+        super().__init__()
+        self.distance = distance
+
+    @classmethod
+    def load(cls, weights: PathName, *, network: Literal["alex", "vgg"] = "alex") -> "Lpips":
+        """The metric on ImageNet weights in a file, which is never downloaded nor replaced by random numbers.
+
+        Args:
+            weights: torchvision's ``alexnet-owt-7be5be79.pth`` or ``vgg16-397923af.pth``, or the same as .safetensors.
+            network: ``alex`` to report, ``vgg`` to train against.
+
+        Raises:
+            WeightsNotFound: if the file is missing or holds the weights of another network.
+            ImportError: if the package lpips, which brings the calibration, is missing.
+        """
+        return cls(_load_lpips(Path(weights), network))
+
+    def forward(
+        self, image: Float[Tensor, "*views 3 height width"], target: Float[Tensor, "*views 3 height width"]
+    ) -> Float[Tensor, ""]:
+        _require_pairs(image, target)
+        pairs = zip(_flat(image).split(1), _flat(target).split(1), strict=True)
+        return torch.stack([self.distance(a, b, normalize=True).mean() for a, b in pairs]).mean()
+
+
+def _require_pairs(image: Tensor, target: Tensor) -> None:
+    if image.shape != target.shape or image.dim() < 3 or 0 in image.shape:
+        raise ValueError(
+            "pictures to compare must have one shape (*views, channels, height, width) and not be empty, "
+            f"got {tuple(image.shape)} and {tuple(target.shape)}"
+        )
+
+
+def _flat(images: Float[Tensor, "*views channels height width"]) -> Float[Tensor, "_ channels height width"]:
+    return images.reshape(-1, *images.shape[-3:])
+
+
+def _ssim_of_one(
+    image: Float[Tensor, "channels 1 height width"], target: Float[Tensor, "channels 1 height width"]
+) -> Float[Tensor, ""]:
+    mean, mean_target, square, square_target, product = (
+        _blur(value) for value in (image, target, image * image, target * target, image * target)
+    )
+    covariance = product - mean * mean_target
+    variances = (square - mean * mean).clamp(min=0) + (square_target - mean_target * mean_target).clamp(min=0)
+    luminance = (2 * mean * mean_target + SSIM_LUMINANCE) / (mean * mean + mean_target * mean_target + SSIM_LUMINANCE)
+    structure = (2 * covariance + SSIM_CONTRAST) / (variances + SSIM_CONTRAST)
+    return (luminance * structure).mean()
+
+
+def _blur(picture: Float[Tensor, "channels 1 height width"]) -> Float[Tensor, "channels 1 height width"]:
+    offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=picture.dtype, device=picture.device)
+    window = torch.exp(-((offsets / SSIM_SIGMA) ** 2) / 2)
+    window = window / window.sum()
+    padded = functional.pad(picture, (SSIM_RADIUS,) * 4, mode="reflect")
+    return functional.conv2d(functional.conv2d(padded, window[None, None, :, None]), window[None, None, None, :])
+
+
+def _load_lpips(path: Path, network: str) -> nn.Module:
+    try:
+        import lpips
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ImportError(f"LPIPS needs the package lpips ({error}): pip install 'nfldm3d[train]'") from error
+    trunk = _read_weights(path)
+    with warnings.catch_warnings():  # lpips still says pretrained=False to torchvision
+        warnings.simplefilter("ignore", UserWarning)
+        distance = lpips.LPIPS(net=network, pnet_rand=True, pretrained=False, verbose=False)  # random until filled
+    calibration = Path(lpips.__file__).parent / f"weights/v0.1/{network}.pth"
+    tensors = dict(torch.load(calibration, map_location="cpu", weights_only=True))
+    for name, layer in distance.named_parameters():
+        if name.startswith("net."):  # net.slice2.3.weight is torchvision's features.3.weight
+            tensors[name] = trunk.get(f"features.{name.split('.', 2)[2]}", torch.zeros(0))
+        if tensors[name].shape != layer.shape:
+            raise WeightsNotFound(f"{path}: does not fit at {name}; give torchvision's ImageNet weights of {network}")
+        layer.data.copy_(tensors[name])
+    return distance.eval().requires_grad_(False)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise WeightsNotFound(f"{path}: there is no such file; download torchvision's ImageNet weights to it")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
