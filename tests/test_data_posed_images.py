@@ -243,6 +243,8 @@ def test_saving_protects_what_is_there(complete, tmp_path):
         complete.save(tmp_path / "capture")
     with pytest.raises(ValueError, match=r"metadata has \['frames', 'w'\], which mean cameras here; rename them"):
         replace(complete, metadata={"frames": 1, "w": 2}).save(tmp_path / "other")
+    with pytest.raises(ValueError, match="cannot write pictures as 'bmp'; choose one of png, jpg, webp"):
+        complete.save(tmp_path / "other", image_format="bmp")
     assert not (tmp_path / "other").exists()
 
 

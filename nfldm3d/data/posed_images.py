@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Integer, UInt8
@@ -230,19 +229,17 @@ class PosedImages:
         """A class per pixel; None if there are no labels."""
         return None if self.frames[0].labels is None else self._load_nearest(Frame.load_labels, torch.uint8)
 
-    def save(
-        self, folder: PathName, *, image_format: Literal["png", "jpg", "webp"] = "png", overwrite: bool = False
-    ) -> None:
+    def save(self, folder: PathName, *, image_format: str = "png", overwrite: bool = False) -> None:
         """Writes ``transforms.json`` and the pictures in the size they load in, as nerfstudio and instant-ngp read it.
 
         The folder appears complete or not at all.
 
         Args:
-            image_format: jpg and webp are lossy (quality 95).
+            image_format: png, or jpg or webp, which are lossy (quality 95).
             overwrite: replace a capture that is already there, and all else in its folder.
 
         Raises:
-            ValueError: if the folder holds anything, unless it is a capture and ``overwrite`` is set.
+            ValueError: if the format is unknown, or the folder holds anything, unless a capture and ``overwrite`` is set.
         """
         from nfldm3d.data.transforms_json_writer import write_capture  # it needs this class
 

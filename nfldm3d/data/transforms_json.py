@@ -176,7 +176,8 @@ def _points(top: Record, applied: AppliedTransform | None) -> Float[Tensor, "poi
 
 
 def _timestamps(frames: Sequence[Record]) -> Float[Tensor, " views"] | None:
-    if not all("timestamp" in frame for frame in frames):
+    timed = ["timestamp" in frame for frame in frames]
+    if not any(timed):
         return None
     return torch.tensor([frame.number("timestamp") for frame in frames], dtype=torch.float64)
 

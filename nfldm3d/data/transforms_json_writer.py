@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from nfldm3d._types import PathName
 from nfldm3d.camera import Camera
@@ -20,12 +19,14 @@ from nfldm3d.files import atomic_folder, atomic_write
 DEPTH_UNIT = 1e-3
 """Millimetres: nerfstudio takes no other."""
 
-ImageFormat = Literal["png", "jpg", "webp"]
+IMAGE_FORMATS = ("png", "jpg", "webp")
 
 
-def write_capture(posed: PosedImages, folder: PathName, image_format: ImageFormat, overwrite: bool) -> None:
+def write_capture(posed: PosedImages, folder: PathName, image_format: str, overwrite: bool) -> None:
     """See ``PosedImages.save``."""
     target = Path(folder).resolve()
+    if image_format not in IMAGE_FORMATS:
+        raise ValueError(f"cannot write pictures as {image_format!r}; choose one of {', '.join(IMAGE_FORMATS)}")
     _check_target(target, overwrite)
     taken = KNOWN & posed.metadata.keys()
     if taken:
@@ -93,9 +94,7 @@ def _lens_fields(camera: Camera, number: int) -> dict[str, float]:
     return fields
 
 
-def _write_frames(
-    posed: PosedImages, root: Path, image_format: ImageFormat, depth_unit: float
-) -> list[dict[str, object]]:
+def _write_frames(posed: PosedImages, root: Path, image_format: str, depth_unit: float) -> list[dict[str, object]]:
     stems, first = _stems(posed.names), posed.frames[0]
     kinds = {"images": first.image, "depth": first.depth, "masks": first.mask, "labels": first.labels}
     for kind, source in kinds.items():
@@ -111,9 +110,7 @@ def _write_frames(
     return image_files.map_parallel(write, range(len(posed)))
 
 
-def _write_pixels(
-    view: PosedImages, root: Path, stem: str, image_format: ImageFormat, depth_unit: float
-) -> dict[str, object]:
+def _write_pixels(view: PosedImages, root: Path, stem: str, image_format: str, depth_unit: float) -> dict[str, object]:
     files = {"file_path": root / "images" / f"{stem}.{image_format}"}
     image_files.write_image(files["file_path"], view.load_images()[0])
     depth, masks, labels = view.load_depth(), view.load_masks(), view.load_labels()
