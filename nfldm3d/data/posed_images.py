@@ -239,7 +239,7 @@ class PosedImages:
             overwrite: replace a capture that is already there, and all else in its folder.
 
         Raises:
-            ValueError: if the format is unknown, or the folder holds anything, unless a capture and ``overwrite`` is set.
+            ValueError: unknown format, or a folder that holds anything but a capture that may be overwritten.
         """
         from nfldm3d.data.transforms_json_writer import write_capture  # it needs this class
 
