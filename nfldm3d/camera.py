@@ -38,6 +38,8 @@ class Camera:
     def __post_init__(self):
         if self.width < 1 or self.height < 1:
             raise ValueError(f"an image needs at least one pixel, got width={self.width} and height={self.height}")
+        if self.lens not in ("perspective", "fisheye"):
+            raise ValueError(f"lens must be 'perspective' or 'fisheye', got {self.lens!r}")
         if self.world_from_camera.shape[-2:] != (4, 4):
             raise ValueError(f"world_from_camera must be (..., 4, 4), got {tuple(self.world_from_camera.shape)}")
         for name, size in (("focal", 2), ("principal", 2), ("distortion", 8)):
@@ -79,10 +81,9 @@ class Camera:
         horizontal_fov_degrees: float = 60.0,
     ) -> "Camera":
         """Cameras at ``eye`` that look at ``target``."""
-        eyes, targets = torch.broadcast_tensors(
-            torch.as_tensor(eye, dtype=torch.float32), torch.as_tensor(target, dtype=torch.float32)
-        )
-        poses = geometry.look_at(eyes, targets, up)
+        like = next((value for value in (eye, target) if isinstance(value, Tensor)), torch.zeros(()))
+        points = [torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in (eye, target)]
+        poses = geometry.look_at(*torch.broadcast_tensors(*points), up)
         return cls.from_fov(poses, width=width, height=height, horizontal_fov_degrees=horizontal_fov_degrees)
 
     @classmethod
@@ -108,7 +109,7 @@ class Camera:
             ),
             dim=-1,
         )
-        eyes = torch.tensor(target) + radius * offsets
+        eyes = offsets.new_tensor(target) + radius * offsets
         return cls.look_at(eyes, target, width=width, height=height, horizontal_fov_degrees=horizontal_fov_degrees)
 
     @classmethod
@@ -118,7 +119,7 @@ class Camera:
         """Cameras that turn once, counter-clockwise, about the vertical axis through ``eye``; view 0 looks along +x."""
         azimuth = torch.arange(views) * (2 * math.pi / views)
         ahead = torch.stack((torch.cos(azimuth), torch.sin(azimuth), torch.zeros_like(azimuth)), dim=-1)
-        center = torch.tensor(eye).expand_as(ahead)
+        center = ahead.new_tensor(eye).expand_as(ahead)
         return cls.look_at(
             center, center + ahead, width=width, height=height, horizontal_fov_degrees=horizontal_fov_degrees
         )
@@ -126,6 +127,8 @@ class Camera:
     @staticmethod
     def cat(cameras: Sequence["Camera"]) -> "Camera":
         """All views of several cameras of one image size and lens, along the last batch axis."""
+        if not cameras:
+            raise ValueError("there are no cameras to join; give at least one")
         first = cameras[0]
         kinds = {(camera.width, camera.height, camera.lens) for camera in cameras}
         if len(kinds) > 1:
@@ -220,19 +223,31 @@ class Camera:
         return plane * self.focal[..., None, :] + self.principal[..., None, :], -local[..., 2]
 
     def interpolated(self, frames: int, *, closed: bool = False) -> "Camera":
-        """A smooth fly-through of ``frames`` views past all views of a batch ``(views,)``, ends included."""
-        knots = torch.arange(len(self) + closed, dtype=torch.float64) % len(self)
-        if len(knots) < 2:
-            raise ValueError("a path needs at least two cameras to pass; give more views")
-        times = torch.linspace(0, len(knots) - 1, frames + closed, dtype=torch.float64)[:frames]
-        keys = self[knots.long()]
+        """A smooth fly-through of ``frames`` views past all views of a batch ``(views,)``.
+
+        The ends are included; a closed path goes on from the last view to the first and stops one frame before it.
+        """
+        views = len(self)
+        if views < 2 or frames < 1:
+            raise ValueError(f"a path needs at least two cameras and one frame, got {views} cameras, {frames} frames")
+        times = torch.linspace(0, views - 1 + closed, frames + closed, dtype=torch.float64)[:frames]
+        keys = self
+        if closed:  # one more key on both sides, for the slope at the seam
+            keys, times = self[torch.arange(-1, views + 2) % views], times + 1
         poses = geometry.interpolate_poses(keys.world_from_camera, times)
-        start = times.floor().clamp(max=len(knots) - 2).long()
-        share = (times - start).to(self.focal.dtype)[:, None].to(self.device)
-        linear = keys._map(
-            lambda tensor: torch.lerp(tensor[start], tensor[start + 1], share) if tensor.dim() == 2 else tensor[start]
+        start = times.floor().clamp(max=len(keys) - 2).long()
+        share = (times - start).to(self.focal)[:, None]
+
+        def mix(values: Float[Tensor, "keys numbers"]) -> Float[Tensor, "frames numbers"]:
+            return torch.lerp(values[start], values[start + 1], share)
+
+        return replace(
+            self,
+            world_from_camera=poses,
+            focal=mix(keys.focal),
+            principal=mix(keys.principal),
+            distortion=None if keys.distortion is None else mix(keys.distortion),
         )
-        return replace(linear, world_from_camera=poses)
 
     def _distortion_or_zero(self) -> Float[Tensor, "*batch 8"]:
         return self.focal.new_zeros(*self.shape, 8) if self.distortion is None else self.distortion

@@ -91,14 +91,15 @@ class Box:
         return tuple(max(1, round(size / voxel_size)) for size in self.size)  # type: ignore[return-value]
 
     def clip(self, rays: "Rays") -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-        """Distances at which each ray enters (0 if it starts inside) and leaves the box; equal where it misses."""
+        """Distances at which each ray enters (0 if it starts inside) and leaves the box; both 0 where it misses."""
         lower, upper = rays.origins.new_tensor(self.lower), rays.origins.new_tensor(self.upper)
         tiny = torch.finfo(rays.directions.dtype).tiny
         inverse = 1 / torch.where(rays.directions.abs() < tiny, torch.full_like(rays.directions, tiny), rays.directions)
         first, second = (lower - rays.origins) * inverse, (upper - rays.origins) * inverse
         near = torch.minimum(first, second).amax(-1).clamp(min=0)
         far = torch.maximum(first, second).amin(-1)
-        return near, torch.maximum(near, far)
+        meets = near < far  # a ray beside the box and parallel to a face has infinite distances
+        return torch.where(meets, near, 0.0), torch.where(meets, far, 0.0)
 
 
 @dataclass(frozen=True)
@@ -145,16 +146,19 @@ def look_at(
     eye: Float[Tensor, "*batch 3"], target: Float[Tensor, "*batch 3"], up: Vector = (0.0, 0.0, 1.0)
 ) -> Float[Tensor, "*batch 4 4"]:
     """Poses of cameras at ``eye`` that look at ``target`` with ``up`` upwards in the picture."""
-    back = torch.nn.functional.normalize(eye - target, dim=-1)
     if bool((eye == target).all(-1).any()):
         raise ValueError("look_at needs eye and target to differ; move one of them")
-    upwards = torch.nn.functional.normalize(eye.new_tensor(up), dim=-1).expand_as(back)
+    if not any(up):
+        raise ValueError(f"look_at needs a direction for up, got {up}")
+    back = torch.nn.functional.normalize((eye - target).double(), dim=-1)
+    upwards = torch.nn.functional.normalize(back.new_tensor(up), dim=-1).expand_as(back)
     # straight up or down: any horizontal axis serves as up
     parallel = (back * upwards).sum(-1, keepdim=True).abs() > 1 - 1e-6
-    spare = eye.new_tensor((0.0, 1.0, 0.0) if abs(float(upwards.reshape(-1, 3)[0, 1])) < 0.9 else (1.0, 0.0, 0.0))
+    spare = back.new_tensor((0.0, 1.0, 0.0) if abs(up[1]) < 0.9 * math.hypot(*up) else (1.0, 0.0, 0.0))
     upwards = torch.where(parallel, spare.expand_as(back), upwards)
     right = torch.nn.functional.normalize(torch.linalg.cross(upwards, back), dim=-1)
-    return pose_from_axes(right, torch.linalg.cross(back, right), back, eye)
+    up_axis = torch.linalg.cross(back, right)
+    return pose_from_axes(right.to(eye.dtype), up_axis.to(eye.dtype), back.to(eye.dtype), eye)
 
 
 def pose_from_axes(
@@ -215,9 +219,10 @@ def interpolate_poses(poses: Float[Tensor, "keys 4 4"], times: Float[Tensor, " f
     before, first, second, after = (poses[(start + offset).clamp(0, last)] for offset in (-1, 0, 1, 2))
     p0, p1, p2, p3 = (pose[:, :3, 3] for pose in (before, first, second, after))
     cubic = p1 + share / 2 * (p2 - p0 + share * (2 * p0 - 5 * p1 + 4 * p2 - p3 + share * (3 * (p1 - p2) + p3 - p0)))
-    turn = _rotation_vector(second[:, :3, :3] @ first[:, :3, :3].transpose(-1, -2))
+    from_rotation, to_rotation = first[:, :3, :3].double(), second[:, :3, :3].double()
+    turn = _rotation_vector(to_rotation @ from_rotation.transpose(-1, -2)) * share.double()
     result = first.clone()
-    result[:, :3, :3] = torch.linalg.matrix_exp(_cross_matrix(turn * share)) @ first[:, :3, :3]
+    result[:, :3, :3] = (torch.linalg.matrix_exp(_cross_matrix(turn)) @ from_rotation).to(poses.dtype)
     result[:, :3, 3] = cubic
     return result
 
@@ -229,17 +234,19 @@ def _cross_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 
 
 
 def _rotation_vector(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
-    """Axis times angle of rotation matrices."""
-    values, vectors = torch.linalg.eigh((rotation + rotation.transpose(-1, -2)) / 2)
-    axis = vectors[..., -1]  # the eigenvector of eigenvalue 1
-    skew = torch.stack(
-        (
-            rotation[..., 2, 1] - rotation[..., 1, 2],
-            rotation[..., 0, 2] - rotation[..., 2, 0],
-            rotation[..., 1, 0] - rotation[..., 0, 1],
-        ),
-        dim=-1,
+    """Axis times angle of rotation matrices, by way of the best quaternion: exact for tiny and for half turns.
+
+    Bar-Itzhack 2000, "New method for extracting the quaternion from a rotation matrix".
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rotation.unbind(-2))
+    rows = (
+        (xx - yy - zz, yx + xy, zx + xz, zy - yz),
+        (yx + xy, yy - xx - zz, zy + yz, xz - zx),
+        (zx + xz, zy + yz, zz - xx - yy, yx - xy),
+        (zy - yz, xz - zx, yx - xy, xx + yy + zz),
     )
-    sine = (skew * axis).sum(-1) / 2
-    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
-    return axis * torch.atan2(sine, cosine)[..., None]
+    quaternion = torch.linalg.eigh(torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2))[1][..., -1]
+    quaternion = torch.where(quaternion[..., 3:] < 0, -quaternion, quaternion)  # the shorter way round
+    vector, scalar = quaternion[..., :3], quaternion[..., 3:]
+    sine = vector.norm(dim=-1, keepdim=True)
+    return vector * (2 * torch.atan2(sine, scalar) / sine.clamp(min=1e-30))
