@@ -82,8 +82,10 @@ class Camera:
     ) -> "Camera":
         """Cameras at ``eye`` that look at ``target``."""
         like = next((value for value in (eye, target) if isinstance(value, Tensor)), torch.zeros(()))
-        points = [torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in (eye, target)]
-        poses = geometry.look_at(*torch.broadcast_tensors(*points), up)
+        eyes, targets = torch.broadcast_tensors(
+            *(torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in (eye, target))
+        )
+        poses = geometry.look_at(eyes, targets, up)
         return cls.from_fov(poses, width=width, height=height, horizontal_fov_degrees=horizontal_fov_degrees)
 
     @classmethod
@@ -205,7 +207,7 @@ class Camera:
         return torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)
 
     def rays(self, pixels: Float[Tensor, "*batch points 2"] | None = None) -> Rays:
-        """Rays through the given pixels of each camera, shape ``(*batch, points)``, or through all, ``(*batch, height, width)``."""
+        """Rays through pixels of each camera, ``(*batch, points)``; through all, ``(*batch, height, width)``, if None."""
         if pixels is None:
             everywhere = self.pixel_centers().reshape(-1, 2).expand(*self.shape, -1, 2)
             return self.rays(everywhere).reshape(*self.shape, self.height, self.width)

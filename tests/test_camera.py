@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from nfldm3d.camera import Camera
 from nfldm3d.geometry import find_pose_problem, invert_pose, look_at, transform_points
@@ -229,6 +230,10 @@ def test_bad_cameras_are_refused(generator: torch.Generator) -> None:
     camera = make_camera(generator, 2)
     with pytest.raises(ValueError, match="at least one pixel, got width=0"):
         replace(camera, width=0)
+    with pytest.raises((ValueError, TypeCheckError), match="perspective"):  # the type checker may speak first
+        replace(camera, lens="wide")
+    with pytest.raises((ValueError, TypeCheckError), match="distortion"):
+        replace(camera, distortion=torch.zeros(2, 5, dtype=torch.float64))
     with pytest.raises(ValueError, match="between 0 and 180, got 180"):
         Camera.from_fov(torch.eye(4), width=4, height=4, horizontal_fov_degrees=180.0)
     with pytest.raises(ValueError, match="eye and target to differ"):
