@@ -96,10 +96,11 @@ class Rgb:
 
 @dataclass(frozen=True)
 class SphericalHarmonics:
-    """View-dependent sRGB: ``0.5 + sum_k basis_k(direction) * feature_k``, coefficients of red, green and blue side by side.
+    """View-dependent sRGB: ``0.5 + sum_k basis_k(direction) * feature_k``.
 
-    Channel ``3 * k + rgb`` belongs to basis function k, so the first three channels are the mean colour whatever the
-    degree. The basis is real and orthonormal, in the order and signs of 3-D Gaussian splatting and Plenoxels.
+    Channel ``3 * k + rgb`` belongs to basis function k, so the first three channels set the mean colour whatever the
+    degree; the direction is that in which the ray travels. The basis is real and orthonormal, in the order and signs
+    of 3-D Gaussian splatting and Plenoxels.
     """
 
     degree: int = 2
@@ -110,6 +111,8 @@ class SphericalHarmonics:
     def __post_init__(self):
         if self.degree not in (0, 1, 2, 3):
             raise ValueError(f"spherical harmonics go from degree 0 to 3, got {self.degree}")
+        if len(self.frame) != 3 or any(len(row) != 3 for row in self.frame):
+            raise ValueError(f"the frame of spherical harmonics is a 3x3 rotation, got {self.frame}")
         object.__setattr__(self, "frame", tuple(tuple(float(value) for value in row) for row in self.frame))
 
     @property
@@ -137,7 +140,7 @@ class SphericalHarmonics:
 
     def rotated(self, rotation: Float[Tensor, "3 3"]) -> "SphericalHarmonics":
         turned = rotation.double().cpu() @ torch.tensor(self.frame, dtype=torch.float64)
-        return SphericalHarmonics(self.degree, tuple(tuple(row) for row in turned.tolist()))
+        return SphericalHarmonics(self.degree, tuple(tuple(row) for row in turned.tolist()))  # type: ignore[arg-type]
 
     def config(self) -> dict[str, object]:
         return {"degree": self.degree, "frame": [list(row) for row in self.frame]}
@@ -186,6 +189,12 @@ class EnvironmentMap:
 
     image: Float[Tensor, "height width channels"]
 
+    def __post_init__(self):
+        if self.image.dim() != 3 or 0 in self.image.shape:
+            raise ValueError(
+                f"an environment map needs an image (height, width, channels), got {tuple(self.image.shape)}"
+            )
+
     def query(self, directions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch channels"]:
         """Bilinear look-up along unit vectors; differentiable by the picture."""
         height, width, _ = self.image.shape
@@ -199,6 +208,21 @@ class EnvironmentMap:
         above = torch.lerp(self.image[upper, first], self.image[upper, second], right_share)
         below = torch.lerp(self.image[lower, first], self.image[lower, second], right_share)
         return torch.lerp(above, below, bottom_share)
+
+    def directions(self) -> Float[Tensor, "height width 3"]:
+        """Unit vectors through the centres of all pixels."""
+        height, width, _ = self.image.shape
+        like = torch.zeros((), dtype=torch.promote_types(self.image.dtype, torch.float32), device=self.image.device)
+        polar = (torch.arange(height).to(like) + 0.5) * (math.pi / height)
+        azimuth = (torch.arange(width).to(like) + 0.5) * (2 * math.pi / width) - math.pi
+        polar, azimuth = torch.meshgrid(polar, azimuth, indexing="ij")
+        x, y = torch.sin(polar) * torch.cos(azimuth), torch.sin(polar) * torch.sin(azimuth)
+        return torch.stack((x, y, torch.cos(polar)), dim=-1)
+
+    def rotated(self, rotation: Float[Tensor, "3 3"]) -> "EnvironmentMap":
+        """The map after the world has been turned, resampled."""
+        directions = self.directions()
+        return EnvironmentMap(self.query(directions @ rotation.to(directions)))  # rotation^T applied to each
 
     def to(self, target: torch.device | torch.dtype | str) -> "EnvironmentMap":
         """The map on another device or in another dtype."""

@@ -207,7 +207,7 @@ class Camera:
         return torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)
 
     def rays(self, pixels: Float[Tensor, "*batch points 2"] | None = None) -> Rays:
-        """Rays through pixels of each camera, ``(*batch, points)``; through all, ``(*batch, height, width)``, if None."""
+        """Rays through pixels of each camera, ``(*batch, points)``; through all pixels, ``(*batch, height, width)``."""
         if pixels is None:
             everywhere = self.pixel_centers().reshape(-1, 2).expand(*self.shape, -1, 2)
             return self.rays(everywhere).reshape(*self.shape, self.height, self.width)
