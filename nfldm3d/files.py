@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -19,7 +19,10 @@ class DataFormatError(ValueError):
     """A file that cannot be used; the message names the file, the field, the value and the remedy."""
 
     def __init__(self, path: PathName, problem: str):
-        super().__init__(f"{os.fspath(path)}: {problem}")
+        super().__init__(os.fspath(path), problem)  # both, so that the error can travel between processes
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.args[1]}"
 
 
 def resolve_inside(root: Path, name: str, *, source: Path) -> Path:
@@ -29,7 +32,11 @@ def resolve_inside(root: Path, name: str, *, source: Path) -> Path:
     if not name or "\0" in name or absolute or ".." in parts:
         raise DataFormatError(source, f"path {name!r} leads outside {root}; use a path relative to that folder")
     path = root / Path(*parts)
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(root.resolve())
+    except (ValueError, OSError, RuntimeError) as error:  # names that the system cannot spell, links in circles
+        raise DataFormatError(source, f"path {name!r} cannot be followed ({error}); rename the file") from error
+    if not inside:
         raise DataFormatError(
             source, f"path {name!r} is a link that leads outside {root}; copy the file into the folder"
         )
@@ -43,7 +50,7 @@ def read_json(path: PathName) -> Any:
         size = path.stat().st_size
         if size > MAX_JSON_BYTES:
             raise DataFormatError(path, f"is {size / 2**20:.0f} MiB; JSON above {MAX_JSON_BYTES >> 20} MiB is refused")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin files with a byte order mark
     except UnicodeDecodeError as error:
         raise DataFormatError(path, f"is not UTF-8 text ({error.reason}); save it as UTF-8") from error
     except OSError as error:
@@ -62,13 +69,16 @@ def parse_json(text: str, source: PathName) -> Any:
             endless.append(literal)
         return value
 
+    def convert_whole(literal: str) -> float | int:
+        return int(literal) if len(literal) < 20 else convert(literal)  # no later float() may overflow
+
     try:
-        content = json.loads(text, parse_float=convert, parse_constant=convert)
+        content = json.loads(text, parse_float=convert, parse_int=convert_whole, parse_constant=convert)
         place = _find_endless(content) if endless else None
     except (ValueError, RecursionError) as error:
         raise DataFormatError(source, f"is not valid JSON ({error}); write it again") from error
     if endless:
-        raise DataFormatError(source, f"{place or 'a field'} is {endless[0]}; write a finite number")
+        raise DataFormatError(source, f"{place or 'a field'} is {endless[0][:40]}; write a finite number")
     return content
 
 
@@ -92,8 +102,7 @@ def atomic_write(path: PathName) -> Iterator[Path]:
     temporary = _new_temporary(path)
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -103,31 +112,57 @@ def atomic_write(path: PathName) -> Iterator[Path]:
 def atomic_folder(path: PathName) -> Iterator[Path]:
     """An empty temporary folder beside ``path`` that takes its place, old content included, if the block succeeds."""
     path = Path(path)
+    if path.name in ("", ".."):
+        raise ValueError(f"cannot write {path}: it has no name of its own; give the folder a name")
     parent = _writable_parent(path)
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=parent))
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror}; choose another folder") from error
-    os.chmod(temporary, 0o777 & ~_umask())
+    temporary = _make_folder(path, parent)
     try:
         yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
         if path.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=parent))
-            os.replace(path, retired / path.name)
-            os.replace(temporary, path)
-            shutil.rmtree(retired, ignore_errors=True)
+            _exchange(temporary, path, _make_folder(path, parent))
         else:
             os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _exchange(new: Path, path: Path, retired: Path) -> None:
+    """Puts ``new`` at ``path``; what was there comes back if that fails."""
+    try:
+        os.replace(path, retired / path.name)
+        try:
+            os.replace(new, path)
+        except OSError:
+            os.replace(retired / path.name, path)
+            raise
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def _make_folder(path: Path, parent: Path) -> Path:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.", dir=parent))
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    os.chmod(folder, 0o777 & ~_umask())
+    return folder
+
+
+def _flush(path: Path) -> None:
+    """Makes sure that the content is on the disk before a name points to it."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def _new_temporary(path: Path) -> Path:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ValueError(f"cannot write {path}: it is a folder; give a file name")
     parent = _writable_parent(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:64]}.", suffix=path.suffix, dir=parent)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     os.close(handle)
@@ -138,8 +173,10 @@ def _new_temporary(path: Path) -> Path:
 def _writable_parent(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.lstat(path)  # finds names that are too long before the work is done
     except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror} for {path.parent}; choose another folder") from error
+        raise ValueError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     return path.parent
 
 
