@@ -213,7 +213,7 @@ def test_surroundings_are_meshed_on_request_outside_the_inner_box() -> None:
 
 
 def test_empty_fields_and_boxes_outside_are_refused() -> None:
-    with pytest.raises(ValueError, match="the field is empty .* nothing to export"):
+    with pytest.raises(ValueError, match=r"the field is empty .* nothing to export"):
         extract_mesh(scene_of(torch.zeros(RESOLUTION)))
     outside = Box((7.0, 7.0, 7.0), (8.0, 8.0, 8.0))
     with pytest.raises(ValueError, match="lies outside the field's"):

@@ -91,4 +91,4 @@ def linear_from_srgb(color: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 
 def y_up(vectors: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
     """Positions or normals in the axes of glTF and OBJ, x right and y up, of ours: (x, y, z) becomes (x, z, -y)."""
     x, y, z = vectors.unbind(-1)
-    return torch.stack((x, z, -y), dim=-1)
+    return torch.stack((x, z, 0 - y), dim=-1)  # no minus zeros

@@ -36,7 +36,9 @@ def main(folder: Path, pictures: bool) -> int:
         ]
         if name == "mesh.usdc":
             bpy.context.scene.render.resolution_x, bpy.context.scene.render.resolution_y = 320, 200
-            u, v, depth = world_to_camera_view(bpy.context.scene, only("CAMERA"), mesh.matrix_world @ first(mesh, vertices))
+            u, v, depth = world_to_camera_view(
+                bpy.context.scene, only("CAMERA"), mesh.matrix_world @ first(mesh, vertices)
+            )
             want = expected["first_vertex_in_view"]
             results.append((name, "camera", deviation([u, 1 - v, depth], want), 2e-4))
         if pictures:
