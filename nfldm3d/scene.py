@@ -1,6 +1,6 @@
 """Scene: a field, what turns it into colour, what lies around it, and how it is kept on disk."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field as member, replace
 
 import torch
 from jaxtyping import Float
@@ -34,7 +34,7 @@ class Scene:
     """The views the scene was made from, if any."""
     metric: bool = True
     """Whether lengths are metres; False where the capture's scale is unknown."""
-    metadata: dict[str, object] = field(default_factory=dict)
+    metadata: dict[str, object] = member(default_factory=dict)
     """Anything else worth keeping, as plain JSON values."""
 
     def __post_init__(self):
@@ -51,6 +51,20 @@ class Scene:
             if inner is not None and not _encloses(part.box, inner.box):
                 raise ValueError(f"surroundings over {part.box} do not enclose the box before, {inner.box}")
             inner = part
+        self._check_background()
+
+    def _check_background(self) -> None:
+        if self.background is None:
+            return
+        values = self._background_values()
+        if values.shape[-1] not in (3, self.appearance.channels) or (values is self.background and values.dim() != 1):
+            raise ValueError(
+                f"a background needs 3 colours or {self.appearance.channels} features, got shape {tuple(values.shape)}"
+            )
+
+    def _background_values(self) -> Tensor:
+        assert self.background is not None
+        return self.background.image if isinstance(self.background, EnvironmentMap) else self.background
 
     @property
     def levels(self) -> tuple[VoxelField, ...]:
@@ -120,9 +134,7 @@ class Scene:
         if self.background is not None:
             is_map = isinstance(self.background, EnvironmentMap)
             config["background"] = "environment_map" if is_map else "constant"
-            tensors["background"] = (
-                self.background.image if isinstance(self.background, EnvironmentMap) else self.background
-            )
+            tensors["background"] = self._background_values().clone()
         if self.cameras is not None:
             config["cameras"] = scene_file.pack_camera(self.cameras, tensors)
         scene_file.write(path, config, tensors)
@@ -151,14 +163,14 @@ def _from_file(config: dict, tensors: dict[str, Tensor], appearance: Appearance 
     background = tensors.get("background")
     return Scene(
         levels[0],
-        appearance or scene_file.unpack_appearance(config["appearance"]),
+        scene_file.unpack_appearance(config["appearance"]) if appearance is None else appearance,
         EnvironmentMap(background)
         if background is not None and config["background"] == "environment_map"
         else background,
         tuple(levels[1:]),
         None if config["cameras"] is None else scene_file.unpack_camera(config["cameras"], tensors),
         bool(config["metric"]),
-        config["metadata"],
+        dict(config["metadata"]),
     )
 
 

@@ -7,6 +7,7 @@ flipped bit in a safetensors file would otherwise load silently.
 
 import hashlib
 import json
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from nfldm3d.camera import Camera
 from nfldm3d.field import VoxelField, require_memory
 from nfldm3d.files import DataFormatError, atomic_folder, atomic_write, parse_json, read_json
 from nfldm3d.geometry import Box
-from nfldm3d.ops.bricks import gather_bricks, scatter_bricks_
+from nfldm3d.ops.bricks import BRICK, gather_bricks, scatter_bricks_
 
 FORMAT = "nfldm3d.scene"
 VERSION = 1
@@ -40,17 +41,33 @@ def write(path: PathName, config: dict[str, object], tensors: dict[str, Tensor])
         raise ValueError(f"cannot write {path}: scenes are files ending in .nfld or folders without a suffix")
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     head = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(data).hexdigest()}
-    text = json.dumps(head | config, indent=1, allow_nan=False)
+    try:
+        text = json.dumps(head | config, indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"cannot write {path}: metadata must be plain, finite JSON values ({error})") from error
     if path.suffix == ".nfld":
         with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(CONFIG, text)
-            archive.writestr(TENSORS, data)
+            for name, content in ((CONFIG, text), (TENSORS, data)):
+                archive.writestr(_entry(name), content)
     else:
-        if path.exists() and not (path / CONFIG).is_file() and (path.is_file() or any(path.iterdir())):
-            raise ValueError(f"cannot write {path}: it exists and is not a scene folder; choose another name")
+        _require_replaceable(path)
         with atomic_folder(path) as temporary:
             (temporary / CONFIG).write_text(text, encoding="utf-8")
             (temporary / TENSORS).write_bytes(data)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """Without the time of day, so that one scene always makes the same file."""
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+def _require_replaceable(path: Path) -> None:
+    """A folder is replaced only if it holds a scene and nothing else, or nothing at all."""
+    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    if (path.exists() and not path.is_dir()) or not names <= {CONFIG, TENSORS}:
+        raise ValueError(f"cannot write {path}: it exists and is not a scene folder; choose another name")
 
 
 def read(path: PathName) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -82,7 +99,7 @@ def rebuild(path: PathName, build: Callable[[], Result]) -> Result:
         return build()
     except KeyError as error:
         raise DataFormatError(path, f"lacks the entry {error}; save the scene again") from error
-    except (ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except (ValueError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
         raise DataFormatError(path, f"holds values that do not fit together: {error}") from error
 
 
@@ -104,6 +121,11 @@ def unpack_field(tensors: dict[str, Tensor], name: str, box: Box) -> VoxelField:
     require_memory((x, y, z), channels, torch.device("cpu"))
     bricks = tensors[f"{name}.bricks"]
     packed, packed_features = tensors[f"{name}.density"], tensors[f"{name}.features"]
+    shape = (len(bricks), BRICK, BRICK, BRICK)
+    if bricks.shape != (len(bricks), 3) or packed.shape != shape or packed_features.shape != (*shape, channels):
+        raise ValueError(f"{name} has {len(bricks)} bricks but densities of shape {tuple(packed.shape)}")
+    if bool(((bricks < 0) | (bricks * BRICK >= torch.tensor((x, y, z)))).any()):
+        raise ValueError(f"{name} has bricks outside its {x}x{y}x{z} voxels")
     density, features = packed.new_zeros(x, y, z), packed_features.new_zeros(x, y, z, channels)
     scatter_bricks_(packed, bricks, density)
     scatter_bricks_(packed_features, bricks, features)
@@ -112,10 +134,9 @@ def unpack_field(tensors: dict[str, Tensor], name: str, box: Box) -> VoxelField:
 
 def pack_camera(camera: Camera, tensors: dict[str, Tensor]) -> dict[str, object]:
     """Adds the tensors of a camera to ``tensors`` and returns the rest of it."""
-    tensors["cameras.world_from_camera"] = camera.world_from_camera
-    tensors["cameras.focal"], tensors["cameras.principal"] = camera.focal, camera.principal
-    if camera.distortion is not None:
-        tensors["cameras.distortion"] = camera.distortion
+    for name in ("world_from_camera", "focal", "principal", "distortion"):
+        if getattr(camera, name) is not None:
+            tensors[f"cameras.{name}"] = getattr(camera, name).clone()  # safetensors refuses tensors that share memory
     return {"width": camera.width, "height": camera.height, "lens": camera.lens}
 
 
@@ -125,8 +146,8 @@ def unpack_camera(config: dict[str, Any], tensors: dict[str, Tensor]) -> Camera:
         tensors["cameras.world_from_camera"],
         tensors["cameras.focal"],
         tensors["cameras.principal"],
-        config["width"],
-        config["height"],
+        int(config["width"]),
+        int(config["height"]),
         tensors.get("cameras.distortion"),
         config["lens"],
     )
@@ -138,7 +159,7 @@ def unpack_appearance(config: dict[str, Any]) -> Appearance:
         case "Rgb":
             return Rgb(int(config["channels"]))
         case "SphericalHarmonics":
-            return SphericalHarmonics(int(config["degree"]), tuple(tuple(row) for row in config["frame"]))
+            return SphericalHarmonics(int(config["degree"]), tuple(tuple(row) for row in config["frame"]))  # type: ignore[arg-type]
         case other:
             raise ValueError(f"appearance {other!r} is a network: load it and pass Scene.load(path, appearance=...)")
 
@@ -163,7 +184,9 @@ def _read_archive(path: Path) -> tuple[Any, bytes]:
             text, data = archive.read(CONFIG), archive.read(TENSORS)
     except KeyError as error:
         raise DataFormatError(path, f"is a zip but not a scene: {error.args[0]}") from error
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
+    except DataFormatError:
+        raise
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, struct.error) as error:
         raise DataFormatError(path, f"is not a scene or is truncated ({error}); copy the file again") from error
     try:
         return parse_json(text.decode("utf-8"), path), data
