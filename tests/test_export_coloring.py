@@ -1,6 +1,7 @@
 """Colours of surface points: what lies in empty voxels stays out, views are those of the capture; baked textures."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -164,6 +165,7 @@ def test_triangles_cover_the_texels_whose_centres_they_hold() -> None:
 def test_a_baked_texture_shows_each_place_in_its_colour() -> None:
     mesh = extract_mesh(Scene(ball_field(), Rgb()), options=MeshOptions(texture_size=256, max_faces=1000))
     assert mesh.texture is not None and mesh.uv is not None and len(mesh.faces) <= 1000
+    assert mesh.texture.shape == (3, 256, 256)
     assert float(mesh.uv.min()) >= 0 and float(mesh.uv.max()) <= 1
     _, height, width = mesh.texture.shape
     middle = mesh.uv[mesh.faces].mean(1)  # (faces 2)
@@ -176,3 +178,10 @@ def test_a_baked_texture_shows_each_place_in_its_colour() -> None:
     seam = mesh.texture[:, (height - corner[:, 1]).clamp(0, height - 1), corner[:, 0].clamp(0, width - 1)].T
     assert float((seam - place_color(mesh.vertices)).abs().max()) < 0.12
     assert str(mesh).endswith(f"with a texture of {width}x{height} pixels")
+
+
+@pytest.mark.parametrize("package", ["xatlas", "fast_simplification"])
+def test_a_missing_package_is_named_with_its_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"needs the package {package} .*pip install 'nfldm3d\[export\]'"):
+        extract_mesh(Scene(ball_field(), Rgb()), options=MeshOptions(texture_size=64, max_faces=1000))

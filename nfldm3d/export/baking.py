@@ -12,35 +12,35 @@ from nfldm3d.export.mesh import Mesh
 from nfldm3d.export.optional import import_optional
 from nfldm3d.scene import Scene
 
-PADDING = 8
-"""Texels between charts: four for each, so that bilinear filtering and two mip levels stay inside."""
+PADDING = 12
+"""Texels between charts before the atlas, often larger than asked for, is scaled to its size: leaves 8 or more, four
+for each chart, so that bilinear filtering and two mip levels stay inside."""
 TEXELS_AT_ONCE = 2**20
 
 
 @torch.no_grad()
 def bake_texture(scene: Scene, mesh: Mesh, size: int, *, height: float = 1.5) -> Mesh:
-    """The mesh with texture coordinates and a texture of about ``size`` pixels along each edge.
+    """The mesh with texture coordinates and a texture of ``size`` pixels along each edge.
 
     Unwrapping takes about a second for 20 000 faces and grows faster than their number: decimate first.
 
     Args:
         height: as in ``color_points``.
     """
-    source, faces, texels, (columns, rows) = _unwrap(mesh, size)
+    source, faces, texels = _unwrap(mesh, size)
     vertices, normals = mesh.vertices[source], mesh.normals[source]
-    canvas = vertices.new_zeros(rows * columns, 3)
-    covered = torch.zeros(rows * columns, dtype=torch.bool, device=vertices.device)
+    canvas = vertices.new_zeros(size * size, 3)
+    covered = torch.zeros(size * size, dtype=torch.bool, device=vertices.device)
     for column, row, face, share in rasterize(texels, faces):
         corners = faces[face]
         point = (share[..., None] * vertices[corners]).sum(1)
         normal = torch.nn.functional.normalize((share[..., None] * normals[corners]).sum(1), dim=-1)
-        texel = row.clamp(0, rows - 1) * columns + column.clamp(0, columns - 1)
+        texel = row.clamp(0, size - 1) * size + column.clamp(0, size - 1)
         canvas[texel] = color_points(scene, point, normal, height=height)
         covered[texel] = True
-    filled = canvas[_nearest_covered(covered.view(rows, columns))]
-    uv = texels / texels.new_tensor((columns, rows))
-    uv = torch.stack((uv[:, 0], 1 - uv[:, 1]), dim=-1)  # rows count down, v counts up
-    return Mesh(vertices, faces, normals, None, uv, filled.view(rows, columns, 3).permute(2, 0, 1).contiguous())
+    filled = canvas[_nearest_covered(covered.view(size, size))]
+    uv = torch.stack((texels[:, 0] / size, 1 - texels[:, 1] / size), dim=-1)  # rows count down, v counts up
+    return Mesh(vertices, faces, normals, None, uv, filled.view(size, size, 3).permute(2, 0, 1).contiguous())
 
 
 def rasterize(
@@ -82,23 +82,23 @@ def _cross(first: Float[Tensor, "points 2"], second: Float[Tensor, "points 2"]) 
     return first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
 
 
-def _unwrap(mesh: Mesh, size: int) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
-    """The old number of each vertex, the new faces, the vertices' places in texels, and the atlas' width and height."""
+def _unwrap(
+    mesh: Mesh, size: int
+) -> tuple[Int[Tensor, " corners"], Int[Tensor, "faces 3"], Float[Tensor, "corners 2"]]:
+    """For the vertices of the cut mesh: their old numbers, the faces, and their places in texels."""
     xatlas = import_optional("xatlas")
     options = xatlas.PackOptions()
     options.resolution, options.padding, options.bilinear = size, PADDING, True
     atlas = xatlas.Atlas()
-    atlas.add_mesh(mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy().astype(np.uint32), mesh.normals.cpu().numpy())
+    vertices, normals = mesh.vertices.cpu().numpy(), mesh.normals.cpu().numpy()
+    atlas.add_mesh(vertices, mesh.faces.cpu().numpy().astype(np.uint32), normals)
     atlas.generate(pack_options=options)
     source, faces, uv = atlas.get_mesh(0)
-    width, height = int(atlas.width), int(atlas.height)
     device = mesh.vertices.device
-    texels = torch.from_numpy(uv * np.array([width, height], dtype=np.float32))
     return (
         torch.from_numpy(source.astype(np.int64)).to(device),
         torch.from_numpy(faces.astype(np.int64)).to(device),
-        texels.to(mesh.vertices),
-        (width, height),
+        torch.from_numpy(uv * np.float32(size)).to(mesh.vertices),
     )
 
 

@@ -37,7 +37,7 @@ class MeshOptions:
     max_faces: int | None = None
     """Decimate to so many faces; None: all without a texture, 20 000 with one."""
     texture_size: int | None = None
-    """Bake a texture of about so many pixels along each edge; None: colours at the vertices."""
+    """Bake a texture of so many pixels along each edge; None: colours at the vertices."""
     surroundings: bool = False
     """Whether the coarser fields around the field in focus are meshed, too."""
 
@@ -230,5 +230,5 @@ def _describe_emptiness(field: VoxelField, options: MeshOptions) -> str:
     level = _surface_level(field, options)
     return (
         f"no surface at the level {level:.4g}/m: {where} the density goes from {low:.4g} to {high:.4g}/m; "
-        f"give a level below {high:.4g}, or fit the scene for longer"
+        f"give a level below {high:.4g}, e.g. level={high / 2:.2g}, or fit the scene for longer"
     )
