@@ -1,6 +1,6 @@
 """``nfldm3d export``: meshes, point clouds, volumes and cameras for other programs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -21,13 +21,44 @@ class Export:
     mesh: Path | None = None
     """.glb, .obj, .ply, .usd, .usda, .usdc or .usdz."""
     points: Path | None = None
-    """.ply"""
+    """.ply, with colours and normals."""
     volume: Path | None = None
-    """.nvdb or .vdb"""
+    """.nvdb or .vdb, densities in 1/metre."""
     cameras: Path | None = None
-    """.usd or .usda"""
+    """.usd, .usda, .usdc or .usdz with the scene's own cameras."""
     box: tuple[Vector, Vector] | None = None
-    """Export only what lies between these lower and upper corners, in metres."""
+    """Only what lies between these lower and upper corners, in metres."""
+    level: float | None = None
+    """Density of the surface in 1/metre; by default where one voxel absorbs half of the light."""
+    max_faces: int | None = None
+    """Decimate the mesh to so many faces."""
+    texture: int | None = None
+    """Bake a texture of about so many pixels along each edge, in place of colours at the vertices."""
+    surroundings: bool = False
+    """Mesh the coarser fields around the field in focus, too."""
+    lit: bool = False
+    """Let other programs shade the mesh; by default it shows the colours as they were photographed."""
 
     def run(self) -> None:
         """Writes the files."""
+        if not (self.mesh or self.points or self.volume or self.cameras):
+            raise ValueError("nothing to export; give --mesh, --points, --volume or --cameras with a file name")
+        scene = Scene.load(self.scene)
+        box = None if self.box is None else Box(*self.box)
+        options = MeshOptions(
+            box=box,
+            level=self.level,
+            max_faces=self.max_faces,
+            texture_size=self.texture,
+            surroundings=self.surroundings,
+        )
+        if self.mesh is not None:
+            export_mesh(scene, self.mesh, options=options, lit=self.lit)
+        if self.points is not None:
+            export_points(scene, self.points, options=options)
+        if self.volume is not None:
+            export_volume(scene, self.volume, box=box)
+        if self.cameras is not None:
+            if scene.cameras is None:
+                raise ValueError(f"{self.scene} holds no cameras; leave --cameras out")
+            export_cameras(scene.cameras, self.cameras)

@@ -30,7 +30,7 @@ class Render:
     """Width of the pictures in pixels."""
     height: int = 384
     """Height of the pictures in pixels."""
-    fps: int = 30
+    fps: float = 30.0
     """Frames a second."""
     format: Literal["mp4", "gif"] = "mp4"
     """File format of the video."""

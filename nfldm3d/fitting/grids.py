@@ -4,24 +4,32 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int32
+from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from nfldm3d import ops
 from nfldm3d.field import VoxelField, require_memory
 from nfldm3d.geometry import Box
 from nfldm3d.ops import bricks as brick_ops
 
-INITIAL_ABSORPTION = 0.02
+INITIAL_ABSORPTION = 0.03
 """What one voxel of the first grid absorbs before fitting: thin fog that every ray still sees through."""
-SKIP_ABSORPTION = 1e-3
+SKIP_ABSORPTION = 0.01
 """Voxels that absorb less are skipped by the rays, and pruned when their turn comes."""
+MIN_VISIBILITY = 0.02
+"""Voxels whose weights in ``VISIBILITY_RAYS`` rays sum to less, neighbours included, are seen by nobody."""
+VISIBILITY_RAYS = 2**15
 LOG_FLOOR = -12.0
 """Logarithm of the optical thickness of a pruned voxel."""
 
 
 SMOOTH_COLOR, SMOOTH_DENSITY = 1e-6, 1e-7
 """Slopes of the total variation for each unit of difference, beside a photometric loss that is a mean over rays."""
+
+
+SMOOTH_EVERY = 4
+"""Steps between two looks at the neighbours, which then count so many times."""
 
 
 @dataclass(frozen=True)
@@ -73,24 +81,19 @@ class TrainableGrid:
 
     def refresh(self) -> None:
         """Finds anew what rays may skip and which bricks are updated."""
-        threshold = SKIP_ABSORPTION / self.unit
-        self.occupancy = ops.build_occupancy(self.density, threshold)
-        used = torch.nn.functional.max_pool3d((self.density > threshold).float()[None], 3, 1, 1)[0]
-        pad = [amount for count in reversed(used.shape) for amount in (0, -count % brick_ops.BRICK)]
-        padded = torch.nn.functional.pad(used, pad)[None]
-        mask = torch.nn.functional.max_pool3d(padded, brick_ops.BRICK, brick_ops.BRICK)[0] > 0
-        self.bricks = mask.nonzero().int().contiguous()
+        self.occupancy = ops.build_occupancy(self.density, SKIP_ABSORPTION / self.unit)
+        self.bricks = _bricks_of(self.occupancy.cells)
 
     def step(self, rates: "StepSizes") -> None:
         """One optimiser step from the accumulated gradients, which are cleared."""
         self.steps += 1
         brick_ops.to_log_gradient_(self.gradient.density, self.density, self.bricks, rates.decay)
-        if rates.smoothness > 0:
+        if rates.smoothness > 0 and self.steps % SMOOTH_EVERY == 0:
             brick_ops.add_smoothness_(
-                self.features, self.gradient.features, self.bricks, SMOOTH_COLOR * rates.smoothness
+                self.features, self.gradient.features, self.bricks, SMOOTH_EVERY * SMOOTH_COLOR * rates.smoothness
             )
             brick_ops.add_smoothness_(
-                self.log_density, self.gradient.density, self.bricks, SMOOTH_DENSITY * rates.smoothness
+                self.log_density, self.gradient.density, self.bricks, SMOOTH_EVERY * SMOOTH_DENSITY * rates.smoothness
             )
         feature_rates = brick_ops.AdamRates(rates.features, self.steps)
         brick_ops.adam_features_(self.features, self.gradient.features, self.feature_state, feature_rates, self.bricks)
@@ -123,26 +126,38 @@ class TrainableGrid:
             self.density[part].masked_fill_(near, 0.0)
             self.log_density[part].masked_fill_(near, LOG_FLOOR)
 
-    def prune(self) -> None:
-        """Empties voxels that no ray has changed and those that absorb next to nothing."""
-        untouched = self.density_state.variance == 0
-        self._empty(untouched | (self.density < SKIP_ABSORPTION / self.unit))
+    def prune(self, visibility: Float[Tensor, "x y z"] | None = None) -> None:
+        """Empties voxels that no ray has changed, that absorb next to nothing, or that nobody sees."""
+        empty = (self.density_state.variance == 0) | (self.density < SKIP_ABSORPTION / self.unit)
+        if visibility is not None:  # a voxel between two rays is as visible as its neighbours
+            empty |= functional.max_pool3d(visibility[None], 3, 1, 1)[0] < MIN_VISIBILITY
+        self.density.masked_fill_(empty, 0.0)
+        self.log_density.masked_fill_(empty, LOG_FLOOR)
         self.refresh()
 
     def refined(self, resolution: tuple[int, int, int]) -> "TrainableGrid":
         """The same fog on a finer grid, read at its voxel centres, with fresh moments."""
         stacked = torch.cat((self.density[..., None], self.features), dim=-1).permute(3, 0, 1, 2)[None]
-        finer = torch.nn.functional.interpolate(stacked, size=resolution, mode="trilinear", align_corners=False)
+        finer = functional.interpolate(stacked, size=resolution, mode="trilinear", align_corners=False)
         finer = finer[0].permute(1, 2, 3, 0)  # (x y z 1+channels)
-        return TrainableGrid(VoxelField(finer[..., 0].contiguous(), finer[..., 1:].contiguous(), self.box))
+        sharper = self.unit / min(self.box.voxel_size(resolution))  # a finer voxel absorbs as much as the coarse one
+        return TrainableGrid(VoxelField(finer[..., 0] * sharper, finer[..., 1:].contiguous(), self.box))
 
     def finished(self) -> VoxelField:
         """The field that remains: nothing where rays saw nothing, no features where nothing can be seen."""
         with torch.no_grad():
             self.prune()
-            visible = torch.nn.functional.max_pool3d((self.density > 0).float()[None], 3, 1, 1)[0] > 0
+            visible = functional.max_pool3d((self.density > 0).float()[None], 3, 1, 1)[0] > 0
             return VoxelField(self.density.clone(), self.features * visible[..., None], self.box)
 
-    def _empty(self, mask: Tensor) -> None:
-        self.density.masked_fill_(mask, 0.0)
-        self.log_density.masked_fill_(mask, LOG_FLOOR)
+
+def _bricks_of(cells: UInt8[Tensor, "x y z"]) -> Int32[Tensor, "bricks 3"]:
+    """The bricks that samples in the given cells touch: a cell reaches one voxel further along each axis."""
+    pad = [amount for count in reversed(cells.shape) for amount in (0, -count % brick_ops.BRICK)]
+    used = functional.pad(cells, pad)
+    for axis in range(3):
+        blocks = used.unflatten(axis, (-1, brick_ops.BRICK))
+        last = blocks.select(axis + 1, brick_ops.BRICK - 1)
+        used = blocks.amax(axis + 1)
+        used.narrow(axis, 1, used.shape[axis] - 1).bitwise_or_(last.narrow(axis, 0, used.shape[axis] - 1))
+    return used.nonzero().int().contiguous()

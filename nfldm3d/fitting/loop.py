@@ -2,34 +2,55 @@
 
 import math
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from nfldm3d import ops
 from nfldm3d._types import PathName
 from nfldm3d.appearance import SphericalHarmonics
 from nfldm3d.data.posed_images import PosedImages
+from nfldm3d.field import VoxelField, require_memory
 from nfldm3d.fitting.batches import PixelStore, RayBatch
 from nfldm3d.fitting.boxes import estimate_boxes, nest_boxes
 from nfldm3d.fitting.checkpoint import FitState, load_checkpoint, save_checkpoint
-from nfldm3d.fitting.grids import StepSizes, TrainableGrid
+from nfldm3d.fitting.grids import VISIBILITY_RAYS, StepSizes, TrainableGrid
 from nfldm3d.fitting.options import FitOptions
-from nfldm3d.field import require_memory
 from nfldm3d.geometry import Box
 from nfldm3d.rendering import composite, shade
 from nfldm3d.scene import Scene
 
-STAGES = ((0.0, 1 / 4), (0.08, 1 / 2), (0.25, 1.0))
-"""From which share of the schedule on, which share of the final resolution along each axis, and of the rays per step:
-while there is fog everywhere, rays are dear and coarse voxels need few of them."""
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the schedule. While there is fog everywhere, rays are dear and coarse voxels need few of them."""
+
+    start: float
+    """Share of the schedule at which it begins."""
+    resolution: float
+    """Share of the final resolution along each axis."""
+    rays: float
+    """Share of the rays per step."""
+    prune_unseen: bool
+    """Whether it begins with a look at which voxels are seen at all."""
+
+
+STAGES = (
+    Stage(0.0, 1 / 8, 1 / 4, prune_unseen=False),
+    Stage(0.02, 1 / 4, 1 / 4, prune_unseen=True),
+    Stage(0.12, 1 / 2, 1 / 2, prune_unseen=True),
+    Stage(0.30, 1.0, 1.0, prune_unseen=False),
+)
 REFRESH_EVERY = 64
 """Steps between two looks at what is empty."""
 DENSITY_RATE, FEATURE_RATE, SKY_RATE = 0.1, 0.02, 0.01
 FINAL_RATE = 0.1
 """Share of the first step size that is left at the end."""
-FOG_DECAY = 1e-9
+FOG_DECAY = 6e-8
 """Slope of the density's logarithm that makes fog fade where no picture asks for it."""
 SKY_SHAPE = (64, 128, 3)
 """Rows, columns and colours of the learned environment map."""
@@ -37,6 +58,8 @@ EMPTY_RADIUS = 0.05
 """Radius around each camera that is kept empty, as a share of the box's shortest edge."""
 
 
+EARLY_STOP = 1e-3
+"""Transmittance behind which training rays stop."""
 CHECKPOINT_SECONDS = 60.0
 """Seconds between two checkpoints."""
 
@@ -77,8 +100,8 @@ def fit(
     with tqdm(total=100, unit="%", desc="fit", disable=not show_progress, bar_format=BAR) as bar:
         clock = time.monotonic() - state.seconds
         while (share := _share(state, options)) < 1:
-            _follow_schedule(state, share, images)
-            rays = max(1, round(options.rays_per_step * STAGES[state.stage][1]))
+            _follow_schedule(state, share, store)
+            rays = max(1, round(options.rays_per_step * STAGES[state.stage].rays))
             psnr = _step(state, store.draw(rays, state.generator), share, options)
             state.seconds = time.monotonic() - clock
             _show(bar, state, share, psnr)
@@ -104,7 +127,7 @@ def _start(images: PosedImages, options: FitOptions, device: torch.device) -> Fi
     channels = appearance.channels
     require_memory(resolutions[0], channels, device, copies=4)
     grids = [
-        TrainableGrid.fog(part, _scaled(resolution, STAGES[0][1]), channels, device)
+        TrainableGrid.fog(part, _scaled(resolution, STAGES[0].resolution), channels, device)
         for part, resolution in zip(boxes, resolutions, strict=True)
     ]
     known = images.background
@@ -132,23 +155,40 @@ def _share(state: FitState, options: FitOptions) -> float:
     return min(1.0, max(by_time, state.step / options.steps))
 
 
-def _follow_schedule(state: FitState, share: float, images: PosedImages) -> None:
+def _follow_schedule(state: FitState, share: float, store: PixelStore) -> None:
     """Refines the grids when a new stage begins, and looks for empty space now and then."""
-    stage = max(number for number, (start, _) in enumerate(STAGES) if share >= start)
+    stage = max(number for number, stage in enumerate(STAGES) if share >= stage.start)
     if stage > state.stage:
+        seen = measure_visibility(state, store) if STAGES[stage].prune_unseen else [None] * len(state.grids)
         for number, grid in enumerate(state.grids):
-            grid.prune()
-            state.grids[number] = grid.refined(_scaled(state.resolutions[number], STAGES[stage][1]))
+            grid.prune(seen[number])
+            state.grids[number] = grid.refined(_scaled(state.resolutions[number], STAGES[stage].resolution))
         state.stage = stage
     if state.step == 0 or stage > state.carved:
         radius = EMPTY_RADIUS * min(state.grids[0].box.size)
         for grid in state.grids:
-            grid.carve(images.camera.centers.to(grid.density), radius)
+            grid.carve(store.camera.centers, radius)
             grid.refresh()
         state.carved = stage
     elif state.step % REFRESH_EVERY == 0:
         for grid in state.grids:
             grid.refresh()
+
+
+def measure_visibility(state: FitState, store: PixelStore) -> list[Float[Tensor, "_ _ _"]]:
+    """The sum of weights that each voxel has in a number of random rays: the gradient of what they see."""
+    levels, gradients = [], []
+    for grid in state.grids:
+        blank = torch.zeros_like(grid.density)[..., None].requires_grad_()
+        levels.append(VoxelField(grid.density, blank, grid.box))
+        gradients.append(
+            ops.FieldGradient(torch.zeros_like(grid.density), torch.zeros_like(blank, requires_grad=False))
+        )
+    for _ in range(VISIBILITY_RAYS // 4096):
+        rays = store.draw(4096, state.generator).rays
+        occupancies = [grid.occupancy for grid in state.grids]
+        composite(levels, rays, occupancies=occupancies, gradients=gradients).features.sum().backward()
+    return [gradient.features[..., 0] for gradient in gradients]
 
 
 def _step(state: FitState, batch: RayBatch, share: float, options: FitOptions) -> float:
@@ -159,6 +199,7 @@ def _step(state: FitState, batch: RayBatch, share: float, options: FitOptions) -
         batch.rays,
         occupancies=[grid.occupancy for grid in state.grids],
         gradients=[grid.gradient for grid in state.grids],
+        early_stop=EARLY_STOP,
     )
     error = (shade(scene, integral, batch.rays) - batch.colors).square().mean()
     size = min(scene.box.size)
@@ -169,7 +210,7 @@ def _step(state: FitState, batch: RayBatch, share: float, options: FitOptions) -
         loss = loss + options.depth_weight * (miss * known).mean()
     loss.backward()
     factor = FINAL_RATE**share
-    sizes = StepSizes(DENSITY_RATE * factor, FEATURE_RATE * factor, options.smoothness, FOG_DECAY)
+    sizes = StepSizes(DENSITY_RATE * factor, FEATURE_RATE * factor, options.smoothness, FOG_DECAY * factor)
     for grid in state.grids:
         grid.step(sizes)
     state.step_sky(SKY_RATE * factor)

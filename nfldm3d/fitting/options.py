@@ -16,9 +16,9 @@ class FitOptions:
     """Seconds at most, or None; the schedule is stretched over whichever limit comes first."""
     rays_per_step: int = 8192
     """Random pixels in each step."""
-    voxels: float = 8e6
+    voxels: int = 8_000_000
     """Number of voxels of the field in focus; its voxels are cubes as nearly as whole numbers allow."""
-    surrounding_voxels: float = 2e6
+    surrounding_voxels: int = 2_000_000
     """Number of voxels of each surrounding field."""
     degree: int = 1
     """Degree of the spherical harmonics, 0 (the same from every side) to 3."""
