@@ -4,8 +4,10 @@ Three coordinate systems meet here. World: metres. Voxel: voxel (i, j, k) has it
 ``box.lower + (ijk + 0.5) * voxel_size``. Memory: ``density[i, j, k]`` and ``features[i, j, k, channel]``.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -84,25 +86,28 @@ class VoxelField:
             raise ValueError(
                 f"density and features must be floating point, got {self.density.dtype} and {self.features.dtype}"
             )
+        if self.density.device != self.features.device:
+            raise ValueError(f"density is on {self.density.device}, features are on {self.features.device}; move one")
         if not (self.density.requires_grad or self.features.requires_grad):
             self.check()
 
     def check(self) -> None:
         """Raises a ValueError that names the first voxel whose density or features are negative or not finite."""
-        low, high = self.density.aminmax()
+        density, features = self.density.detach(), self.features.detach()
+        low, high = density.aminmax()
         if not (low >= 0 and torch.isfinite(high)):  # NaN fails the comparison, too
-            bad = ~(torch.isfinite(self.density) & (self.density >= 0))
+            bad = ~(torch.isfinite(density) & (density >= 0))
             where = tuple(bad.nonzero()[0].tolist())
             raise ValueError(
-                f"density{list(where)} is {float(self.density[where])} ({int(bad.sum())} such voxels); "
+                f"density{list(where)} is {float(density[where])} ({int(bad.sum())} such voxels); "
                 "densities must be finite and not negative: clamp them or repair the source"
             )
-        if not torch.isfinite(self.features.sum(dtype=torch.float32)):
-            bad = ~torch.isfinite(self.features)
+        if not torch.isfinite(features.sum(dtype=torch.float32)):  # large finite numbers may overflow, too
+            bad = ~torch.isfinite(features)
             if bool(bad.any()):
                 where = tuple(bad.nonzero()[0].tolist())
                 raise ValueError(
-                    f"features{list(where)} is {float(self.features[where])} ({int(bad.sum())} such values); "
+                    f"features{list(where)} is {float(features[where])} ({int(bad.sum())} such values); "
                     "features must be finite: repair the source, e.g. with torch.nan_to_num"
                 )
 
@@ -205,7 +210,7 @@ class VoxelField:
         return density.view(points.shape[:-1]), features.view(*points.shape[:-1], -1)
 
     def normals(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
-        """Unit vectors from dense towards empty space (minus the density gradient); zero where the density is constant."""
+        """Unit vectors from dense towards empty space, along minus the density's gradient; zero where it is constant."""
         self._require_single("normals")
         flat = points.reshape(-1, 3)
         size = points.new_tensor(self.voxel_size)
@@ -241,18 +246,14 @@ class VoxelField:
 
     def voxel_centers(self) -> Float[Tensor, "x y z 3"]:
         """World positions of all voxel centres."""
-        axes = [
-            low + (torch.arange(count, device=self.device) + 0.5) * size
-            for low, count, size in zip(self.box.lower, self.resolution, self.voxel_size, strict=True)
-        ]
-        return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+        return _voxel_centers(self.box, self.resolution, self.density)
 
     def resampled(self, resolution: tuple[int, int, int], box: Box | None = None) -> "VoxelField":
         """The field on another grid, read at the new voxel centres."""
         require_memory(resolution, self.channels, self.device)
-        blank = VoxelField(self.density.new_zeros(resolution), self.features.new_zeros(*resolution, 1), box or self.box)
-        density, features = self.query(blank.voxel_centers().to(self.density.dtype))
-        return VoxelField(density, features, blank.box)
+        box = box or self.box
+        density, features = self.query(_voxel_centers(box, resolution, self.density))
+        return VoxelField(density, features, box)
 
     def _require_single(self, what: str) -> None:
         if self.density.dim() != 3:
@@ -262,9 +263,18 @@ class VoxelField:
         return replace(self, density=change(self.density), features=change(self.features))
 
 
+def _voxel_centers(box: Box, resolution: tuple[int, int, int], like: Tensor) -> Float[Tensor, "x y z 3"]:
+    precise = torch.zeros((), dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+    axes = [
+        low + (torch.arange(count).to(precise) + 0.5) * size
+        for low, count, size in zip(box.lower, resolution, box.voxel_size(resolution), strict=True)
+    ]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+
+
 def surface_density(voxel_size: Vector) -> float:
     """The density at which one voxel absorbs half of the light, in 1/metre: where a surface is taken to be."""
-    return float(torch.log(torch.tensor(2.0))) / min(voxel_size)
+    return math.log(2) / min(voxel_size)
 
 
 def require_memory(resolution: tuple[int, int, int], channels: int, device: torch.device, copies: int = 1) -> None:
@@ -286,8 +296,18 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return 1024 * int(lines["MemAvailable"].split()[0])
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        free = 1024 * int(lines["MemAvailable"].split()[0])
     except (OSError, KeyError):
+        free = 2**50
+    return min(free, _free_in_container())
+
+
+def _free_in_container(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """What a container's limit (cgroup version 2) leaves, not counting the files that the kernel can forget."""
+    try:
+        limit, used = int((root / "memory.max").read_text()), int((root / "memory.current").read_text())
+        parts = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+        return limit - used + int(parts["inactive_file"])
+    except (OSError, KeyError, ValueError):  # no container, or none with a limit
         return 2**50
