@@ -7,7 +7,6 @@ Three coordinate systems meet here. World: metres. Voxel: voxel (i, j, k) has it
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from nfldm3d import ops
 from nfldm3d._types import Vector
 from nfldm3d.geometry import Box
+from nfldm3d.memory import require_memory
 from nfldm3d.ops.bricks import BRICK
 
 
@@ -210,7 +210,7 @@ class VoxelField:
         return density.view(points.shape[:-1]), features.view(*points.shape[:-1], -1)
 
     def normals(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
-        """Unit vectors from dense towards empty space, along minus the density's gradient; zero where it is constant."""
+        """Unit vectors from dense to empty space, against the density's gradient; zero where it is constant."""
         self._require_single("normals")
         flat = points.reshape(-1, 3)
         size = points.new_tensor(self.voxel_size)
@@ -275,39 +275,3 @@ def _voxel_centers(box: Box, resolution: tuple[int, int, int], like: Tensor) -> 
 def surface_density(voxel_size: Vector) -> float:
     """The density at which one voxel absorbs half of the light, in 1/metre: where a surface is taken to be."""
     return math.log(2) / min(voxel_size)
-
-
-def require_memory(resolution: tuple[int, int, int], channels: int, device: torch.device, copies: int = 1) -> None:
-    """Raises a ValueError that says how much a grid needs when it does not fit in the memory that is free."""
-    if min(resolution) < 1 or channels < 1:
-        raise ValueError(f"a grid needs at least one voxel and one channel, got {resolution} with {channels} channels")
-    x, y, z = resolution
-    needed = 4 * x * y * z * (channels + 1) * copies
-    free = free_memory(device)
-    if needed > free:
-        raise ValueError(
-            f"a grid of {x}x{y}x{z} voxels with {channels} channels needs {needed / 2**30:.1f} GiB on {device}, "
-            f"{free / 2**30:.1f} GiB are free; lower the resolution or the number of channels"
-        )
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on a device; a large number where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        free = 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError):
-        free = 2**50
-    return min(free, _free_in_container())
-
-
-def _free_in_container(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """What a container's limit (cgroup version 2) leaves, not counting the files that the kernel can forget."""
-    try:
-        limit, used = int((root / "memory.max").read_text()), int((root / "memory.current").read_text())
-        parts = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-        return limit - used + int(parts["inactive_file"])
-    except (OSError, KeyError, ValueError):  # no container, or none with a limit
-        return 2**50

@@ -19,9 +19,10 @@ from torch import Tensor
 from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
-from nfldm3d.field import VoxelField, require_memory
+from nfldm3d.field import VoxelField
 from nfldm3d.files import DataFormatError, atomic_folder, atomic_write, parse_json, read_json
 from nfldm3d.geometry import Box
+from nfldm3d.memory import require_memory
 from nfldm3d.ops.bricks import BRICK, gather_bricks, scatter_bricks_
 
 FORMAT = "nfldm3d.scene"

@@ -7,9 +7,9 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-import nfldm3d.field
+import nfldm3d.memory
 from nfldm3d import ops
-from nfldm3d.field import BRICK, Field, VoxelField, free_memory, require_memory, surface_density
+from nfldm3d.field import BRICK, Field, VoxelField, surface_density
 from nfldm3d.geometry import Box
 
 BOX = Box((-1.0, 2.0, 0.5), (3.0, 2.5, 4.5))
@@ -284,26 +284,7 @@ def test_shapes_and_types_are_checked() -> None:
 def test_grids_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"100000x100000x100000 voxels with 31 channels needs 119209289.6 GiB on cpu"):
         VoxelField.zeros(BOX, (100_000, 100_000, 100_000), 31)
-    monkeypatch.setattr(nfldm3d.field, "free_memory", lambda device: 1000)
-    cpu = torch.device("cpu")
-    require_memory((5, 5, 5), 1, cpu)
-    for resolution, channels, copies in (((5, 5, 6), 1, 1), ((5, 5, 5), 2, 1), ((5, 5, 5), 1, 2)):
-        with pytest.raises(ValueError, match="lower the resolution or the number of channels"):
-            require_memory(resolution, channels, cpu, copies)
+    small = VoxelField(torch.ones(2, 2, 2), torch.ones(2, 2, 2, 1), BOX)
+    monkeypatch.setattr(nfldm3d.memory, "free_memory", lambda device: 1000)
     with pytest.raises(ValueError, match="lower the resolution"):
-        VoxelField(torch.ones(2, 2, 2), torch.ones(2, 2, 2, 1), BOX).resampled((50, 50, 50))
-    for resolution, channels in (((0, 5, 5), 3), ((5, 5, 5), 0)):
-        with pytest.raises(ValueError, match="at least one voxel and one channel"):
-            require_memory(resolution, channels, cpu)
-
-
-def test_free_memory_knows_the_machine_and_the_container(tmp_path) -> None:
-    assert 2**20 < free_memory(torch.device("cpu")) < 2**50
-    container = nfldm3d.field._free_in_container
-    assert container(tmp_path) == 2**50
-    (tmp_path / "memory.current").write_text("700\n")
-    (tmp_path / "memory.stat").write_text("anon 300\ninactive_file 250\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert container(tmp_path) == 2**50
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert container(tmp_path) == 550
+        small.resampled((50, 50, 50))

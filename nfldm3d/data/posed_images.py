@@ -13,8 +13,8 @@ from nfldm3d._types import PathName, Vector
 from nfldm3d.camera import Camera
 from nfldm3d.data import image_files
 from nfldm3d.data.bev_map import BevMap
-from nfldm3d.field import free_memory
 from nfldm3d.files import DataFormatError
+from nfldm3d.memory import free_memory
 
 WHITE: Vector = (1.0, 1.0, 1.0)
 

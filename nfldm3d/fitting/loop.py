@@ -14,13 +14,14 @@ from nfldm3d import ops
 from nfldm3d._types import PathName
 from nfldm3d.appearance import SphericalHarmonics
 from nfldm3d.data.posed_images import PosedImages
-from nfldm3d.field import VoxelField, require_memory
+from nfldm3d.field import VoxelField
 from nfldm3d.fitting.batches import PixelStore, RayBatch
 from nfldm3d.fitting.boxes import estimate_boxes, nest_boxes
 from nfldm3d.fitting.checkpoint import FitState, load_checkpoint, save_checkpoint
 from nfldm3d.fitting.grids import VISIBILITY_RAYS, StepSizes, TrainableGrid
 from nfldm3d.fitting.options import FitOptions
 from nfldm3d.geometry import Box
+from nfldm3d.memory import require_memory
 from nfldm3d.rendering import composite, shade
 from nfldm3d.scene import Scene
 

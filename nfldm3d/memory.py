@@ -1,0 +1,41 @@
+"""How much memory is left, asked before a grid or a stack of pictures takes it."""
+
+from pathlib import Path
+
+import torch
+
+
+def require_memory(resolution: tuple[int, int, int], channels: int, device: torch.device, copies: int = 1) -> None:
+    """Raises a ValueError that says how much a grid needs when it does not fit in the memory that is free."""
+    if min(resolution) < 1 or channels < 1:
+        raise ValueError(f"a grid needs at least one voxel and one channel, got {resolution} with {channels} channels")
+    x, y, z = resolution
+    needed = 4 * x * y * z * (channels + 1) * copies
+    free = free_memory(device)
+    if needed > free:
+        raise ValueError(
+            f"a grid of {x}x{y}x{z} voxels with {channels} channels needs {needed / 2**30:.1f} GiB on {device}, "
+            f"{free / 2**30:.1f} GiB are free; lower the resolution or the number of channels"
+        )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be allocated on a device; a large number where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        free = 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError):
+        free = 2**50
+    return min(free, _free_in_container())
+
+
+def _free_in_container(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """What a container's limit (cgroup version 2) leaves, not counting the files that the kernel can forget."""
+    try:
+        limit, used = int((root / "memory.max").read_text()), int((root / "memory.current").read_text())
+        parts = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
+        return limit - used + int(parts["inactive_file"])
+    except (OSError, KeyError, ValueError):  # no container, or none with a limit
+        return 2**50
