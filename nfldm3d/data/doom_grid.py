@@ -34,6 +34,10 @@ class WalkGrid:
         """The middles of the chosen cells."""
         return np.argwhere(cells) * float(CELL) + (np.array(self.lower) + CELL / 2)
 
+    def center(self, cell: tuple[int, int]) -> Float[np.ndarray, " 2"]:
+        """The middle of a cell."""
+        return (np.array(cell) + 0.5) * CELL + np.array(self.lower)
+
     def cell_at(self, point: Float[np.ndarray, " 2"]) -> tuple[int, int]:
         """The cell that holds a point; the nearest one outside the grid."""
         index = np.floor((point - np.array(self.lower)) / CELL).astype(int)

@@ -40,8 +40,10 @@ LINE = np.dtype([("vertices", "<u2", 2), ("flags", "<u2"), ("special", "<u2"), (
 SIDE = np.dtype([("offset", "<i2", 2), ("upper", "S8"), ("lower", "S8"), ("middle", "S8"), ("sector", "<u2")])
 VERTEX = np.dtype([("x", "<i2"), ("y", "<i2")])
 SECTOR = np.dtype(
-    [("floor", "<i2"), ("ceiling", "<i2"), ("floor_flat", "S8"), ("ceiling_flat", "S8")]
-    + [("light", "<i2"), ("special", "<i2"), ("tag", "<i2")]
+    [
+        *(("floor", "<i2"), ("ceiling", "<i2"), ("floor_flat", "S8"), ("ceiling_flat", "S8")),
+        *(("light", "<i2"), ("special", "<i2"), ("tag", "<i2")),
+    ]
 )
 RECORDS = {"THINGS": THING, "LINEDEFS": LINE, "SIDEDEFS": SIDE, "VERTEXES": VERTEX, "SECTORS": SECTOR}
 NOTHING = 0xFFFF

@@ -38,8 +38,8 @@ class Hits:
     line: Int[np.ndarray, "height width"]
     """The line of the wall, or the next one behind floor or ceiling."""
     screens: Float[np.ndarray, "screens height width"]
-    """Depths of see-through textures (gratings, fences) on the way, nearest first; infinite where there is none. Whether
-    a ray slips through is for their pixels to say, which the map's geometry does not know."""
+    """Depths of see-through textures (gratings, fences) on the way, nearest first; infinite where there is none.
+    Whether a ray slips through is for their pixels to say, which the map's geometry does not know."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +68,8 @@ def cast_rays(
 
     Args:
         eye: map units.
-        directions: horizontal, one per column, turning one way and slowly, of any length: lengths relative to the viewing direction give depths
-            along it, unit lengths give horizontal distances.
+        directions: horizontal, one per column, turning one way and slowly. Lengths are free: those of picture columns,
+            1 along the viewing direction, give depths along it, unit lengths give horizontal distances.
         slopes: rise per depth, one per row.
     """
     crossings = _find_crossings(doom_map, eye, directions)

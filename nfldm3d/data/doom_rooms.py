@@ -18,8 +18,10 @@ LEVEL = len(SLOPES) // 2
 """The row of SLOPES that looks straight ahead."""
 SPACING = 12
 """Cells between the points that are compared."""
-CANDIDATES = 96
-"""How many points are looked around from, those in the widest surroundings."""
+SHORTLIST = 8
+"""How many of the best are looked at closely: what can be seen cannot always be walked to."""
+CANDIDATES = 160
+"""How many points are looked around from."""
 ENOUGH_CELLS = 400
 """100 square metres of floor: larger rooms are no better."""
 MIN_CELLS = 24
@@ -40,22 +42,20 @@ class Room:
 
 def find_room(doom_map: DoomMap, grid: WalkGrid, *, center: tuple[float, float] | None = None, radius: float) -> Room:
     """The place around ``center``, or the best enclosed one of the map, seen from at most ``radius`` map units away."""
-    start = _best_cell(doom_map, grid, radius) if center is None else grid.cell_at(np.array(center))
-    if not grid.standable[start]:
-        raise ValueError(_not_standable(doom_map, grid, start, center))
-    floor = float(doom_map.floor[grid.sector[start]])
-    middle = np.array(grid.lower) + (np.array(start) + 0.5) * CELL
-    distance = walk_distance(grid.open_steps, np.array([start]))
-    points = grid.centers(grid.standable & (distance >= 0))
-    points = points[_in_sight(look_around(doom_map, middle, floor), points - middle, radius)]
-    if len(points) < MIN_CELLS:
+    if center is None:
+        room = _best_room(doom_map, grid, radius)
+    else:
+        cell = grid.cell_at(np.array(center))
+        if not grid.standable[cell]:
+            raise ValueError(_not_standable(doom_map, grid, cell, center))
+        room = _room_around(doom_map, grid, cell, radius)
+    if len(room.points) < MIN_CELLS:
         raise ValueError(
-            f"the place around ({middle[0]:.0f}, {middle[1]:.0f}) of {doom_map.name} has {len(points)} cells of "
-            f"{CELL} map units to take views from, {MIN_CELLS} are needed; choose another centre or a larger extent"
+            f"the place around ({room.center[0]:.0f}, {room.center[1]:.0f}) of {doom_map.name} has "
+            f"{len(room.points)} cells of {CELL} map units to take views from, {MIN_CELLS} are needed; choose another "
+            "centre or a larger extent"
         )
-    nearest_first = np.argsort(np.linalg.norm(points - middle, axis=1), kind="stable")
-    center_3d = float(middle[0]), float(middle[1]), floor + CENTER_HEIGHT
-    return Room(center_3d, floor, points[nearest_first])
+    return room
 
 
 def look_around(doom_map: DoomMap, point: Float[np.ndarray, " 2"], floor: float) -> Hits:
@@ -65,22 +65,32 @@ def look_around(doom_map: DoomMap, point: Float[np.ndarray, " 2"], floor: float)
     return cast_rays(doom_map, (float(point[0]), float(point[1]), floor + EYE_HEIGHT), directions, SLOPES)
 
 
-def _best_cell(doom_map: DoomMap, grid: WalkGrid, radius: float) -> tuple[int, int]:
-    """Of one cell per block, that with the best score; the first of equals."""
+def _room_around(doom_map: DoomMap, grid: WalkGrid, cell: tuple[int, int], radius: float) -> Room:
+    middle, floor = grid.center(cell), float(doom_map.floor[grid.sector[cell]])
+    distance = walk_distance(grid.open_steps, np.array([cell]))
+    points = grid.centers(grid.standable & (distance >= 0))
+    points = points[_in_sight(look_around(doom_map, middle, floor), points - middle, radius)]
+    nearest_first = np.argsort(np.linalg.norm(points - middle, axis=1), kind="stable")
+    return Room((float(middle[0]), float(middle[1]), floor + CENTER_HEIGHT), floor, points[nearest_first])
+
+
+def _best_room(doom_map: DoomMap, grid: WalkGrid, radius: float) -> Room:
+    """Of one cell per block with room around it, the place around the best; the first of equals."""
     cells = np.argwhere(grid.standable)
+    if not len(cells):
+        raise ValueError(f"no player can stand anywhere in {doom_map.name}; choose another map")
     middles = (cells // SPACING) * SPACING + SPACING // 2
-    off_center = ((cells - middles) ** 2).sum(1)
-    order = np.lexsort((off_center, middles[:, 1], middles[:, 0]))
+    order = np.lexsort((((cells - middles) ** 2).sum(1), middles[:, 1], middles[:, 0]))
     _, first = np.unique(middles[order], axis=0, return_index=True)
     chosen = cells[order[first]]
-    if not len(chosen):
-        raise ValueError(f"no player can stand anywhere in {doom_map.name}; choose another map")
-    roomy = np.argsort(-_count_around(grid.standable, chosen, round(radius / CELL)), kind="stable")
-    chosen = chosen[np.sort(roomy[:CANDIDATES])]
-    standable = grid.centers(grid.standable)
-    scores = [_score(doom_map, grid, cell, standable, radius) for cell in chosen]
-    i, j = chosen[int(np.argmax(scores))].tolist()
-    return i, j
+    counts = _count_around(grid.standable, chosen, round(radius / CELL))
+    roomy = chosen[counts >= min(ENOUGH_CELLS // 2, counts.max())]
+    spread = np.unique(np.linspace(0, len(roomy) - 1, CANDIDATES).astype(int))
+    surroundings = grid.centers(grid.standable)
+    scored = [(_score(doom_map, grid, (i, j), surroundings, radius), (i, j)) for i, j in roomy[spread].tolist()]
+    scored.sort(key=lambda entry: -entry[0][0] * entry[0][1])
+    rooms = [(appeal, _room_around(doom_map, grid, cell, radius)) for (appeal, _), cell in scored[:SHORTLIST]]
+    return max(rooms, key=lambda entry: entry[0] * _roominess(len(entry[1].points)))[1]
 
 
 def _count_around(
@@ -95,20 +105,24 @@ def _count_around(
 def _score(
     doom_map: DoomMap,
     grid: WalkGrid,
-    cell: np.ndarray,
-    standable: Float[np.ndarray, "points 2"],
+    cell: tuple[int, int],
+    surroundings: Float[np.ndarray, "points 2"],
     radius: float,
-) -> float:
-    """High for an enclosed place with floor to walk on, much to see and no sky."""
-    point = np.array(grid.lower) + (cell + 0.5) * CELL
-    hits = look_around(doom_map, point, float(doom_map.floor[grid.sector[cell[0], cell[1]]]))
-    area = min(_in_sight(hits, standable - point, radius).sum(), ENOUGH_CELLS) / ENOUGH_CELLS
-    indoors = 1 - (hits.labels == SKY).mean()
-    enclosed = (hits.depth[LEVEL] < 1.25 * radius).mean()
+) -> tuple[float, float]:
+    """How enclosed and varied a place is, and how much floor is in sight."""
+    point = grid.center(cell)
+    hits = look_around(doom_map, point, float(doom_map.floor[grid.sector[cell]]))
+    indoors = 1 - float((hits.labels == SKY).mean())
+    enclosed = float((hits.depth[LEVEL] < 1.25 * radius).mean())
     sectors, rays = np.unique(hits.sector, return_counts=True)
     shares = rays[sectors >= 0] / rays.sum()
     variety = float(np.exp(-(shares * np.log(shares)).sum()))  # the effective number of sectors in view
-    return area * indoors**3 * enclosed**3 * np.log1p(min(variety, 12.0))
+    appeal = indoors**6 * enclosed**3 * float(np.log1p(min(variety, 12.0)))
+    return appeal, _roominess(int(_in_sight(hits, surroundings - point, radius).sum()))
+
+
+def _roominess(cells: int) -> float:
+    return min(cells, ENOUGH_CELLS) / ENOUGH_CELLS
 
 
 def _in_sight(hits: Hits, offsets: Float[np.ndarray, "points 2"], radius: float) -> np.ndarray:
@@ -119,15 +133,14 @@ def _in_sight(hits: Hits, offsets: Float[np.ndarray, "points 2"], radius: float)
     return (distance <= radius) & (distance + CELL <= np.maximum(hits.depth[LEVEL], 2 * CELL)[column])
 
 
-def _not_standable(
-    doom_map: DoomMap, grid: WalkGrid, start: tuple[int, int], center: tuple[float, float] | None
-) -> str:
+def _not_standable(doom_map: DoomMap, grid: WalkGrid, cell: tuple[int, int], center: tuple[float, float]) -> str:
     cells = np.argwhere(grid.standable)
-    nearest = cells[((cells - np.array(start)) ** 2).sum(1).argmin()]
-    x, y = (np.array(grid.lower) + (nearest + 0.5) * CELL).tolist()
-    assert center is not None
+    if not len(cells):
+        return f"no player can stand anywhere in {doom_map.name}; choose another map"
+    i, j = cells[((cells - np.array(cell)) ** 2).sum(1).argmin()].tolist()
+    x, y = grid.center((i, j)).tolist()
     metres = float(np.hypot(x - center[0], y - center[1])) / UNITS_PER_METRE
     return (
-        f"no camera can stand at ({center[0]:g}, {center[1]:g}) in {doom_map.name}: it is void, wall, liquid, too low or "
-        f"out of reach; the nearest point that suits is ({x:.0f}, {y:.0f}), {metres:.1f} m away"
+        f"no camera can stand at ({center[0]:g}, {center[1]:g}) in {doom_map.name}: it is void, wall, liquid, too low "
+        f"or out of reach; the nearest point that suits is ({x:.0f}, {y:.0f}), {metres:.1f} m away"
     )

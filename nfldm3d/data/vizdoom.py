@@ -39,7 +39,9 @@ MAX_DISAGREEMENT = 0.08
 """The share of pixels whose depth may differ from the engine's: edges, and textures of odd scale."""
 MEAN_BRIGHTNESS = 0.35
 MAX_GAIN = 2.5
-"""What the mean of the pixels is raised to, and the most that they are multiplied by to reach it."""
+BRIGHT_QUANTILE = 0.9
+"""What the mean of the pixels is raised to; the most that they are multiplied by to reach it; and the share of pixels
+that must not be cut off by it in any colour."""
 LICENCE = (
     "Freedoom (https://freedoom.github.io), copyright the contributors to the Freedoom project, "
     "SPDX-License-Identifier: BSD-3-Clause"
@@ -65,7 +67,7 @@ class CaptureOptions:
     keep_things: bool = False
     """Leave items and decoration in place; as cardboards that turn with the camera they are masked out."""
     exposure: float | None = None
-    """Factor on the pictures; by default the one that brings their mean to 0.35, from 1 to 2.5."""
+    """Factor on the pictures; by default what brings their mean towards 0.35, from 1 to 2.5."""
 
     def __post_init__(self):
         if self.views < 1:
@@ -166,7 +168,9 @@ def _expose(
 ) -> tuple[UInt8[Tensor, "views 3 height width"], float]:
     """The pictures, brighter, and the factor."""
     if exposure is None:
-        exposure = round(min(max(MEAN_BRIGHTNESS * 255 / max(float(pictures.mean()), 1.0), 1.0), MAX_GAIN), 3)
+        brightest = np.quantile(pictures.max(-1), BRIGHT_QUANTILE)
+        wanted = min(MEAN_BRIGHTNESS * 255 / max(float(pictures.mean()), 1.0), 255 / max(float(brightest), 1.0))
+        exposure = round(min(max(wanted, 1.0), MAX_GAIN), 3)
     brighter = np.minimum(np.arange(256) * exposure + 0.5, 255).astype(np.uint8)[pictures]
     return torch.from_numpy(brighter).permute(0, 3, 1, 2).contiguous(), exposure
 
