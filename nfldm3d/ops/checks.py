@@ -32,3 +32,8 @@ def require_rays(
     for name, tensor in (("origins", origins), ("directions", directions), ("near_far", near_far)):
         if tensor is not None and tensor.requires_grad:
             raise ValueError(f"{name} requires a gradient, but the kernels have none for rays: detach() it")
+
+
+def field_dtypes(device: torch.device) -> tuple[torch.dtype, ...]:
+    """The dtypes in which a device may keep a field; all sums are float32."""
+    return (torch.float32, torch.float16) if device.type == "cuda" else (torch.float32,)

@@ -30,6 +30,20 @@ _ROWS = """
     const auto* __restrict r7 = r6 + dz;
 """
 
+_FETCH_ROWS = (
+    _ROWS
+    + """
+    #if !defined(__CUDA_ARCH__)
+    for (int64_t c = 0; c < (dz ? 2 : 1) * channels; c += 16) {
+        __builtin_prefetch(r0 + c);
+        __builtin_prefetch(r2 + c);
+        __builtin_prefetch(r4 + c);
+        __builtin_prefetch(r6 + c);
+    }
+    #endif
+"""
+)
+
 _ADD_ROWS = (
     _ROWS
     + """
@@ -57,19 +71,25 @@ _DOT_ROWS = (
 """
 )
 
-_SCATTER_PAIR = """
+_SCATTER_ROWS = """
     const int64_t channels = features.shape[3];
-    const float* __restrict g = vectors.data + (int64_t)row * channels;
+    const float* __restrict v = vectors.data + (int64_t)row * channels;
     float* __restrict lower = features.data + voxel * channels;
     float* __restrict upper = lower + channels;
+    #pragma clang loop vectorize(enable) interleave(enable)
+    for (int c = 0; c < channels; ++c) wp::atomic_add(lower + c, a * v[c]);
     if (features.shape[2] > 1) {
         #pragma clang loop vectorize(enable) interleave(enable)
-        for (int c = 0; c < channels; ++c) { lower[c] += a * g[c]; upper[c] += b * g[c]; }
-    } else {
-        #pragma clang loop vectorize(enable) interleave(enable)
-        for (int c = 0; c < channels; ++c) lower[c] += a * g[c];
+        for (int c = 0; c < channels; ++c) wp::atomic_add(upper + c, b * v[c]);
     }
 """
+
+
+@wp.func_native(_FETCH_ROWS)
+@typing.no_type_check
+def fetch_rows(features: wp.array4d(dtype=Any), cell: wp.vec3i):
+    """Asks for the rows of the 8 corners ahead of their use: they mostly lie outside the nearest caches."""
+    ...
 
 
 @wp.func_native(_ADD_ROWS)
@@ -93,21 +113,35 @@ def dot_rows(
     ...
 
 
-@wp.func_native(_SCATTER_PAIR)
+@wp.func_native(_SCATTER_ROWS)
 @typing.no_type_check
-def scatter_pair(
+def scatter_rows(
     features: wp.array4d(dtype=float), voxel: wp.int64, a: float, b: float, vectors: wp.array2d(dtype=float), row: int
 ):
-    """Adds ``a * vectors[row]`` to a voxel's row and ``b * vectors[row]`` to that of its neighbour along z."""
+    """Adds ``a * vectors[row]`` to a voxel's row and ``b * vectors[row]`` to that of its upper neighbour along z."""
     ...
 
 
 @wp.func
 @typing.no_type_check
-def voxel_position(point: wp.vec3, lower: wp.vec3, upper: wp.vec3, shape: wp.vec3i) -> wp.vec3:
-    """A point in voxel coordinates: voxel centres lie at whole numbers."""
+def shape_of(grid: wp.array4d(dtype=Any)) -> wp.vec3i:
+    """The number of voxels along x, y and z."""
+    return wp.vec3i(grid.shape[0], grid.shape[1], grid.shape[2])
+
+
+@wp.func
+@typing.no_type_check
+def grid_position(point: wp.vec3, lower: wp.vec3, upper: wp.vec3, shape: wp.vec3i) -> wp.vec3:
+    """A point in voxels from the lower corner of the box."""
     size = wp.vec3(float(shape[0]), float(shape[1]), float(shape[2]))
-    return wp.cw_mul(point - lower, wp.cw_div(size, upper - lower)) - wp.vec3(0.5, 0.5, 0.5)
+    return wp.cw_mul(point - lower, wp.cw_div(size, upper - lower))
+
+
+@wp.func
+@typing.no_type_check
+def voxel_position(point: wp.vec3, lower: wp.vec3, upper: wp.vec3, shape: wp.vec3i) -> wp.vec3:
+    """A point in voxel coordinates: the centres of voxels lie at whole numbers."""
+    return grid_position(point, lower, upper, shape) - wp.vec3(0.5, 0.5, 0.5)
 
 
 @wp.func
@@ -115,9 +149,9 @@ def voxel_position(point: wp.vec3, lower: wp.vec3, upper: wp.vec3, shape: wp.vec
 def cell_of(position: wp.vec3, shape: wp.vec3i) -> wp.vec3i:
     """The cell around a position in voxel coordinates; positions beyond the outer centres belong to the last cell."""
     return wp.vec3i(
-        wp.clamp(int(wp.floor(position[0])), 0, wp.max(shape[0] - 2, 0)),
-        wp.clamp(int(wp.floor(position[1])), 0, wp.max(shape[1] - 2, 0)),
-        wp.clamp(int(wp.floor(position[2])), 0, wp.max(shape[2] - 2, 0)),
+        wp.min(int(wp.max(position[0], 0.0)), wp.max(shape[0] - 2, 0)),
+        wp.min(int(wp.max(position[1], 0.0)), wp.max(shape[1] - 2, 0)),
+        wp.min(int(wp.max(position[2], 0.0)), wp.max(shape[2] - 2, 0)),
     )
 
 
@@ -142,9 +176,29 @@ def corner_shares(position: wp.vec3, cell: wp.vec3i, shape: wp.vec3i) -> vec8:
 @wp.func
 @typing.no_type_check
 def owner_of(x: int, y: int, owners: int) -> int:
-    """Which of ``owners`` threads may write to the voxels of column (x, y): patches of 4 x 4 columns, scattered."""
+    """Which of ``owners`` threads writes to the voxels of column (x, y): patches of 4 x 4 columns, scattered."""
     patch = wp.uint32(x >> 2) * wp.uint32(0x1E3779B1) + wp.uint32(y >> 2) * wp.uint32(0x05EBCA77)
     return int((patch >> wp.uint32(15)) % wp.uint32(owners))
+
+
+@wp.func
+@typing.no_type_check
+def scatter_range(me: int, owners: int, count: int):
+    """The records that thread ``me`` of a scatter looks at: all of them if voxels have owners, else its own one."""
+    if owners == 0:
+        return me, me + 1
+    return 0, count
+
+
+@wp.func
+@typing.no_type_check
+def owned_voxel(cell: wp.vec3i, column: int, me: int, owners: int, shape: wp.vec3i) -> wp.int64:
+    """Raster index of the lower corner in one of a cell's 4 columns; -1 if that column is another thread's."""
+    x = wp.min(cell[0] + column // 2, shape[0] - 1)
+    y = wp.min(cell[1] + column % 2, shape[1] - 1)
+    if owners > 0 and owner_of(x, y, owners) != me:
+        return wp.int64(-1)
+    return (wp.int64(x) * wp.int64(shape[1]) + wp.int64(y)) * wp.int64(shape[2]) + wp.int64(cell[2])
 
 
 @wp.func

@@ -18,7 +18,7 @@ RANGES_PER_THREAD = 4
 """More ranges balance the load better; each costs a launch of some 50 microseconds."""
 
 
-def launch(kernel: "warp.Kernel", size: int, inputs: Sequence[Any], device: torch.device, *, grain: int = 256) -> None:
+def launch(kernel: Any, size: int, inputs: Sequence[Any], device: torch.device, *, grain: int = 256) -> None:
     """Runs ``kernel`` for the indices 0 to ``size`` - 1; returns when the CPU is done, at once on CUDA.
 
     The kernel's first parameter is the index of its first thread (its thread n works on that + ``wp.tid()``), the
@@ -48,6 +48,17 @@ def launch(kernel: "warp.Kernel", size: int, inputs: Sequence[Any], device: torc
         return
     kernel.module.load(warp.get_device("cpu"))  # compiles before the threads start
     list(_pool(os.getpid(), threads).map(run, bounds[:-1], bounds[1:]))
+
+
+def launch_scatter(kernel: Any, count: int, inputs: Sequence[Any], device: torch.device) -> None:
+    """Runs a kernel that adds ``count`` records into shared outputs; its results do not depend on the threads.
+
+    Its parameters are (offset, owners, count, *inputs). On the CPU each of ``owners`` threads goes through all records
+    in order, but adds only to the voxels that are its own. On CUDA there are no owners, but a thread per record and
+    atomic additions, in any order.
+    """
+    owners = 0 if device.type == "cuda" else torch.get_num_threads()
+    launch(kernel, owners or count, [owners, count, *inputs], device, grain=1)
 
 
 @cache

@@ -1,4 +1,5 @@
 # pyright: basic, reportInvalidTypeForm=false, reportIndexIssue=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# ruff: noqa: RUF046 -- int(0) tells Warp that a variable changes in a loop
 """Warp kernels that march rays through occupied cells, forward and backward.
 
 Both directions handle all samples of a ray within one cell together: the eight densities are read once, and the rows
@@ -23,8 +24,11 @@ from nfldm3d.ops.grid_functions import (
     corner_shares,
     corner_values,
     dot_rows,
-    owner_of,
-    scatter_pair,
+    fetch_rows,
+    owned_voxel,
+    scatter_range,
+    scatter_rows,
+    shape_of,
     vec8,
     voxel_position,
 )
@@ -32,16 +36,18 @@ from nfldm3d.ops.records import BRICK
 
 wp.set_module_options({"enable_backward": False})
 
-BRICK_EDGE = wp.constant(BRICK)
+BRICK_BITS = wp.constant(BRICK.bit_length() - 1)
 INFINITE = wp.constant(1.0e30)
 
 
 @wp.struct
+@typing.no_type_check
 class Ray:
     """A ray in voxel coordinates: sample k is at start + (k + 1/2) * slope, for first <= k < end."""
 
     start: wp.vec3
     slope: wp.vec3
+    inverse: wp.vec3  # of the slope
     near: float
     first: int
     end: int
@@ -91,6 +97,8 @@ def ray_at(
         ray.near = near
         ray.start = voxel_position(origin + near * direction, lower, upper, shape)
         ray.slope = voxel_position(step * direction + lower, lower, upper, shape) + wp.vec3(0.5, 0.5, 0.5)
+        for axis in range(3):
+            ray.inverse[axis] = wp.where(wp.abs(ray.slope[axis]) > 1.0e-12, 1.0 / ray.slope[axis], INFINITE)
         ray.first = wp.max(int(wp.ceil((inside[0] - near) / step - 0.5)), 0)
         ray.end = int(wp.ceil((stop - near) / step - 0.5))
     return ray
@@ -109,13 +117,10 @@ def leap(ray: Ray, k: int, brick: wp.vec3i, distance: int) -> int:
     """The first sample after k that may lie outside the empty block of 2 * distance - 1 bricks around ``brick``."""
     steps = INFINITE
     for axis in range(3):
-        if ray.slope[axis] > 0.0:
-            steps = wp.min(steps, (float(BRICK_EDGE * (brick[axis] + distance)) - ray.start[axis]) / ray.slope[axis])
-        elif ray.slope[axis] < 0.0:
-            face = float(BRICK_EDGE * (brick[axis] - distance + 1))
-            steps = wp.min(steps, (face - ray.start[axis]) / ray.slope[axis])
+        bricks = brick[axis] + wp.where(ray.slope[axis] >= 0.0, distance, 1 - distance)
+        steps = wp.min(steps, (float(bricks << BRICK_BITS) - ray.start[axis]) * ray.inverse[axis])
     # A hundredth of a step too early costs one more look; too late could cost a sample.
-    return wp.max(k + 1, int(wp.ceil(wp.min(steps, float(ray.end)) - 0.51)))
+    return wp.max(k + 1, int(wp.min(steps, float(ray.end)) + 0.49))
 
 
 @wp.func
@@ -126,7 +131,7 @@ def next_occupied(
     """The first sample from k on whose cell is occupied, or ``ray.end``."""
     while k < ray.end:
         cell = cell_of(position_of(ray, k), shape)
-        brick = wp.vec3i(cell[0] // BRICK_EDGE, cell[1] // BRICK_EDGE, cell[2] // BRICK_EDGE)
+        brick = wp.vec3i(cell[0] >> BRICK_BITS, cell[1] >> BRICK_BITS, cell[2] >> BRICK_BITS)
         distance = int(leaps[brick[0], brick[1], brick[2]])
         if distance > 0:
             k = leap(ray, k, brick, distance)
@@ -169,7 +174,7 @@ def march_forward(
 ):
     """Integrates ray ``offset`` + tid; ``out_visits`` counts the cells that contributed."""
     index = offset + wp.tid()
-    shape = wp.vec3i(density.shape[0], density.shape[1], density.shape[2])
+    shape = shape_of(features)
     ray = ray_at(index, origins, directions, near_far, lower, upper, step, shape)
     transmittance = float(1.0)
     opacity = float(0.0)
@@ -181,6 +186,7 @@ def march_forward(
     while k < ray.end and transmittance >= early_stop:
         position = position_of(ray, k)
         cell = cell_of(position, shape)
+        fetch_rows(features, cell)
         densities = corner_values(density, cell)
         weights = vec8()
         visible = bool(False)
@@ -244,7 +250,7 @@ def march_backward(
     Per visit: the cell, the factors of the feature gradient and the addends of the density gradient.
     """
     index = first_ray + offset + wp.tid()
-    shape = wp.vec3i(density.shape[0], density.shape[1], density.shape[2])
+    shape = shape_of(features)
     ray = ray_at(index, origins, directions, near_far, lower, upper, step, shape)
     all_moment = distance[index] - ray.near * opacity[index]
     transmittance = float(1.0)
@@ -309,26 +315,24 @@ def march_scatter(
     weight_shares: wp.array(dtype=vec8),
     slope_shares: wp.array(dtype=vec8),
     grad_features: wp.array2d(dtype=float),
-    density_gradient: wp.array3d(dtype=float),
+    density_gradient: wp.array(dtype=float),
     feature_gradient: wp.array4d(dtype=float),
 ):
-    """Adds the recorded visits, in order, to the columns of voxels that thread ``offset`` + tid owns."""
+    """Adds the recorded visits to the gradients; see ``launch_scatter``."""
     me = offset + wp.tid()
-    nx = density_gradient.shape[0]
-    ny = density_gradient.shape[1]
-    nz = density_gradient.shape[2]
-    for slot in range(count):
-        cell = visited[slot]
-        if cell[0] >= 0:
+    shape = shape_of(feature_gradient)
+    first, end = scatter_range(me, owners, count)
+    for slot in range(first, end):
+        visit = visited[slot]
+        if visit[0] >= 0:
             for column in range(4):
-                x = wp.min(cell[0] + column // 2, nx - 1)
-                y = wp.min(cell[1] + column % 2, ny - 1)
-                if owner_of(x, y, owners) == me:
-                    z = cell[2]
-                    a = weight_shares[slot][2 * column]
-                    b = weight_shares[slot][2 * column + 1]
-                    voxel = (wp.int64(x) * wp.int64(ny) + wp.int64(y)) * wp.int64(nz) + wp.int64(z)
-                    scatter_pair(feature_gradient, voxel, a, b, grad_features, cell[3])
-                    density_gradient[x, y, z] += slope_shares[slot][2 * column]
-                    if nz > 1:
-                        density_gradient[x, y, z + 1] += slope_shares[slot][2 * column + 1]
+                voxel = owned_voxel(wp.vec3i(visit[0], visit[1], visit[2]), column, me, owners, shape)
+                if voxel >= wp.int64(0):
+                    weights = weight_shares[slot]
+                    slopes = slope_shares[slot]
+                    a = weights[2 * column]
+                    b = weights[2 * column + 1]
+                    scatter_rows(feature_gradient, voxel, a, b, grad_features, visit[3])
+                    wp.atomic_add(density_gradient, voxel, slopes[2 * column])
+                    if shape[2] > 1:
+                        wp.atomic_add(density_gradient, voxel + wp.int64(1), slopes[2 * column + 1])

@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nfldm3d.ops.checks import require, require_rays
-from nfldm3d.ops.launch import launch
+from nfldm3d.ops.checks import field_dtypes, require, require_rays
+from nfldm3d.ops.launch import launch, launch_scatter
 from nfldm3d.ops.occupancy import build_occupancy
 from nfldm3d.ops.records import BRICK, FieldGradient, March, Occupancy, RayIntegral
 
@@ -54,24 +54,28 @@ def integrate_rays(
 class _Integral(torch.autograd.Function):
     @staticmethod
     def forward(ctx, density, features, root, rays, march, occupancy, gradient):
+        from nfldm3d.ops import march_kernels as kernels
+
         density, features = density.contiguous(), features.contiguous()
         count = len(rays[0])
         total = features.new_zeros(count, features.shape[-1], dtype=torch.float32)
         opacity, distance, distortion = (total.new_zeros(count) for _ in range(3))
         visits = torch.zeros(count, dtype=torch.int32, device=total.device)
         inputs = [*_walk(density, features, rays, march, occupancy), total, opacity, distance, distortion, visits]
-        launch(_kernels(density.dtype).march_forward, count, inputs, density.device, grain=64)
+        launch(kernels.march_forward, count, inputs, density.device, grain=64)
         ctx.save_for_backward(density, features, total, opacity, distance, distortion, visits)
         ctx.rays, ctx.march, ctx.occupancy, ctx.gradient = rays, march, occupancy, gradient
         return total, opacity, distance, distortion
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grads):
+    def backward(ctx, *grads):  # pyright: ignore[reportIncompatibleMethodOverride]
+        from nfldm3d.ops import march_kernels as kernels
+
         density, features, total, opacity, distance, distortion, visits = ctx.saved_tensors
         target = ctx.gradient
         if target is None:
-            target = FieldGradient(torch.zeros_like(density), torch.zeros_like(features))
+            target = FieldGradient(*(torch.zeros_like(part, dtype=torch.float32) for part in (density, features)))
         grad_features = grads[0].contiguous()
         grad_sums = torch.stack(grads[1:], dim=-1)  # rays 3
         value = torch.linalg.vecdot(grad_features, total)
@@ -80,19 +84,17 @@ class _Integral(torch.autograd.Function):
 
         inputs = _walk(density, features, ctx.rays, ctx.march, ctx.occupancy)
         inputs += [opacity, distance, value, grad_features, grad_sums, slots]
-        kernels = _kernels(density.dtype)
         capacity = max(SCRATCH_BYTES[density.device.type] // VISIT_BYTES, int(visits.amax()) if len(visits) else 0)
         capacity = min(capacity, int(slots[-1]))
         visited = torch.zeros(capacity, 4, dtype=torch.int32, device=density.device)
         shares = [total.new_zeros(capacity, 8) for _ in range(2)]
-        owners = torch.get_num_threads()
+        sums = [grad_features, target.density.view(-1), target.features]
         for first, end, used in _blocks(slots, capacity):
             launch(kernels.march_backward, end - first, [first, *inputs, visited, *shares], density.device, grain=64)
-            scatter = [owners, used, visited, *shares, grad_features, target.density, target.features]
-            launch(kernels.march_scatter, owners, scatter, density.device, grain=1)
+            launch_scatter(kernels.march_scatter, used, [visited, *shares, *sums], density.device)
         if ctx.gradient is not None:
             return None, None, None, None, None, None, None
-        return target.density, target.features, None, None, None, None, None
+        return target.density.to(density.dtype), target.features.to(features.dtype), None, None, None, None, None
 
 
 def _blocks(slots: Tensor, capacity: int):
@@ -110,15 +112,9 @@ def _walk(density, features, rays, march: March, occupancy: Occupancy) -> list:
     return [density, features, *where, *rays, *march.box, march.step, march.early_stop]
 
 
-def _kernels(dtype: torch.dtype):
-    from nfldm3d.ops import march_kernels
-
-    return march_kernels
-
-
 def _check(density, features, occupancy: Occupancy | None, gradient: FieldGradient | None) -> None:
-    device, scalars = density.device, (torch.float32, torch.float16) if density.is_cuda else (torch.float32,)
-    require("density", density, ("x", "y", "z"), device, *scalars)
+    device = density.device
+    require("density", density, ("x", "y", "z"), device, *field_dtypes(device))
     grid = tuple(density.shape)
     require("features", features, (*grid, "channels"), device, density.dtype)
     if occupancy is not None:

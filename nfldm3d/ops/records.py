@@ -48,7 +48,7 @@ class Occupancy:
     cells: UInt8[Tensor, "x y z"]
     """1 where a sample between the centres of voxel (i, j, k) and its upper neighbours can be non-zero."""
     leaps: UInt8[Tensor, "bricks_x bricks_y bricks_z"]
-    """Per brick of 4 x 4 x 4 cells: Chebyshev distance, in bricks, to the nearest brick with a set cell (at most 255)."""
+    """Per brick of 4 x 4 x 4 cells: Chebyshev distance in bricks to the nearest one with a set cell, at most 255."""
 
 
 @dataclass(frozen=True)

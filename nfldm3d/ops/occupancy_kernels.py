@@ -1,0 +1,106 @@
+# pyright: basic, reportInvalidTypeForm=false, reportIndexIssue=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# ruff: noqa: RUF046 -- int(0) tells Warp that a variable changes in a loop
+"""Warp kernels that mark occupied cells and measure how far each brick is from the next one that holds any."""
+
+import typing
+from typing import Any
+
+import warp as wp
+
+from nfldm3d.ops.records import BRICK
+
+wp.set_module_options({"enable_backward": False})
+
+BRICK_EDGE = wp.constant(BRICK)
+FARTHEST = wp.constant(255)
+
+# One line of cells along z: the largest of four lines of voxels, then of two neighbours in it.
+_MARK_LINE = """
+    const int64_t ny = density.shape[1], nz = density.shape[2];
+    const int64_t dx = x + 1 < density.shape[0] ? ny * nz : 0, dy = y + 1 < ny ? nz : 0;
+    const auto* __restrict a = density.data + (x * ny + y) * nz;
+    const auto* __restrict b = a + dx;
+    const auto* __restrict c = a + dy;
+    const auto* __restrict d = b + dy;
+    uint8_t* __restrict out = cells.data + (x * ny + y) * nz;
+    #pragma clang loop vectorize(enable)
+    for (int z = 0; z < nz; ++z)
+        out[z] = ((float)a[z] > threshold) | ((float)b[z] > threshold)
+               | ((float)c[z] > threshold) | ((float)d[z] > threshold);
+    for (int z = 0; z + 1 < nz; ++z) out[z] |= out[z + 1];
+"""
+
+
+@wp.func_native(_MARK_LINE)
+@typing.no_type_check
+def mark_line(density: wp.array3d(dtype=Any), threshold: float, x: int, y: int, cells: wp.array3d(dtype=wp.uint8)):
+    """Marks the cells (x, y, :) with a corner above the threshold."""
+    ...
+
+
+@wp.func
+@typing.no_type_check
+def brick_is_occupied(cells: wp.array3d(dtype=wp.uint8), x: int, y: int, z: int) -> bool:
+    """Whether a cell of the brick that begins at (x, y, z) is marked."""
+    for i in range(x, wp.min(x + BRICK_EDGE, cells.shape[0])):
+        for j in range(y, wp.min(y + BRICK_EDGE, cells.shape[1])):
+            for k in range(z, wp.min(z + BRICK_EDGE, cells.shape[2])):
+                if cells[i, j, k] != wp.uint8(0):
+                    return True
+    return False
+
+
+@wp.kernel(grid_stride=False)
+@typing.no_type_check
+def mark_cells(
+    offset: int,
+    density: wp.array3d(dtype=Any),
+    threshold: float,
+    cells: wp.array3d(dtype=wp.uint8),
+    leaps: wp.array3d(dtype=wp.uint8),
+):
+    """Marks the cells of a column of bricks, and measures each brick's distance along z to an occupied one."""
+    column = offset + wp.tid()
+    bx = column // leaps.shape[1]
+    by = column % leaps.shape[1]
+    x = bx * BRICK_EDGE
+    y = by * BRICK_EDGE
+    for i in range(x, wp.min(x + BRICK_EDGE, density.shape[0])):
+        for j in range(y, wp.min(y + BRICK_EDGE, density.shape[1])):
+            mark_line(density, threshold, i, j, cells)
+    distance = int(FARTHEST)
+    for bz in range(leaps.shape[2]):
+        distance = wp.min(distance + 1, FARTHEST)
+        if brick_is_occupied(cells, x, y, bz * BRICK_EDGE):
+            distance = 0
+        leaps[bx, by, bz] = wp.uint8(distance)
+    for step in range(leaps.shape[2]):
+        bz = leaps.shape[2] - 1 - step
+        distance = wp.min(distance + 1, int(leaps[bx, by, bz]))
+        leaps[bx, by, bz] = wp.uint8(distance)
+
+
+@wp.kernel(grid_stride=False)
+@typing.no_type_check
+def spread_distances(offset: int, axis: int, before: wp.array3d(dtype=wp.uint8), after: wp.array3d(dtype=wp.uint8)):
+    """Takes one more axis into account: the least of max(steps along the axis, distance found there)."""
+    brick = offset + wp.tid()
+    z = brick % before.shape[2]
+    rest = brick // before.shape[2]
+    y = rest % before.shape[1]
+    x = rest // before.shape[1]
+    best = int(before[x, y, z])
+    step = int(1)
+    while step < best:
+        if axis == 0:
+            if x >= step:
+                best = wp.min(best, wp.max(step, int(before[x - step, y, z])))
+            if x + step < before.shape[0]:
+                best = wp.min(best, wp.max(step, int(before[x + step, y, z])))
+        else:
+            if y >= step:
+                best = wp.min(best, wp.max(step, int(before[x, y - step, z])))
+            if y + step < before.shape[1]:
+                best = wp.min(best, wp.max(step, int(before[x, y + step, z])))
+        step += 1
+    after[x, y, z] = wp.uint8(best)
