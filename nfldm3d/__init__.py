@@ -2,10 +2,16 @@
 
 from nfldm3d.appearance import Appearance, EnvironmentMap, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
+from nfldm3d.data import PosedImages, read_posed_images
+from nfldm3d.export import MeshOptions, export_mesh, export_points, export_volume, extract_mesh, extract_points
 from nfldm3d.field import Field, VoxelField
 from nfldm3d.files import DataFormatError
+from nfldm3d.fitting import FitOptions, fit
 from nfldm3d.geometry import Box, Rays
+from nfldm3d.paths import make_path
+from nfldm3d.rendering import Rendering, render
 from nfldm3d.scene import Scene
+from nfldm3d.video import render_video
 
 __all__ = [
     "Appearance",
@@ -14,9 +20,23 @@ __all__ = [
     "DataFormatError",
     "EnvironmentMap",
     "Field",
+    "FitOptions",
+    "MeshOptions",
+    "PosedImages",
     "Rays",
+    "Rendering",
     "Rgb",
     "Scene",
     "SphericalHarmonics",
     "VoxelField",
+    "export_mesh",
+    "export_points",
+    "export_volume",
+    "extract_mesh",
+    "extract_points",
+    "fit",
+    "make_path",
+    "read_posed_images",
+    "render",
+    "render_video",
 ]

@@ -25,7 +25,7 @@ LOG_FLOOR = -12.0
 """Logarithm of the optical thickness of a pruned voxel."""
 
 
-SMOOTH_COLOR, SMOOTH_DENSITY = 1e-6, 1e-7
+SMOOTH_COLOR, SMOOTH_DENSITY = 1e-5, 1e-6
 """Slopes of the total variation for each unit of difference, beside a photometric loss that is a mean over rays."""
 
 

@@ -51,7 +51,7 @@ REFRESH_EVERY = 64
 DENSITY_RATE, FEATURE_RATE, SKY_RATE = 0.1, 0.02, 0.01
 FINAL_RATE = 0.1
 """Share of the first step size that is left at the end."""
-FOG_DECAY = 6e-8
+FOG_DECAY = 5e-7
 """Slope of the density's logarithm that makes fog fade where no picture asks for it."""
 SKY_SHAPE = (64, 128, 3)
 """Rows, columns and colours of the learned environment map."""
@@ -211,7 +211,10 @@ def _step(state: FitState, batch: RayBatch, share: float, options: FitOptions) -
         loss = loss + options.depth_weight * (miss * known).mean()
     loss.backward()
     factor = FINAL_RATE**share
-    sizes = StepSizes(DENSITY_RATE * factor, FEATURE_RATE * factor, options.smoothness, FOG_DECAY * factor)
+    footprint = STAGES[state.stage].resolution ** 2  # a finer voxel is met by fewer rays, its gradient is weaker
+    sizes = StepSizes(
+        DENSITY_RATE * factor, FEATURE_RATE * factor, options.smoothness * footprint, FOG_DECAY * footprint
+    )
     for grid in state.grids:
         grid.step(sizes)
     state.step_sky(SKY_RATE * factor)
