@@ -145,6 +145,19 @@ class SphericalHarmonics:
     def config(self) -> dict[str, object]:
         return {"degree": self.degree, "frame": [list(row) for row in self.frame]}
 
+    def change_frame(
+        self, features: Float[Tensor, "*batch channels"], frame: Rotation
+    ) -> Float[Tensor, "*batch channels"]:
+        """Coefficients that give in another frame the colours that ``features`` give in this one."""
+        directions = torch.randn(64, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        directions = torch.nn.functional.normalize(directions, dim=-1)
+        here, there = (
+            spherical_harmonics(directions @ torch.tensor(axes, dtype=torch.float64), self.degree)
+            for axes in (self.frame, frame)
+        )
+        change = torch.linalg.lstsq(there, here).solution.to(features)  # exact: turns mix functions of one degree
+        return (change @ features.unflatten(-1, (-1, 3))).flatten(-2)
+
     def _sum(
         self, features: Float[Tensor, "*batch channels"], directions: Float[Tensor, "*batch 3"]
     ) -> Float[Tensor, "*batch 3"]:
