@@ -22,14 +22,15 @@ def launch(kernel: Any, size: int, inputs: Sequence[Any], device: torch.device, 
     """Runs ``kernel`` for the indices 0 to ``size`` - 1; returns when the CPU is done, at once on CUDA.
 
     The kernel's first parameter is the index of its first thread (its thread n works on that + ``wp.tid()``), the
-    others are ``inputs``: numbers, tuples or contiguous tensors. CPU threads run ranges of at least ``grain`` indices
+    others are ``inputs``: numbers, tuples or contiguous tensors; the dtype that arrays of ``Any`` leave open is that of
+    the first tensor. CPU threads run ranges of at least ``grain`` indices
     at the same time and Warp's atomics are plain additions there, so no two indices may write to one place.
     """
     if size == 0:
         return
     warp = quiet_warp()
     if kernel.is_generic:
-        kernel = _overload(kernel, tuple(value.dtype for value in inputs if isinstance(value, Tensor)))
+        kernel = _overload(kernel, next(value.dtype for value in inputs if isinstance(value, Tensor)))
     wanted = [argument.type for argument in kernel.adj.args[1:]]
     values = [_warp_value(value, kind) for value, kind in zip(inputs, wanted, strict=True)]
     if device.type == "cuda":
@@ -93,16 +94,21 @@ def _warp_value(value: Any, kind: Any) -> Any:
 
 
 @cache
-def _overload(kernel: "warp.Kernel", dtypes: tuple[torch.dtype, ...]) -> "warp.Kernel":
-    """The kernel for tensors of these dtypes, where its parameters leave the dtype open."""
+def _overload(kernel: "warp.Kernel", scalar: torch.dtype) -> "warp.Kernel":
+    """The kernel for fields of this dtype, which some of its parameters leave open."""
     warp = quiet_warp()
-    arrays = [argument for argument in kernel.adj.args if isinstance(argument.type, warp.array)]
-    types = {
-        argument.label: warp.array(dtype=warp.dtype_from_torch(dtype), ndim=argument.type.ndim)
-        for argument, dtype in zip(arrays, dtypes, strict=True)
-        if argument.type.dtype is Any
-    }
-    return warp.overload(kernel, types)
+    dtype, result = warp.dtype_from_torch(scalar), kernel
+    # All kernels of the module in one go: each new overload compiles the module again.
+    for other in list(kernel.module.kernels.values()):
+        open_types = {
+            argument.label: warp.array(dtype=dtype, ndim=argument.type.ndim)
+            for argument in other.adj.args
+            if getattr(argument.type, "dtype", None) is Any
+        }
+        if open_types:
+            overload = warp.overload(other, open_types)
+            result = overload if other is kernel else result
+    return result
 
 
 @cache

@@ -25,7 +25,11 @@ def integrate_rays(
 ) -> RayIntegral:
     """Emission and absorption along rays, integrated by the midpoint rule; see ``nfldm3d.ops.integrate_rays``."""
     if gradient is not None:
-        density, features = _Divert.apply(density, gradient.density), _Divert.apply(features, gradient.features)
+        root = torch.zeros((), requires_grad=True)  # wants a gradient even if the field itself does not
+        density, features = (
+            _Divert.apply(values, buffer, root)
+            for values, buffer in ((density, gradient.density), (features, gradient.features))
+        )
     distances, inside = _samples(origins, directions, near_far, march)
     points = origins[:, None] + distances[..., None] * directions[:, None]  # rays samples 3
     base, fraction = _cells(points, march.box, density.shape)
@@ -104,14 +108,14 @@ class _Divert(torch.autograd.Function):
     """The identity, whose gradient is added into a buffer and goes no further."""
 
     @staticmethod
-    def forward(ctx, values, buffer):
+    def forward(ctx, values, buffer, root):
         ctx.buffer = buffer
-        return values.detach().requires_grad_()
+        return values.view_as(values)
 
     @staticmethod
     def backward(ctx, *gradients):
         ctx.buffer.add_(gradients[0])
-        return None, None
+        return None, None, None
 
 
 def _span(origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], box: Bounds):

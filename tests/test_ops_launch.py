@@ -1,0 +1,52 @@
+"""How kernels are run: guards, quiet start, every index once, and a process that was forked."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nfldm3d.ops import interpolate
+from nfldm3d.ops.checks import require
+
+
+@pytest.mark.parametrize("count", [1, 2, 255, 256, 257, 5000])
+def test_every_index_is_run_once(count: int) -> None:
+    values = torch.ones(1, 1, 1, 1)
+    assert bool((interpolate(values, torch.full((count, 3), 0.5), ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))) == 1).all())
+
+
+def test_misfits_are_named() -> None:
+    device = torch.device("cpu")
+    with pytest.raises(ValueError, match=r"rows must have the shape \(rows, 3\), got \(2, 4\)"):
+        require("rows", torch.zeros(2, 4), ("rows", 3), device, torch.float32)
+    with pytest.raises(ValueError, match=r"rows must have the shape \(rows, 3\), got \(3,\)"):
+        require("rows", torch.zeros(3), ("rows", 3), device, torch.float32)
+    with pytest.raises(ValueError, match=r"rows is on meta, but must be on cpu"):
+        require("rows", torch.zeros(2, 3, device="meta"), ("rows", 3), device, torch.float32)
+    with pytest.raises(ValueError, match=r"rows must be torch.float32 or torch.float16 on cpu, got torch.int64"):
+        require("rows", torch.zeros(2, 3).long(), ("rows", 3), device, torch.float32, torch.float16)
+
+
+SCRIPT = """
+import torch
+from nfldm3d.ops import build_occupancy
+build_occupancy(torch.ones(5, 6, 7))
+"""
+
+
+def test_kernels_start_without_a_word() -> None:
+    build = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, check=True)
+    assert build.stdout == "" and build.stderr == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_a_forked_process_runs_kernels_too() -> None:
+    box, points = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), torch.full((5000, 3), 0.5)
+    interpolate(torch.ones(1, 1, 1, 1), points, box)  # starts this process's threads
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if bool((interpolate(torch.ones(1, 1, 1, 1), points, box) == 1).all()) else 1)
+    assert os.waitpid(child, 0)[1] == 0
