@@ -4,12 +4,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nfldm3d.data.doom_grid import CELL, STEPS, WalkGrid, walk_distance
+from nfldm3d.data.doom_map import UNITS_PER_METRE
 
 GOALS = 12
 """Points of which the one most straight ahead, but not too near, becomes the next goal."""
 MIN_LEG = 96.0
 """Map units to the next goal, where the room is large enough."""
-SMOOTHING_ROUNDS = 150
+SMOOTHING_ROUNDS = 24
+"""Each draws a point to the mean of itself and its neighbours: corners are rounded over about four cells."""
+MAX_LEGS = 2000
 
 
 def plan_walk(
@@ -19,16 +22,20 @@ def plan_walk(
     steps = _steps_between(grid)
     cells = np.floor((points - np.array(grid.lower)) / CELL).astype(int)
     here, heading = cells[generator.integers(len(cells))], generator.normal(size=2)
-    path, travelled, legs = [here], 0.0, 0
-    while travelled < 1.5 * length and legs < 10 * len(cells):  # smoothing shortens
+    path = [here]
+    for legs in range(1, MAX_LEGS):
         goal = _next_goal(cells, here, heading, generator)
         leg = _descend(walk_distance(steps, goal[None]), steps, here, goal)
-        if len(leg):
-            path += leg
+        path += leg
+        if leg:
             heading, here = leg[-1] - path[-min(len(path), 8)], leg[-1]
-            travelled += CELL * len(leg)
-        legs += 1
-    return _pull_smooth(grid, (np.array(path) + 0.5) * CELL + np.array(grid.lower))
+        if CELL * len(path) > length and legs % 4 == 0:  # smoothing shortens, by how much only it can tell
+            smooth = _pull_smooth(grid, (np.array(path) + 0.5) * CELL + np.array(grid.lower))
+            if np.linalg.norm(np.diff(smooth, axis=0), axis=1).sum() >= length:
+                return smooth
+    raise ValueError(
+        f"no walk of {length / UNITS_PER_METRE:.1f} m fits the place; record fewer views or choose another centre"
+    )
 
 
 def _next_goal(

@@ -131,7 +131,7 @@ def _find_crossings(
     step = np.arange(len(column)) - np.repeat(np.cumsum(counts) - counts, counts)
     shape = max(1, int(counts.max(initial=0))), len(directions)
 
-    def spread(values: np.ndarray, padding: float) -> np.ndarray:
+    def spread(values: np.ndarray, padding: int | float) -> np.ndarray:
         grid = np.full(shape, padding, values.dtype)
         grid[step, column] = values
         return grid
@@ -162,7 +162,7 @@ def _cross_lines(
     both, either = on_right[start] & on_right[end], on_right[start] | on_right[end]
     ahead = offset @ edges.sum(0) > 0
     # the fan opens from its first to its last direction, to the right or to the left
-    inner, outer = (1, 0) if _side(edges[1], edges[0]) > 0 else (0, 1)
+    inner, outer = (1, 0) if _side(edges[1:], edges[:1])[0] > 0 else (0, 1)
     candidates = np.nonzero(either[:, outer] & ~both[:, inner] & (ahead[start] | ahead[end]))[0]
     start, end = start[candidates], end[candidates]
     # The side of a vertex decides for all its lines, so that no ray slips through where they meet.

@@ -32,6 +32,8 @@ MAX_ONE_WALL = 0.6
 
 WALK_STEP = 12.0
 """Map units between the views of a walk: 0.375 m."""
+SPARE_VIEWS = 12
+"""More poses than views are planned, because the engine may refuse some."""
 WALK_SPEED = 48.0
 """Map units per second: 1.5 m/s."""
 LOOK_AHEAD = 72.0
@@ -72,13 +74,13 @@ def scatter_poses(doom_map: DoomMap, room: Room, generator: np.random.Generator)
 
 def walk_poses(grid: WalkGrid, room: Room, views: int, generator: np.random.Generator) -> Iterator[Pose]:
     """At least ``views`` poses at equal distances along a smooth path through the room, looking along it."""
-    path = plan_walk(grid, room.points, WALK_STEP * views + LOOK_AHEAD, generator)
+    path = plan_walk(grid, room.points, WALK_STEP * (views + SPARE_VIEWS) + LOOK_AHEAD, generator)
     travelled = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))))
 
     def at(distance: np.ndarray) -> Float[np.ndarray, "steps 2"]:
         return np.stack([np.interp(distance, travelled, path[:, axis]) for axis in (0, 1)], -1)
 
-    stations = np.arange(0.0, max(travelled[-1] - LOOK_AHEAD, WALK_STEP), WALK_STEP)
+    stations = np.arange(0.0, travelled[-1] - LOOK_AHEAD, WALK_STEP)
     places = at(stations)
     way = at(stations + LOOK_AHEAD) - places
     yaws = np.degrees(np.arctan2(way[:, 1], way[:, 0])) % 360
