@@ -66,7 +66,7 @@ def _box_from_cameras(camera: Camera) -> Box:
     centers, forward = camera.centers, camera.forward
     focus, looks_inward = find_focus(centers, forward)
     if looks_inward:
-        half = 0.5 * float((centers - focus).norm(dim=-1).median())
+        half = 0.6 * float((centers - focus).norm(dim=-1).median())
         return Box.from_center(tuple(focus.tolist()), (2 * half,) * 3)
     middle = (centers.amin(0) + centers.amax(0)) / 2
     half = 1.5 * float((centers - middle).abs().max())

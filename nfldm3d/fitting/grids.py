@@ -16,7 +16,9 @@ from nfldm3d.ops import bricks as brick_ops
 
 INITIAL_ABSORPTION = 0.03
 """What one voxel of the first grid absorbs before fitting: thin fog that every ray still sees through."""
-SKIP_ABSORPTION = 0.01
+RIM_ABSORPTION = 0.01
+"""What voxels next to matter absorb at least when a grid has been refined."""
+SKIP_ABSORPTION = 0.004
 """Voxels that absorb less are skipped by the rays, and pruned when their turn comes."""
 MIN_VISIBILITY = 0.02
 """Voxels whose weights in ``VISIBILITY_RAYS`` rays sum to less, neighbours included, are seen by nobody."""
@@ -25,7 +27,7 @@ LOG_FLOOR = -12.0
 """Logarithm of the optical thickness of a pruned voxel."""
 
 
-SMOOTH_COLOR, SMOOTH_DENSITY = 1e-5, 1e-6
+SMOOTH_COLOR, SMOOTH_DENSITY = 6e-8, 6e-9
 """Slopes of the total variation for each unit of difference, beside a photometric loss that is a mean over rays."""
 
 
@@ -141,8 +143,12 @@ class TrainableGrid:
         stacked = torch.cat((self.density[..., None], self.features), dim=-1).permute(3, 0, 1, 2)[None]
         finer = functional.interpolate(stacked, size=resolution, mode="trilinear", align_corners=False)
         finer = finer[0].permute(1, 2, 3, 0)  # (x y z 1+channels)
-        sharper = self.unit / min(self.box.voxel_size(resolution))  # a finer voxel absorbs as much as the coarse one
-        return TrainableGrid(VoxelField(finer[..., 0] * sharper, finer[..., 1:].contiguous(), self.box))
+        unit = min(self.box.voxel_size(resolution))
+        density = finer[..., 0] * (self.unit / unit)  # a finer voxel absorbs as much as the coarse one
+        solid = (density > SKIP_ABSORPTION / unit).float()
+        rim = functional.max_pool3d(solid[None], 5, 1, 2)[0]  # thin fog around matter lets holes close
+        density = density.maximum(rim * (RIM_ABSORPTION / unit))
+        return TrainableGrid(VoxelField(density, finer[..., 1:].contiguous(), self.box))
 
     def finished(self) -> VoxelField:
         """The field that remains: nothing where rays saw nothing, no features where nothing can be seen."""

@@ -22,7 +22,7 @@ from nfldm3d.fitting.grids import VISIBILITY_RAYS, StepSizes, TrainableGrid
 from nfldm3d.fitting.options import FitOptions
 from nfldm3d.geometry import Box
 from nfldm3d.memory import require_memory
-from nfldm3d.rendering import composite, shade
+from nfldm3d.rendering import composite
 from nfldm3d.scene import Scene
 
 
@@ -38,20 +38,22 @@ class Stage:
     """Share of the rays per step."""
     prune_unseen: bool
     """Whether it begins with a look at which voxels are seen at all."""
+    sky: bool
+    """Whether the sky is learned. Before, rays that nothing stops see noise, so that walls form, not holes in them."""
 
 
 STAGES = (
-    Stage(0.0, 1 / 8, 1 / 4, prune_unseen=False),
-    Stage(0.02, 1 / 4, 1 / 4, prune_unseen=True),
-    Stage(0.12, 1 / 2, 1 / 2, prune_unseen=True),
-    Stage(0.30, 1.0, 1.0, prune_unseen=False),
+    Stage(0.0, 1 / 8, 1 / 4, prune_unseen=False, sky=False),
+    Stage(0.02, 1 / 4, 1 / 4, prune_unseen=False, sky=False),
+    Stage(0.15, 1 / 2, 1 / 2, prune_unseen=True, sky=True),
+    Stage(0.35, 1.0, 1.0, prune_unseen=False, sky=True),
 )
 REFRESH_EVERY = 64
 """Steps between two looks at what is empty."""
 DENSITY_RATE, FEATURE_RATE, SKY_RATE = 0.1, 0.02, 0.01
 FINAL_RATE = 0.1
 """Share of the first step size that is left at the end."""
-FOG_DECAY = 5e-7
+FOG_DECAY = 1e-9
 """Slope of the density's logarithm that makes fog fade where no picture asks for it."""
 SKY_SHAPE = (64, 128, 3)
 """Rows, columns and colours of the learned environment map."""
@@ -202,7 +204,11 @@ def _step(state: FitState, batch: RayBatch, share: float, options: FitOptions) -
         gradients=[grid.gradient for grid in state.grids],
         early_stop=EARLY_STOP,
     )
-    error = (shade(scene, integral, batch.rays) - batch.colors).square().mean()
+    behind = scene.background_color(batch.rays)
+    if state.sky is not None and not STAGES[state.stage].sky:  # no hiding behind transparency
+        behind = torch.rand(len(batch.rays), 3, generator=state.generator).to(behind.device)
+    colors = scene.appearance.image(integral.features, integral.opacity, batch.rays)
+    error = (colors + (1 - integral.opacity)[:, None] * behind - batch.colors).square().mean()
     size = min(scene.box.size)
     loss = error + options.distortion_weight * integral.distortion.mean() / size
     if batch.distances is not None and options.depth_weight > 0:
@@ -211,7 +217,7 @@ def _step(state: FitState, batch: RayBatch, share: float, options: FitOptions) -
         loss = loss + options.depth_weight * (miss * known).mean()
     loss.backward()
     factor = FINAL_RATE**share
-    footprint = STAGES[state.stage].resolution ** 2  # a finer voxel is met by fewer rays, its gradient is weaker
+    footprint = STAGES[state.stage].resolution ** -2  # a coarse voxel is met by more rays, its gradient is stronger
     sizes = StepSizes(
         DENSITY_RATE * factor, FEATURE_RATE * factor, options.smoothness * footprint, FOG_DECAY * footprint
     )
