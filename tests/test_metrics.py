@@ -66,7 +66,7 @@ def test_ssim_laws(generator: torch.Generator) -> None:
 
 
 def test_both_are_differentiable(generator: torch.Generator) -> None:
-    image, target = noise(generator, 3, 8, 9).double().requires_grad_(), noise(generator, 3, 8, 9).double()
+    image, target = noise(generator, 1, 6, 7).double().requires_grad_(), noise(generator, 1, 6, 7).double()
     assert torch.autograd.gradcheck(lambda value: psnr(value, target), image)
     assert torch.autograd.gradcheck(lambda value: ssim(value, target), image)
 
