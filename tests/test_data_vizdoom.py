@@ -233,6 +233,18 @@ def test_cameras_keep_clear_of_walls(hall: DoomMap):
     assert len(points) > 0.6 * 400 * 200 / CELL**2
 
 
+def test_cameras_keep_clear_of_things(tmp_path: Path):
+    plan = Plan((0, 0))
+    plan.loop(rectangle(-100, -50, 300, 150), plan.sector(8, 136))
+    plan.things.append((170, 60, 0, 2012, 7))
+    doom_map = plan.read(tmp_path)
+    free, careful = build_grid(doom_map), build_grid(doom_map, avoid_things=True)
+    points = free.centers(free.standable & ~careful.standable)
+    distance = np.linalg.norm(free.centers(free.standable) - (170, 60), axis=1)
+    assert len(points) == (distance < 56).sum() > 20  # the player start is no thing
+    assert np.linalg.norm(points - (170, 60), axis=1).max() < 56
+
+
 def test_ground_map_is_indexed_by_x_then_y(tmp_path: Path):
     plan = Plan((32, 32))
     ground, pool, podium = plan.sector(8, 200), plan.sector(8, 200, "FWATER1"), plan.sector(48, 200)

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from nfldm3d.data.doom_map import DoomMap
+from nfldm3d.data.doom_map import PLAYER_THINGS, DoomMap
 
 CELL = 16
 """Map units; the radius of a player."""
 HEADROOM = 64
 """Between floor and ceiling where a view is taken from."""
 PLAYER_START, TELEPORT_EXIT = 1, 14
+THING_REACH = 56.0
+"""Map units from a thing to the middle of a cell; what is nearer than 44 is picked up, and cells are jittered in."""
 STEPS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 """East, west, north, south."""
 OFF_CENTER = 0.1
@@ -45,8 +47,8 @@ class WalkGrid:
         return i, j
 
 
-def build_grid(doom_map: DoomMap) -> WalkGrid:
-    """The grid of a whole map."""
+def build_grid(doom_map: DoomMap, *, avoid_things: bool = False) -> WalkGrid:
+    """The grid of a whole map; with ``avoid_things``, cameras stay where a player would not pick up an item."""
     used = doom_map.vertices[doom_map.line_vertices.ravel()]
     first = np.floor(used.min(0) / CELL).astype(int) - 1
     shape = np.ceil(used.max(0) / CELL).astype(int) + 1 - first
@@ -59,8 +61,10 @@ def build_grid(doom_map: DoomMap) -> WalkGrid:
     cells = np.clip(np.floor((starts - lower) / CELL).astype(int), 0, shape - 1)
     reached = walk_distance(steps_in_play, cells) >= 0
     high = doom_map.ceiling - doom_map.floor >= HEADROOM
-    suits = reached & inside & (high & ~doom_map.is_liquid)[sector]
-    return WalkGrid((lower[0], lower[1]), sector, open_steps, suits & ~_near_walls(doom_map, lower, sector.shape))
+    suits = reached & inside & (high & ~doom_map.is_liquid)[sector] & ~_near_walls(doom_map, lower, sector.shape)
+    if avoid_things:
+        suits &= ~_near_things(doom_map, lower, sector.shape)
+    return WalkGrid((lower[0], lower[1]), sector, open_steps, suits)
 
 
 def rasterise_sectors(
@@ -166,6 +170,19 @@ def _near_walls(doom_map: DoomMap, lower: Float[np.ndarray, " 2"], shape: tuple[
     for east in (-1, 0, 1):
         for north in (-1, 0, 1):
             near[np.clip(i + east, 0, shape[0] - 1), np.clip(j + north, 0, shape[1] - 1)] = True
+    return near
+
+
+def _near_things(doom_map: DoomMap, lower: Float[np.ndarray, " 2"], shape: tuple[int, ...]) -> Bool[np.ndarray, "x y"]:
+    """Cells whose middle is within reach of a thing."""
+    things = doom_map.thing_position[~np.isin(doom_map.thing_type, PLAYER_THINGS)]
+    cells, reach = np.floor((things - lower) / CELL).astype(int), int(THING_REACH / CELL) + 1
+    near = np.zeros(shape, bool)
+    for shift in np.ndindex(2 * reach + 1, 2 * reach + 1):
+        moved = cells + np.array(shift) - reach
+        middle = (moved + 0.5) * CELL + lower
+        close = (np.linalg.norm(middle - things, axis=1) < THING_REACH) & ((moved >= 0) & (moved < shape)).all(1)
+        near[tuple(moved[close].T)] = True
     return near
 
 

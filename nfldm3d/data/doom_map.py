@@ -35,6 +35,9 @@ TAGGED_DOOR_SPECIALS = (
 )
 """Line specials that open or close the sectors of the line's tag."""
 
+PLAYER_THINGS = (1, 2, 3, 4, 11, 14)
+"""Things that are not to be seen: where players start and where teleports end."""
+
 THING = np.dtype([("x", "<i2"), ("y", "<i2"), ("angle", "<i2"), ("type", "<i2"), ("flags", "<i2")])
 LINE = np.dtype([("vertices", "<u2", 2), ("flags", "<u2"), ("special", "<u2"), ("tag", "<i2"), ("sides", "<u2", 2)])
 SIDE = np.dtype([("offset", "<i2", 2), ("upper", "S8"), ("lower", "S8"), ("middle", "S8"), ("sector", "<u2")])

@@ -95,7 +95,7 @@ def record_vizdoom(map_name: str = "MAP01", *, options: CaptureOptions | None = 
     """
     options = CaptureOptions() if options is None else options
     doom_map = DoomMap.read(find_wad(map_name), map_name)
-    grid = build_grid(doom_map)
+    grid = build_grid(doom_map, avoid_things=options.keep_things)
     radius = DEFAULT_RADIUS
     if options.extent is not None:
         radius = min(radius, RADIUS_SHARE * UNITS_PER_METRE * min(options.extent[:2]))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from nfldm3d.data.doom_map import SECTOR, THING
+from nfldm3d.data.doom_map import PLAYER_THINGS, SECTOR, THING
 from nfldm3d.data.doom_wad import MAP_LUMPS, read_map_lumps, write_wad
 
 MAP_NAMES = {
@@ -33,8 +33,6 @@ SETTLING_TICS = 25
 LIGHT_TICS = 2000
 """The light amplifier lasts 4200."""
 EYE_HEIGHT = 41.0
-PLAYER_THINGS = (1, 2, 3, 4, 11, 14)
-"""Things that are no objects: where players start and where teleports end."""
 
 
 @dataclass(frozen=True, eq=False)
