@@ -27,8 +27,8 @@ from nfldm3d.data.vizdoom_poses import Pose, scatter_poses, walk_poses
 from nfldm3d.data.vizdoom_views import View, measure_view, to_camera
 from nfldm3d.geometry import Box
 
-DEFAULT_RADIUS = 384.0
-"""Map units from the centre to the farthest camera: 12 m."""
+DEFAULT_RADIUS = 160.0
+"""Map units from the centre to the farthest camera, 5 m: 60 views then overlap enough to fit what they show."""
 RADIUS_SHARE = 0.375
 """The same in a box of given extent, as a share of its width."""
 MAX_BOX = (32.0, 32.0, 16.0)
@@ -201,5 +201,6 @@ def _describe(doom_map: DoomMap, room: Room, box: Box, exposure: float, options:
         "label_names": list(LABEL_NAMES),
         "label_palette": [list(color) for color in LABEL_PALETTE],
         "exposure": exposure,
+        "view_dependent": False,  # with the light amplifier a surface looks the same from everywhere
         "options": asdict(options),
     }

@@ -48,6 +48,12 @@ class PixelStore:
             None if usable is None else usable.to(device),
         )
 
+    @property
+    def depth_maps(self) -> Float[Tensor, "views height width"]:
+        """The depth of all views."""
+        assert self.depth is not None
+        return self.depth.view(-1, self.camera.height, self.camera.width)
+
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
         """A batch of ``count`` pixels, drawn evenly with a CPU generator."""
         limit = len(self.colors) if self.usable is None else len(self.usable)

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfldm3d import ops
+from nfldm3d.camera import Camera
 from nfldm3d.field import VoxelField
+from nfldm3d.fitting.carving import find_empty_space
 from nfldm3d.geometry import Box
 from nfldm3d.memory import require_memory
 from nfldm3d.ops import bricks as brick_ops
@@ -23,6 +25,8 @@ SKIP_ABSORPTION = 0.004
 MIN_VISIBILITY = 0.02
 """Voxels whose weights in ``VISIBILITY_RAYS`` rays sum to less, neighbours included, are seen by nobody."""
 VISIBILITY_RAYS = 2**15
+SURFACE_VOXELS = 2.0
+"""Half the thickness, in voxels, of the layer around measured depth in which matter is looked for."""
 LOG_FLOOR = -12.0
 """Logarithm of the optical thickness of a pruned voxel."""
 
@@ -128,6 +132,17 @@ class TrainableGrid:
             near = near.to(self.density.device)
             self.density[part].masked_fill_(near, 0.0)
             self.log_density[part].masked_fill_(near, LOG_FLOOR)
+
+    def carve_by_depth(self, camera: Camera, depth: Float[Tensor, "views height width"]) -> None:
+        """Empties the voxels that depth maps show to be free or hidden."""
+        used = (self.density > 0).nonzero()
+        if len(used) == 0:
+            return
+        size = self.box.voxel_size(tuple(self.density.shape))
+        points = (used + 0.5) * self.density.new_tensor(size) + self.density.new_tensor(self.box.lower)
+        empty = used[find_empty_space(points, camera, depth, SURFACE_VOXELS * max(size))]
+        self.density[empty.unbind(-1)] = 0.0
+        self.log_density[empty.unbind(-1)] = LOG_FLOOR
 
     def prune(self, visibility: Float[Tensor, "x y z"] | None = None) -> None:
         """Empties voxels that no ray has changed, that absorb next to nothing, or that nobody sees."""

@@ -48,6 +48,10 @@ STAGES = (
     Stage(0.15, 1 / 2, 1 / 2, prune_unseen=True, sky=True),
     Stage(0.35, 1.0, 1.0, prune_unseen=False, sky=True),
 )
+DEPTH_PACE = 2.5
+"""With depth, space is known from the start, and the schedule reaches the fine grids so many times sooner."""
+VALUES = 100_000_000
+"""Densities and features of the field in focus, unless the number of voxels is given."""
 REFRESH_EVERY = 64
 """Steps between two looks at what is empty."""
 DENSITY_RATE, FEATURE_RATE, SKY_RATE = 0.1, 0.02, 0.01
@@ -124,10 +128,14 @@ def _start(images: PosedImages, options: FitOptions, device: torch.device) -> Fi
     if options.surroundings is not None:
         surroundings = options.surroundings
     boxes = nest_boxes(box, surroundings)
-    counts = [options.voxels, *[options.surrounding_voxels] * surroundings]
-    resolutions = [_resolution(part, count) for part, count in zip(boxes, counts, strict=True)]
-    appearance = SphericalHarmonics(options.degree)
+    degree = options.degree
+    if degree is None:
+        degree = 1 if images.metadata.get("view_dependent", True) else 0
+    appearance = SphericalHarmonics(degree)
     channels = appearance.channels
+    voxels = options.voxels or VALUES // (channels + 1)
+    counts = [voxels, *[options.surrounding_voxels or max(voxels // 2, 1)] * surroundings]
+    resolutions = [_resolution(part, count) for part, count in zip(boxes, counts, strict=True)]
     require_memory(resolutions[0], channels, device, copies=4)
     grids = [
         TrainableGrid.fog(part, _scaled(resolution, STAGES[0].resolution), channels, device)
@@ -142,7 +150,7 @@ def _start(images: PosedImages, options: FitOptions, device: torch.device) -> Fi
     return FitState(grids, resolutions, appearance, sky, constant, generator)
 
 
-def _resolution(box: Box, voxels: float) -> tuple[int, int, int]:
+def _resolution(box: Box, voxels: int) -> tuple[int, int, int]:
     x, y, z = box.size
     return box.resolution((x * y * z / voxels) ** (1 / 3))
 
@@ -160,7 +168,8 @@ def _share(state: FitState, options: FitOptions) -> float:
 
 def _follow_schedule(state: FitState, share: float, store: PixelStore) -> None:
     """Refines the grids when a new stage begins, and looks for empty space now and then."""
-    stage = max(number for number, stage in enumerate(STAGES) if share >= stage.start)
+    pace = 1.0 if store.depth is None else DEPTH_PACE
+    stage = max(number for number, stage in enumerate(STAGES) if pace * share >= stage.start)
     if stage > state.stage:
         seen = measure_visibility(state, store) if STAGES[stage].prune_unseen else [None] * len(state.grids)
         for number, grid in enumerate(state.grids):
@@ -171,6 +180,8 @@ def _follow_schedule(state: FitState, share: float, store: PixelStore) -> None:
         radius = EMPTY_RADIUS * min(state.grids[0].box.size)
         for grid in state.grids:
             grid.carve(store.camera.centers, radius)
+            if store.depth is not None:
+                grid.carve_by_depth(store.camera, store.depth_maps)
             grid.refresh()
         state.carved = stage
     elif state.step % REFRESH_EVERY == 0:

@@ -16,12 +16,14 @@ class FitOptions:
     """Seconds at most, or None; the schedule is stretched over whichever limit comes first."""
     rays_per_step: int = 8192
     """Random pixels in each step."""
-    voxels: int = 8_000_000
-    """Number of voxels of the field in focus; its voxels are cubes as nearly as whole numbers allow."""
-    surrounding_voxels: int = 2_000_000
-    """Number of voxels of each surrounding field."""
-    degree: int = 1
-    """Degree of the spherical harmonics, 0 (the same from every side) to 3."""
+    voxels: int | None = None
+    """Number of voxels of the field in focus, cubes as nearly as whole numbers allow; by default as many as keep
+    fitting within some 3 GB: 25 million of one colour, 8 million with first-degree spherical harmonics."""
+    surrounding_voxels: int | None = None
+    """Number of voxels of each surrounding field; by default half as many."""
+    degree: int | None = None
+    """Degree of the spherical harmonics, 0 (the same from every side) to 3; by default 1, or 0 where the capture's
+    metadata say ``view_dependent: false``."""
     box: tuple[Vector, Vector] | None = None
     """Lower and upper corner of the field in focus; by default from the capture's metadata, depth or cameras."""
     surroundings: int | None = None
@@ -39,8 +41,9 @@ class FitOptions:
 
     def __post_init__(self):
         for name in ("steps", "rays_per_step", "voxels", "surrounding_voxels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if self.time_budget is not None and self.time_budget <= 0:
             raise ValueError(f"time_budget must be a number of seconds above 0, got {self.time_budget}")
         if self.surroundings is not None and not 0 <= self.surroundings <= 8:
