@@ -10,6 +10,9 @@ from nfldm3d.camera import Camera
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.geometry import Rays
 
+DENSE_DEPTH = 0.5
+"""Share of pixels with depth from which on depth maps are taken to show every surface."""
+
 
 @dataclass(frozen=True)
 class RayBatch:
@@ -48,11 +51,19 @@ class PixelStore:
             None if usable is None else usable.to(device),
         )
 
-    @property
-    def depth_maps(self) -> Float[Tensor, "views height width"]:
-        """The depth of all views."""
-        assert self.depth is not None
-        return self.depth.view(-1, self.camera.height, self.camera.width)
+    def surface_points(self) -> tuple[Float[Tensor, "points 3"], Float[Tensor, "points 3"]] | None:
+        """World positions and sRGB colours of all pixels with depth; None unless most pixels have it."""
+        if self.depth is None or (self.depth > 0).float().mean() < DENSE_DEPTH:
+            return None
+        positions, colors = [], []
+        pixels = self.colors.view(len(self.camera), -1, 3)
+        for view, depth in enumerate(self.depth.view(len(self.camera), -1)):
+            camera = self.camera[view]
+            rays = camera.rays().reshape(-1)
+            known = depth > 0
+            positions.append(rays.at(depth / (rays.directions @ camera.forward))[known])
+            colors.append(pixels[view][known].float() / 255)
+        return torch.cat(positions), torch.cat(colors)
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
         """A batch of ``count`` pixels, drawn evenly with a CPU generator."""

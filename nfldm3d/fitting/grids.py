@@ -9,24 +9,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfldm3d import ops
-from nfldm3d.camera import Camera
 from nfldm3d.field import VoxelField
-from nfldm3d.fitting.carving import find_empty_space
 from nfldm3d.geometry import Box
 from nfldm3d.memory import require_memory
 from nfldm3d.ops import bricks as brick_ops
 
 INITIAL_ABSORPTION = 0.03
 """What one voxel of the first grid absorbs before fitting: thin fog that every ray still sees through."""
-RIM_ABSORPTION = 0.01
+RIM_ABSORPTION = 0.02
 """What voxels next to matter absorb at least when a grid has been refined."""
 SKIP_ABSORPTION = 0.004
 """Voxels that absorb less are skipped by the rays, and pruned when their turn comes."""
 MIN_VISIBILITY = 0.02
 """Voxels whose weights in ``VISIBILITY_RAYS`` rays sum to less, neighbours included, are seen by nobody."""
 VISIBILITY_RAYS = 2**15
-SURFACE_VOXELS = 2.0
-"""Half the thickness, in voxels, of the layer around measured depth in which matter is looked for."""
+SEED_THICKNESS = 0.7
+"""Optical thickness of a voxel that holds a measured surface, at the start."""
+MEAN_BASIS = 0.5 / math.sqrt(math.pi)
+"""The constant spherical harmonic: what turns the first three features into the mean colour."""
 LOG_FLOOR = -12.0
 """Logarithm of the optical thickness of a pruned voxel."""
 
@@ -133,16 +133,29 @@ class TrainableGrid:
             self.density[part].masked_fill_(near, 0.0)
             self.log_density[part].masked_fill_(near, LOG_FLOOR)
 
-    def carve_by_depth(self, camera: Camera, depth: Float[Tensor, "views height width"]) -> None:
-        """Empties the voxels that depth maps show to be free or hidden."""
-        used = (self.density > 0).nonzero()
-        if len(used) == 0:
-            return
-        size = self.box.voxel_size(tuple(self.density.shape))
-        points = (used + 0.5) * self.density.new_tensor(size) + self.density.new_tensor(self.box.lower)
-        empty = used[find_empty_space(points, camera, depth, SURFACE_VOXELS * max(size))]
-        self.density[empty.unbind(-1)] = 0.0
-        self.log_density[empty.unbind(-1)] = LOG_FLOOR
+    def seed(self, points: Float[Tensor, "points 3"], colors: Float[Tensor, "points 3"]) -> None:
+        """Starts anew with matter of the given sRGB colours where surface points are known, and thin fog around it."""
+        inside = self.box.contains(points)
+        shape = self.density.shape
+        lower, upper = points.new_tensor(self.box.lower), points.new_tensor(self.box.upper)
+        limit = torch.tensor(shape, device=points.device)
+        index = ((points[inside] - lower) / (upper - lower) * limit).long().minimum(limit - 1)
+        flat = (index[:, 0] * shape[1] + index[:, 1]) * shape[2] + index[:, 2]
+        values = torch.cat((colors[inside], torch.ones_like(colors[inside, :1])), dim=-1)
+        total = self.density.new_zeros(self.density.numel(), 4).index_add_(0, flat, values)
+        total = total.view(*shape, 4).permute(3, 0, 1, 2)  # (4 x y z)
+        hit = total[3] > 0
+        for axis in range(3):  # sums over the 5x5x5 voxels around each, one axis at a time
+            window = [5 if other == axis else 1 for other in range(3)]
+            margin = [size // 2 for size in window]
+            total = functional.avg_pool3d(total[None], window, 1, margin, divisor_override=1)[0]
+        rim = total[3] > 0.5
+        self.features[rim] = 0.0
+        self.features[..., :3][rim] = ((total[:3] / total[3:].clamp(min=1))[:, rim].T - 0.5) / MEAN_BASIS
+        thickness = torch.where(hit, SEED_THICKNESS, torch.where(rim, RIM_ABSORPTION, 0.0))
+        self.density.copy_(thickness / self.unit)
+        self.log_density.copy_(thickness.clamp(min=math.exp(LOG_FLOOR)).log())
+        self.refresh()
 
     def prune(self, visibility: Float[Tensor, "x y z"] | None = None) -> None:
         """Empties voxels that no ray has changed, that absorb next to nothing, or that nobody sees."""

@@ -48,8 +48,6 @@ STAGES = (
     Stage(0.15, 1 / 2, 1 / 2, prune_unseen=True, sky=True),
     Stage(0.35, 1.0, 1.0, prune_unseen=False, sky=True),
 )
-DEPTH_PACE = 2.5
-"""With depth, space is known from the start, and the schedule reaches the fine grids so many times sooner."""
 VALUES = 100_000_000
 """Densities and features of the field in focus, unless the number of voxels is given."""
 REFRESH_EVERY = 64
@@ -98,7 +96,7 @@ def fit(
     if len(images) == 0:
         raise ValueError("there are no images to fit; give at least one")
     store = PixelStore.load(images, torch.device(device))
-    state = _start(images, options, torch.device(device))
+    state = _start(images, store, options)
     path = None if checkpoint is None else Path(checkpoint)
     identity = f"{asdict(options)} {images.camera.world_from_camera.double().sum():.6f} {len(images)}"
     if path is not None and path.exists():
@@ -121,7 +119,8 @@ def fit(
 BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}{postfix}"
 
 
-def _start(images: PosedImages, options: FitOptions, device: torch.device) -> FitState:
+def _start(images: PosedImages, store: PixelStore, options: FitOptions) -> FitState:
+    device = store.colors.device
     box, surroundings = estimate_boxes(images)
     if options.box is not None:
         box = Box(*options.box)
@@ -137,17 +136,20 @@ def _start(images: PosedImages, options: FitOptions, device: torch.device) -> Fi
     counts = [voxels, *[options.surrounding_voxels or max(voxels // 2, 1)] * surroundings]
     resolutions = [_resolution(part, count) for part, count in zip(boxes, counts, strict=True)]
     require_memory(resolutions[0], channels, device, copies=4)
-    grids = [
-        TrainableGrid.fog(part, _scaled(resolution, STAGES[0].resolution), channels, device)
-        for part, resolution in zip(boxes, resolutions, strict=True)
-    ]
-    known = images.background
+    known = store.surface_points()
+    stage = 0 if known is None else len(STAGES) - 1  # with dense depth the surface is known, and the grids start fine
+    grids = []
+    for part, resolution in zip(boxes, resolutions, strict=True):
+        grids.append(TrainableGrid.fog(part, _scaled(resolution, STAGES[stage].resolution), channels, device))
+        if known is not None:
+            grids[-1].seed(*known)
+    backdrop = images.background
     sky = None
-    if options.background == "environment" or (options.background == "auto" and known is None):
+    if options.background == "environment" or (options.background == "auto" and backdrop is None):
         sky = torch.full(SKY_SHAPE, 0.5, device=device)
-    constant = torch.tensor(known, device=device) if options.background == "auto" and known is not None else None
+    constant = torch.tensor(backdrop, device=device) if options.background == "auto" and backdrop is not None else None
     generator = torch.Generator().manual_seed(options.seed)
-    return FitState(grids, resolutions, appearance, sky, constant, generator)
+    return FitState(grids, resolutions, appearance, sky, constant, generator, stage=stage)
 
 
 def _resolution(box: Box, voxels: int) -> tuple[int, int, int]:
@@ -168,23 +170,19 @@ def _share(state: FitState, options: FitOptions) -> float:
 
 def _follow_schedule(state: FitState, share: float, store: PixelStore) -> None:
     """Refines the grids when a new stage begins, and looks for empty space now and then."""
-    pace = 1.0 if store.depth is None else DEPTH_PACE
-    stage = max(number for number, stage in enumerate(STAGES) if pace * share >= stage.start)
+    stage = max(number for number, stage in enumerate(STAGES) if share >= stage.start)
     if stage > state.stage:
         seen = measure_visibility(state, store) if STAGES[stage].prune_unseen else [None] * len(state.grids)
         for number, grid in enumerate(state.grids):
             grid.prune(seen[number])
             state.grids[number] = grid.refined(_scaled(state.resolutions[number], STAGES[stage].resolution))
         state.stage = stage
-    if state.step == 0 or stage > state.carved:
-        radius = EMPTY_RADIUS * min(state.grids[0].box.size)
+    if state.carved < state.stage:
         for grid in state.grids:
-            grid.carve(store.camera.centers, radius)
-            if store.depth is not None:
-                grid.carve_by_depth(store.camera, store.depth_maps)
+            grid.carve(store.camera.centers, EMPTY_RADIUS * min(state.grids[0].box.size))
             grid.refresh()
-        state.carved = stage
-    elif state.step % REFRESH_EVERY == 0:
+        state.carved = state.stage
+    if state.step % REFRESH_EVERY == 0:
         for grid in state.grids:
             grid.refresh()
 

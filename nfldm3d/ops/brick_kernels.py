@@ -1,5 +1,5 @@
 # pyright: basic, reportInvalidTypeForm=false, reportIndexIssue=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
-"""Warp kernels that update the listed bricks of a grid in place: one thread a brick, no thread writes another's voxels."""
+"""Warp kernels that update the listed bricks of a grid in place; no thread writes another's voxels."""
 
 import typing
 
@@ -8,19 +8,46 @@ import warp as wp
 wp.set_module_options({"enable_backward": False})
 
 BRICK = wp.constant(8)
-LOG_DENSITY_LIMIT = wp.constant(9.0)
 
-ADAM_ROW = """
-    float* __restrict p = value.data + start;
+# A gradient of zero means that no ray has met the voxel: neither its value nor its moments change. Bits are compared
+# as integers because their "or" needs no order, so that compilers may take many at once.
+ADAM_COLUMN = """
+    const unsigned* bits = reinterpret_cast<const unsigned*>(gradient.data + start);
+    unsigned any = 0;
+    for (int i = 0; i < length * channels; ++i) any |= bits[i] & 0x7fffffffu;
+    for (int step = 0; any && step < length; ++step) {
+        const wp::int64 row = start + wp::int64(step) * channels;
+        float* __restrict p = value.data + row;
+        float* __restrict g = gradient.data + row;
+        float* __restrict m = mean.data + row;
+        float* __restrict v = variance.data + row;
+        unsigned here = 0;
+        for (int i = 0; i < channels; ++i) here |= bits[step * channels + i] & 0x7fffffffu;
+        if (!here) continue;
+        for (int i = 0; i < channels; ++i) {
+            const float slope = g[i];
+            m[i] = beta1 * m[i] + (1.0f - beta1) * slope;
+            v[i] = beta2 * v[i] + (1.0f - beta2) * slope * slope;
+            p[i] -= rate * m[i] / (sqrtf(v[i] * correction) + 1e-15f);
+            g[i] = 0.0f;
+        }
+    }
+"""
+
+ADAM_DENSITY_COLUMN = """
+    float* __restrict p = logarithm.data + start;
+    float* __restrict d = density.data + start;
     float* __restrict g = gradient.data + start;
     float* __restrict m = mean.data + start;
     float* __restrict v = variance.data + start;
-    #pragma clang loop vectorize(enable) interleave(enable)
-    for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < length; ++i) {
         const float slope = g[i];
+        if (slope == 0.0f) continue;
         m[i] = beta1 * m[i] + (1.0f - beta1) * slope;
         v[i] = beta2 * v[i] + (1.0f - beta2) * slope * slope;
-        p[i] -= rate * m[i] / (sqrtf(v[i] * correction) + 1e-15f);
+        const float moved = p[i] - rate * m[i] / (sqrtf(v[i] * correction) + 1e-15f);
+        p[i] = moved < 9.0f ? moved : 9.0f;
+        d[i] = expf(p[i]) / unit;
         g[i] = 0.0f;
     }
 """
@@ -37,15 +64,34 @@ SMOOTH_ROW = """
 """
 
 
-@wp.func_native(ADAM_ROW)
+@wp.func_native(ADAM_COLUMN)
 @typing.no_type_check
-def adam_row(
+def adam_column(
     value: wp.array(dtype=float),
     gradient: wp.array(dtype=float),
     mean: wp.array(dtype=float),
     variance: wp.array(dtype=float),
     start: wp.int64,
-    count: int,
+    length: int,
+    channels: int,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    correction: float,
+): ...
+
+
+@wp.func_native(ADAM_DENSITY_COLUMN)
+@typing.no_type_check
+def adam_density_column(
+    logarithm: wp.array(dtype=float),
+    density: wp.array(dtype=float),
+    gradient: wp.array(dtype=float),
+    mean: wp.array(dtype=float),
+    variance: wp.array(dtype=float),
+    start: wp.int64,
+    length: int,
+    unit: float,
     rate: float,
     beta1: float,
     beta2: float,
@@ -69,7 +115,7 @@ def smooth_row(
 @wp.func
 @typing.no_type_check
 def any_nonzero(gradient: wp.array(dtype=float), start: wp.int64, count: int) -> bool:
-    """Whether a voxel has received a gradient."""
+    """Whether some voxels have received a gradient."""
     for channel in range(count):
         if gradient[start + wp.int64(channel)] != 0.0:
             return True
@@ -78,14 +124,19 @@ def any_nonzero(gradient: wp.array(dtype=float), start: wp.int64, count: int) ->
 
 @wp.func
 @typing.no_type_check
-def voxel_of(bricks: wp.array(dtype=wp.vec3i), shape: wp.vec3i, thread: int) -> wp.vec3i:
-    """The voxel of a thread: 512 consecutive threads share a brick; (-1, -1, -1) beyond the grid's edge."""
-    brick = bricks[thread // (BRICK * BRICK * BRICK)]
-    rest = thread % (BRICK * BRICK * BRICK)
-    voxel = brick * BRICK + wp.vec3i(rest // (BRICK * BRICK), rest // BRICK % BRICK, rest % BRICK)
-    if voxel[0] >= shape[0] or voxel[1] >= shape[1] or voxel[2] >= shape[2]:
-        return wp.vec3i(-1, -1, -1)
-    return voxel
+def column_of(bricks: wp.array(dtype=wp.vec3i), thread: int) -> wp.vec3i:
+    """The first voxel of a thread's column: 64 consecutive threads share a brick, each has 8 voxels along z."""
+    rest = thread % (BRICK * BRICK)
+    return bricks[thread // (BRICK * BRICK)] * BRICK + wp.vec3i(rest // BRICK, rest % BRICK, 0)
+
+
+@wp.func
+@typing.no_type_check
+def length_of(voxel: wp.vec3i, shape: wp.vec3i) -> int:
+    """Voxels of a column inside the grid."""
+    if voxel[0] >= shape[0] or voxel[1] >= shape[1]:
+        return 0
+    return wp.min(BRICK, shape[2] - voxel[2])
 
 
 @wp.func
@@ -112,11 +163,10 @@ def adam_features(
     correction: float,
 ):
     """An Adam step for the voxels that have a gradient, which is cleared."""
-    voxel = voxel_of(bricks, shape, offset + wp.tid())
-    if voxel[0] >= 0:
-        start = row_of(voxel, shape) * wp.int64(channels)
-        if any_nonzero(gradient, start, channels):
-            adam_row(value, gradient, mean, variance, start, channels, rate, beta1, beta2, correction)
+    first = column_of(bricks, offset + wp.tid())
+    start = row_of(first, shape) * wp.int64(channels)
+    length = length_of(first, shape)
+    adam_column(value, gradient, mean, variance, start, length, channels, rate, beta1, beta2, correction)
 
 
 @wp.kernel
@@ -137,13 +187,12 @@ def adam_density(
     correction: float,
 ):
     """An Adam step on the logarithm of density * unit for the voxels that have a gradient, which is cleared."""
-    voxel = voxel_of(bricks, shape, offset + wp.tid())
-    if voxel[0] >= 0:
-        row = row_of(voxel, shape)
-        if gradient[row] != 0.0:
-            adam_row(logarithm, gradient, mean, variance, row, 1, rate, beta1, beta2, correction)
-            logarithm[row] = wp.min(logarithm[row], LOG_DENSITY_LIMIT)
-            density[row] = wp.exp(logarithm[row]) / unit
+    first = column_of(bricks, offset + wp.tid())
+    start = row_of(first, shape)
+    length = length_of(first, shape)
+    adam_density_column(
+        logarithm, density, gradient, mean, variance, start, length, unit, rate, beta1, beta2, correction
+    )
 
 
 @wp.kernel
@@ -157,9 +206,10 @@ def log_gradient(
     decay: float,
 ):
     """Turns the gradient by density into the gradient by its logarithm, plus a constant slope."""
-    voxel = voxel_of(bricks, shape, offset + wp.tid())
-    if voxel[0] >= 0:
-        row = row_of(voxel, shape)
+    first = column_of(bricks, offset + wp.tid())
+    start = row_of(first, shape)
+    for step in range(length_of(first, shape)):
+        row = start + wp.int64(step)
         if gradient[row] != 0.0:
             gradient[row] = gradient[row] * density[row] + decay
 
@@ -177,14 +227,17 @@ def smooth(
     limit: float,
 ):
     """Adds the gradient of a clipped total variation for the voxels that already have one."""
-    voxel = voxel_of(bricks, shape, offset + wp.tid())
-    if voxel[0] >= 0:
-        start = row_of(voxel, shape) * wp.int64(channels)
-        if any_nonzero(gradient, start, channels):
-            for axis in range(3):
-                for side in range(2):
-                    other = voxel
-                    other[axis] = voxel[axis] + 2 * side - 1
-                    if other[axis] >= 0 and other[axis] < shape[axis]:
-                        neighbour = row_of(other, shape) * wp.int64(channels)
-                        smooth_row(value, gradient, start, neighbour, channels, weight, limit)
+    first = column_of(bricks, offset + wp.tid())
+    length = length_of(first, shape)
+    if any_nonzero(gradient, row_of(first, shape) * wp.int64(channels), length * channels):
+        for step in range(length):
+            voxel = first + wp.vec3i(0, 0, step)
+            start = row_of(voxel, shape) * wp.int64(channels)
+            if any_nonzero(gradient, start, channels):
+                for axis in range(3):
+                    for side in range(2):
+                        other = voxel
+                        other[axis] = voxel[axis] + 2 * side - 1
+                        if other[axis] >= 0 and other[axis] < shape[axis]:
+                            neighbour = row_of(other, shape) * wp.int64(channels)
+                            smooth_row(value, gradient, start, neighbour, channels, weight, limit)

@@ -14,8 +14,8 @@ from nfldm3d.ops.launch import launch
 
 BRICK = 8
 """Edge of a brick in voxels."""
-GRAIN = 64 * BRICK**3
-"""Voxels that one launch handles at least: below that, launching costs more than it saves."""
+GRAIN = 64 * BRICK**2
+"""Columns of voxels that one launch handles at least: below that, launching costs more than it saves."""
 
 
 def gather_bricks(grid: Float[Tensor, "x y z *channels"], bricks: Int32[Tensor, "bricks 3"]) -> Tensor:
@@ -81,7 +81,7 @@ def adam_features_(
     x, y, z, channels = values.shape
     tensors = (values.view(-1), gradient.view(-1), state.mean.view(-1), state.variance.view(-1))
     inputs = [bricks.contiguous(), (x, y, z), channels, *tensors, *_numbers(rates)]
-    launch(brick_kernels.adam_features, len(bricks) * BRICK**3, inputs, values.device, grain=GRAIN)
+    launch(brick_kernels.adam_features, len(bricks) * BRICK**2, inputs, values.device, grain=GRAIN)
 
 
 def adam_density_(
@@ -109,7 +109,7 @@ def adam_density_(
         unit,
         *_numbers(rates),
     ]
-    launch(brick_kernels.adam_density, len(bricks) * BRICK**3, inputs, density.device, grain=GRAIN)
+    launch(brick_kernels.adam_density, len(bricks) * BRICK**2, inputs, density.device, grain=GRAIN)
 
 
 def to_log_gradient_(
@@ -119,7 +119,7 @@ def to_log_gradient_(
     from nfldm3d.ops import brick_kernels
 
     inputs = [bricks.contiguous(), tuple(density.shape), density.view(-1), gradient.view(-1), decay]
-    launch(brick_kernels.log_gradient, len(bricks) * BRICK**3, inputs, density.device, grain=GRAIN)
+    launch(brick_kernels.log_gradient, len(bricks) * BRICK**2, inputs, density.device, grain=GRAIN)
 
 
 def add_smoothness_(
@@ -135,7 +135,7 @@ def add_smoothness_(
     x, y, z = values.shape[:3]
     channels = values[0, 0, 0].numel()
     inputs = [bricks.contiguous(), (x, y, z), channels, values.view(-1), gradient.view(-1), weight, limit]
-    launch(brick_kernels.smooth, len(bricks) * BRICK**3, inputs, values.device, grain=GRAIN)
+    launch(brick_kernels.smooth, len(bricks) * BRICK**2, inputs, values.device, grain=GRAIN)
 
 
 def _numbers(rates: AdamRates) -> tuple[float, float, float, float]:
