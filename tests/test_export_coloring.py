@@ -10,7 +10,8 @@ from nfldm3d.appearance import Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
 from nfldm3d.export import MeshOptions, extract_mesh
 from nfldm3d.export.baking import rasterize
-from nfldm3d.export.coloring import choose_views, color_points, depends_on_view, spread_views
+from nfldm3d.export.coloring import choose_views, color_features, color_points, depends_on_view, spread_views
+from nfldm3d.export.levels import choose_level
 from nfldm3d.export.sampling import find_taps, read_density, read_surface_features
 from nfldm3d.field import VoxelField, surface_density
 from nfldm3d.geometry import Box
@@ -111,25 +112,76 @@ def test_capture_cameras_decide_how_points_look() -> None:
     assert float(colors[2, 0]) == pytest.approx(0.5 + 0.8 * math.sqrt(3 / (4 * math.pi)), abs=1e-3)  # turned away
 
 
-def test_views_blend_without_jumps(generator: torch.Generator) -> None:
+def test_views_blend_without_jumps() -> None:
     cameras = Camera.orbit((0.3, 3.4, 1.4), 4.0, views=40, width=64, height=48)
     angle = torch.linspace(0, 2 * math.pi, 4001)[:-1]
     normals = torch.stack((angle.cos(), angle.sin(), torch.zeros_like(angle)), dim=-1)
-    directions, weights = choose_views(cameras, CENTER + 0.7 * normals, normals)
-    assert directions.shape == (4000, 4, 3)
+    points = CENTER + 0.7 * normals
+    views, weights = choose_views(cameras, points, normals)
+    assert views.shape == (4000, 4)
     assert torch.allclose(weights.sum(1), torch.ones(4000), atol=1e-5)
-    assert torch.allclose(directions.norm(dim=-1), torch.ones(4000, 4), atol=1e-5)
-    assert bool((-(directions * normals[:, None]).sum(-1)[weights > 0] > 0).all())
-    mean = (weights[..., None] * directions).sum(1)
-    assert float((mean - mean.roll(1, 0)).norm(dim=-1).max()) < 0.01
+    eyes = cameras.centers[views]
+    assert bool((((eyes - points[:, None]) * normals[:, None]).sum(-1)[weights > 0] > 0).all())
+    mean = (weights[..., None] * eyes).sum(1)
+    assert float((mean - mean.roll(1, 0)).norm(dim=-1).max()) < 0.03
 
 
 def test_points_without_a_normal_are_seen_from_wherever_a_camera_is() -> None:
     cameras = Camera.look_at((6.0, 3.4, 1.4), (0.3, 3.4, 1.4)).reshape(1)
-    directions, weights = choose_views(cameras, CENTER[None], torch.zeros(1, 3))
-    assert torch.allclose(directions[0, 0], torch.tensor((-1.0, 0.0, 0.0)), atol=1e-6) and float(weights) == 1
+    assert float(choose_views(cameras, CENTER[None], torch.zeros(1, 3))[1]) == 1
     behind = Camera.look_at((6.0, 3.4, 1.4), (9.0, 3.4, 1.4)).reshape(1)
-    assert torch.allclose(choose_views(behind, CENTER[None], torch.zeros(1, 3))[0], torch.tensor((0.0, 0.0, -1.0)))
+    assert float(choose_views(behind, CENTER[None], torch.zeros(1, 3))[1]) == 0
+    scene = view_dependent_scene(behind)
+    features = torch.zeros(1, 12)
+    features[0, 6:9] = 0.5  # the basis function of z is 0.4886 z: seen from above, the colour is darker
+    color = color_features(scene, features, CENTER[None], torch.zeros(1, 3))
+    assert torch.allclose(color, torch.tensor(0.5 - 0.5 * math.sqrt(3 / (4 * math.pi))))
+
+
+def test_what_stands_before_a_point_hides_it() -> None:
+    """The wall behind the ball is red seen along +x, cyan along -x; the camera in front of it is hidden by the ball."""
+    scene = view_dependent_scene(None)
+    density = scene.field.density.clone()
+    density[-4:] = 500.0
+    features = scene.field.features
+    eyes = torch.tensor([[-4.0, 3.4, 1.4], [0.9, 4.8, 1.5]])
+    target = torch.tensor([[1.2, 3.4, 1.4]] * 2)
+    cameras = Camera.look_at(eyes, target, width=64, height=48)
+    scene = Scene(VoxelField(density, features, BOX), scene.appearance, cameras=cameras)
+    point, normal = torch.tensor([[1.22, 3.4, 1.4]]), torch.tensor([[-1.0, 0.0, 0.0]])
+    color = color_points(scene, point, normal)
+    direction = torch.nn.functional.normalize(point[0] - eyes[1], dim=-1)
+    expected = 0.5 + 0.8 * math.sqrt(3 / (4 * math.pi)) * float(direction[0])
+    assert float(color[0, 0]) == pytest.approx(expected, abs=0.02)
+
+
+def test_half_transparent_surfaces_look_as_they_are_rendered() -> None:
+    """The mesh is opaque, so the background that shines through belongs to its colour."""
+    density = torch.zeros(RESOLUTION)
+    density[20:24] = 10.0  # absorbs about 1 - exp(-2.5)
+    features = torch.full((*RESOLUTION, 3), 0.2)
+    cameras = Camera.look_at((6.0, 3.4, 1.4), (0.3, 3.4, 1.4), width=64, height=48).reshape(1)
+    field = VoxelField(density, features, BOX)
+    scene = Scene(field, Rgb(), background=torch.tensor((1.0, 0.5, 0.0)), cameras=cameras)
+    opacity = 1 - math.exp(-10 * 4 * 0.0625)
+    color = color_points(scene, torch.tensor([[0.52, 3.4, 1.4]]), torch.tensor([[1.0, 0.0, 0.0]]))
+    expected = opacity * 0.2 + (1 - opacity) * torch.tensor((1.0, 0.5, 0.0))
+    assert torch.allclose(color[0], expected, atol=0.01)
+
+
+def test_the_level_follows_the_softness_that_cameras_see() -> None:
+    level = surface_density(BOX.voxel_size(RESOLUTION))
+    cameras = Camera.orbit((0.3, 3.4, 1.4), 4.0, views=7, width=64, height=48)
+    opaque = ball_field(strength=10.0)
+    assert choose_level(Scene(opaque, Rgb()), opaque) == pytest.approx(level)
+    assert 0.5 * level < choose_level(Scene(opaque, Rgb(), cameras=cameras), opaque) <= level  # some rays graze it
+    soft = ball_field(strength=0.6)  # absorbs nearly all light, but over many voxels
+    assert choose_level(Scene(soft, Rgb(), cameras=cameras), soft) == pytest.approx(0.2 * level, rel=0.25)
+    thin = ball_field(strength=0.01)  # nothing to be seen
+    assert choose_level(Scene(thin, Rgb(), cameras=cameras), thin) == pytest.approx(level)
+    inner = Box((-1.0, 2.0, 0.6), (1.4, 4.9, 2.4))  # the ball belongs to another field
+    assert choose_level(Scene(soft, Rgb(), cameras=cameras), soft, inner) == pytest.approx(level)
+    assert len(extract_mesh(Scene(soft, Rgb(), cameras=cameras)).faces) > 1000
 
 
 def test_only_some_appearances_depend_on_the_view() -> None:

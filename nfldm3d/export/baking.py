@@ -29,15 +29,17 @@ def bake_texture(scene: Scene, mesh: Mesh, size: int, *, height: float = 1.5) ->
     """
     source, faces, texels = _unwrap(mesh, size)
     vertices, normals = mesh.vertices[source], mesh.normals[source]
-    canvas = vertices.new_zeros(size * size, 3)
-    covered = torch.zeros(size * size, dtype=torch.bool, device=vertices.device)
+    pieces = []
     for column, row, face, share in rasterize(texels, faces):
         corners = faces[face]
         point = (share[..., None] * vertices[corners]).sum(1)
         normal = torch.nn.functional.normalize((share[..., None] * normals[corners]).sum(1), dim=-1)
-        texel = row.clamp(0, size - 1) * size + column.clamp(0, size - 1)
-        canvas[texel] = color_points(scene, point, normal, height=height)
-        covered[texel] = True
+        pieces.append((row.clamp(0, size - 1) * size + column.clamp(0, size - 1), point, normal))
+    texel, points, directions = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+    canvas = vertices.new_zeros(size * size, 3)
+    canvas[texel] = color_points(scene, points, directions, height=height)
+    covered = torch.zeros(size * size, dtype=torch.bool, device=vertices.device)
+    covered[texel] = True
     filled = canvas[_nearest_covered(covered.view(size, size))]
     uv = torch.stack((texels[:, 0] / size, 1 - texels[:, 1] / size), dim=-1)  # rows count down, v counts up
     return Mesh(vertices, faces, normals, None, uv, filled.view(size, size, 3).permute(2, 0, 1).contiguous())

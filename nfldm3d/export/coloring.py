@@ -1,40 +1,55 @@
-"""Colours of surface points, asked of the appearance from the directions that cameras saw them from."""
+"""Colours of surface points: as the capture's cameras see them, else as the appearance answers along the normal."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from nfldm3d import ops
 from nfldm3d.appearance import Appearance
 from nfldm3d.camera import Camera
 from nfldm3d.export.sampling import CHUNK, read_surface_features
+from nfldm3d.geometry import Rays
+from nfldm3d.rendering import composite, shade
 from nfldm3d.scene import Scene
 
 VIEWS = 64
 """At most this many capture cameras are asked, evenly spread over the capture."""
 NEAREST = 4
 """How many of them colour one point."""
+MIN_VISIBLE = 0.2
+"""Views whose light is absorbed on the way to a point, but for less than this share, do not count."""
 
 
 @torch.no_grad()
 def color_points(
     scene: Scene, points: Float[Tensor, "points 3"], normals: Float[Tensor, "points 3"], *, height: float = 0.5
 ) -> Float[Tensor, "points 3"]:
-    """sRGB in [0, 1] of points on surfaces, each read from the innermost field that holds it.
+    """sRGB in [0, 1] of points on surfaces.
 
-    A view-dependent appearance is averaged over the capture cameras that saw the point best, see ``choose_views``;
-    where none did, or the scene has no cameras, it is seen along minus the normal.
+    Where capture cameras saw the point it is rendered from the best of them, see ``choose_views``: so an opaque mesh
+    shows what a half-transparent surface showed, and hidden views do not count. Elsewhere, and in scenes without
+    cameras, the features at the surface are seen along minus the normal.
 
     Args:
         height: how far above the surface, in voxels, the look begins; more for meshes that only follow it roughly.
     """
-    features = points.new_zeros(len(points), scene.field.channels)
-    remaining = torch.ones(len(points), dtype=torch.bool, device=points.device)
-    for field in scene.levels:
-        last = field is scene.levels[-1]
-        chosen = remaining if last else remaining & field.box.scaled(1 + 1e-5).contains(points)
-        features[chosen] = read_surface_features(field, points[chosen], normals[chosen], height=height)
-        remaining = remaining & ~chosen
-    return color_features(scene, features, points, normals)
+    colors, unseen = torch.zeros_like(points), torch.ones(len(points), dtype=torch.bool, device=points.device)
+    if scene.cameras is not None and scene.appearance.per_ray:
+        cameras = spread_views(scene.cameras).to(points.device)
+        occupancies = [field.occupancy() for field in scene.levels]
+        for chunk in torch.arange(len(points), device=points.device).split(CHUNK):
+            rays, weights = _aim(scene, cameras, points[chunk], normals[chunk], height, occupancies[0])
+            color, seen = _render_points(scene, rays, weights, occupancies)
+            colors[chunk], unseen[chunk] = color, ~seen
+    rest, facing = points[unseen], normals[unseen]
+    features = rest.new_zeros(len(rest), scene.field.channels)
+    for number, held in enumerate(_split_levels(scene, rest)):
+        features[held] = read_surface_features(scene.levels[number], rest[held], facing[held], height=height)
+    if scene.appearance.per_ray:
+        colors[unseen] = scene.appearance.point_color(features, -facing, facing)
+    else:
+        colors[unseen] = color_features(scene, features, rest, facing)
+    return colors.clamp(0, 1)
 
 
 @torch.no_grad()
@@ -44,17 +59,21 @@ def color_features(
     points: Float[Tensor, "points 3"],
     normals: Float[Tensor, "points 3"],
 ) -> Float[Tensor, "points 3"]:
-    """sRGB in [0, 1] of known features at points with known normals."""
-    appearance, cameras = scene.appearance, scene.cameras
-    if cameras is None or not depends_on_view(appearance, features, normals):
+    """sRGB in [0, 1] that the appearance gives known features, averaged over the cameras that face the points best."""
+    appearance = scene.appearance
+    if scene.cameras is None or not depends_on_view(appearance, features, normals):
         return appearance.point_color(features, -normals, normals)
-    cameras = spread_views(cameras).to(points.device)
+    cameras = spread_views(scene.cameras).to(points.device)
     parts = []
     for feature, point, normal in zip(features.split(CHUNK), points.split(CHUNK), normals.split(CHUNK), strict=True):
-        directions, weights = choose_views(cameras, point, normal)  # (points views 3), (points views)
-        colors = appearance.point_color(
-            feature[:, None].expand(-1, directions.shape[1], -1), directions, normal[:, None].expand_as(directions)
-        )
+        views, weights = choose_views(cameras, point, normal)
+        directions = torch.nn.functional.normalize(point[:, None] - cameras.centers[views], dim=-1)
+        seen = (weights > 0).any(1, keepdim=True)
+        fallback = torch.where(_has_normal(normal), -normal, normal.new_tensor((0.0, 0.0, -1.0)))[:, None]
+        directions = torch.where(seen[..., None], directions, fallback)
+        weights = torch.where(seen, weights, 1 / weights.shape[1])
+        feature = feature[:, None].expand(-1, weights.shape[1], -1)
+        colors = appearance.point_color(feature, directions, normal[:, None].expand_as(directions))
         parts.append((weights[..., None] * colors).sum(1))
     return torch.cat(parts) if parts else torch.zeros_like(points)
 
@@ -62,12 +81,12 @@ def color_features(
 def depends_on_view(
     appearance: Appearance, features: Float[Tensor, "points channels"], normals: Float[Tensor, "points 3"]
 ) -> bool:
-    """Whether some of the points change colour when seen from the other side."""
+    """Whether some of the points change colour when seen from another side."""
     some = slice(None, None, max(1, len(features) // 256))
     feature, normal = features[some], normals[some]
-    front, back = (appearance.point_color(feature, sign * normal, normal) for sign in (-1, 1))
-    sideways = appearance.point_color(feature, normal.roll(1, dims=-1), normal)
-    return not (torch.equal(front, back) and torch.equal(front, sideways))
+    sides = normal.new_tensor(((0.36, 0.48, 0.8), (-0.36, -0.48, -0.8), (0.8, -0.36, 0.48)))
+    front, *others = (appearance.point_color(feature, side.expand_as(normal), normal) for side in sides)
+    return not all(torch.equal(front, other) for other in others)
 
 
 def spread_views(cameras: Camera) -> Camera:
@@ -79,28 +98,87 @@ def spread_views(cameras: Camera) -> Camera:
 
 def choose_views(
     cameras: Camera, points: Float[Tensor, "points 3"], normals: Float[Tensor, "points 3"]
-) -> tuple[Float[Tensor, "points views 3"], Float[Tensor, "points views"]]:
-    """Ray directions and weights (of sum one) of the cameras that see each point best.
+) -> tuple[Int[Tensor, "points views"], Float[Tensor, "points views"]]:
+    """Numbers of the cameras that picture each point best, and their weights: of sum one, or zero if there is none.
 
     A camera is weighted by cosine over squared distance, the pixels that a patch of the surface fills, and by zero
     where the point is behind it, outside its picture or turned away. Of the best views the next best one's weight
-    is subtracted, so that colours blend where the choice changes. Occlusion is not looked at.
+    is subtracted, so that colours blend where the choice changes. Whether something stands in between is not asked.
     """
     count = len(cameras)
     pixels, depth = cameras.project(points.expand(count, -1, -1))  # (views points 2), (views points)
     limit = pixels.new_tensor((cameras.width, cameras.height))
-    seen = (depth > 0) & ((pixels >= 0) & (pixels <= limit)).all(-1)
+    pictured = (depth > 0) & ((pixels >= 0) & (pixels <= limit)).all(-1)
     offset = points - cameras.centers[:, None]
     distance = offset.norm(dim=-1).clamp(min=1e-9)
-    flat = normals.norm(dim=-1) < 0.5  # no normal: every side is the front
-    cosine = torch.where(flat, 1.0, -(offset * normals).sum(-1) / distance)
-    weight = torch.where(seen, cosine.clamp(min=0) / distance.square(), 0.0).T  # (points views)
+    cosine = torch.where(_has_normal(normals).T, -(offset * normals).sum(-1) / distance, 1.0)
+    weight = torch.where(pictured, cosine.clamp(min=0) / distance.square(), 0.0).T  # (points views)
     best = weight.topk(min(NEAREST + 1, count), dim=1)
-    floor = best.values[:, NEAREST:] if count > NEAREST else torch.zeros_like(best.values[:, :1])
-    weights, views = best.values[:, :NEAREST], best.indices[:, :NEAREST]
-    weights = weights - 0.999 * floor  # the rest decides where all are alike
+    weights = best.values[:, :NEAREST]
+    if count > NEAREST:
+        weights = weights - 0.999 * best.values[:, NEAREST:]  # the rest decides where all are alike
+    return best.indices[:, :NEAREST], weights / weights.sum(1, keepdim=True).clamp(min=1e-30)
+
+
+def _has_normal(normals: Float[Tensor, "points 3"]) -> Bool[Tensor, "points 1"]:
+    """False where the density is constant: every side is the front there."""
+    return normals.norm(dim=-1, keepdim=True) > 0.5
+
+
+def _aim(
+    scene: Scene,
+    cameras: Camera,
+    points: Float[Tensor, "points 3"],
+    normals: Float[Tensor, "points 3"],
+    height: float,
+    occupancy: ops.Occupancy,
+) -> tuple[Rays, Float[Tensor, "points views"]]:
+    """Rays that arrive at each point from the cameras that see it best, starting just above; and the views' weights.
+
+    The weights count the light that the field in focus lets through on the way.
+    """
+    views, weights = choose_views(cameras, points, normals)
+    eyes = cameras.centers[views]
+    offset = points[:, None] - eyes
+    distance = offset.norm(dim=-1).clamp(min=1e-9)
+    directions = offset / distance[..., None]
+    margin = torch.zeros_like(points[:, :1])
+    for field, held in zip(scene.levels, _split_levels(scene, points), strict=True):
+        margin[held] = (height + 1) * min(field.voxel_size)
+    start = (distance - margin).clamp(min=0)
+    asked = weights > 0
+    field = scene.field
+    way = ops.integrate_rays(
+        field.density,
+        field.density[..., None],
+        eyes[asked],
+        directions[asked],
+        torch.stack((torch.zeros_like(start), start), dim=-1)[asked],
+        ops.March((field.box.lower, field.box.upper), min(field.voxel_size), early_stop=MIN_VISIBLE / 2),
+        occupancy=occupancy,
+    )
+    weights[asked] *= torch.where(1 - way.opacity > MIN_VISIBLE, 1 - way.opacity, 0.0)
+    return Rays(eyes + start[..., None] * directions, directions), weights
+
+
+def _render_points(
+    scene: Scene, rays: Rays, weights: Float[Tensor, "points views"], occupancies: list[ops.Occupancy]
+) -> tuple[Float[Tensor, "points 3"], Bool[Tensor, " points"]]:
+    """The weighted mean of what the rays see; and which points any ray of weight reaches."""
+    used = weights > 0
+    colors = torch.zeros_like(rays.origins)
+    if bool(used.any()):
+        chosen = rays[used]
+        colors[used] = shade(scene, composite(scene.levels, chosen, occupancies=occupancies), chosen)
     total = weights.sum(1, keepdim=True)
-    directions = torch.nn.functional.normalize(points[:, None] - cameras.centers[views], dim=-1)
-    unseen = torch.where(flat[:, None], normals.new_tensor((0.0, 0.0, -1.0)), -normals)
-    directions = torch.where(total[..., None] > 0, directions, unseen[:, None])
-    return directions, torch.where(total > 0, weights / total.clamp(min=1e-30), 1.0 / weights.shape[1])
+    return (weights[..., None] * colors).sum(1) / total.clamp(min=1e-30), total[:, 0] > MIN_VISIBLE / 2
+
+
+def _split_levels(scene: Scene, points: Float[Tensor, "points 3"]) -> list[Bool[Tensor, " points"]]:
+    """For each field of the scene the points that it is the innermost to hold; the outermost gets the rest."""
+    rest = torch.ones(len(points), dtype=torch.bool, device=points.device)
+    masks = []
+    for field in scene.levels[:-1]:
+        masks.append(rest & field.box.scaled(1 + 1e-5).contains(points))
+        rest = rest & ~masks[-1]
+    return [*masks, rest]

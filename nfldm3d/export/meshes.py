@@ -1,6 +1,7 @@
 """From a scene to a mesh: level set, walls at the box, cleaning, decimation, normals, colours."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,11 +10,12 @@ from torch import Tensor
 
 from nfldm3d.export.baking import bake_texture
 from nfldm3d.export.coloring import color_points
+from nfldm3d.export.levels import choose_level
 from nfldm3d.export.marching_cubes import marching_cubes
 from nfldm3d.export.mesh import Mesh, vertex_normals
 from nfldm3d.export.optional import import_optional
 from nfldm3d.export.sampling import read_density
-from nfldm3d.field import VoxelField, surface_density
+from nfldm3d.field import VoxelField
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene
 
@@ -31,7 +33,8 @@ class MeshOptions:
     box: Box | None = None
     """Only the part inside; None: the whole field. Where the box cuts through matter, a wall closes the mesh."""
     level: float | None = None
-    """Density of the surface in 1/metre; None: where one voxel absorbs half of the light, ln 2 / voxel size."""
+    """Density of the surface in 1/metre; None: ln 2 / voxel size, where one voxel absorbs half of the light, or less
+    if the capture's cameras see softer surfaces (see ``levels.choose_level``)."""
     min_component_share: float = 1e-3
     """Connected pieces with less than this share of the faces are dropped; 0 keeps all."""
     max_faces: int | None = None
@@ -65,33 +68,42 @@ def extract_mesh(scene: Scene, *, options: MeshOptions | None = None) -> Mesh:
     options = options or MeshOptions()
     levels = scene.levels if options.surroundings else scene.levels[:1]
     holes = (None, *(field.box for field in levels))
-    used = [
-        (f, hole) for f, hole in zip(levels, holes, strict=False) if not options.box or _overlap(f.box, options.box)
+    surfaces = [
+        Surface(field, _crop(field.box, options.box), options.level or choose_level(scene, field, hole), hole)
+        for field, hole in zip(levels, holes, strict=False)
+        if options.box is None or _overlap(field.box, options.box)
     ]
-    if not used:
+    if not surfaces:
         raise ValueError(f"the box {options.box} lies outside the field's, {levels[-1].box}; choose one that overlaps")
-    parts = [(field, _extract_level_set(field, options, hole)) for field, hole in used]
-    parts = [(field, part) for field, part in parts if len(part[1])]
+    parts = [(surface, _extract_level_set(surface, options.min_component_share)) for surface in surfaces]
+    parts = [(surface, part) for surface, part in parts if len(part[1])]
     if not parts:
-        raise ValueError(_describe_emptiness(used[0][0], options))
+        raise ValueError(_describe_emptiness(surfaces[0]))
     total = sum(len(faces) for _, (_, faces) in parts)
     budget = options.max_faces or (TEXTURED_FACES if options.texture_size else total)
     if total > budget:
-        parts = [(field, _decimate(part, budget * len(part[1]) // total)) for field, part in parts]
-    mesh = _join([Mesh(*part, _find_normals(field, options, part)) for field, part in parts])
+        parts = [(surface, _decimate(part, budget * len(part[1]) // total)) for surface, part in parts]
+    mesh = _join([Mesh(*part, _find_normals(surface, part)) for surface, part in parts])
     height = 1.5 if total > budget else 0.5
     if options.texture_size is not None:
         return bake_texture(scene, mesh, options.texture_size, height=height)
     return replace(mesh, colors=color_points(scene, mesh.vertices, mesh.normals, height=height))
 
 
-def _extract_level_set(field: VoxelField, options: MeshOptions, hole: Box | None) -> Triangles:
-    """The cleaned triangles of one field, outside the box ``hole``."""
-    box = field.box if options.box is None else field.box.intersection(options.box)
-    level = _surface_level(field, options)
-    values, nodes = sample_grid(field, box)
+class Surface(NamedTuple):
+    """A level set to extract: the part of a field inside ``box`` and outside ``hole``."""
+
+    field: VoxelField
+    box: Box
+    level: float
+    hole: Box | None
+
+
+def _extract_level_set(surface: Surface, min_component_share: float) -> Triangles:
+    """The cleaned triangles of one field."""
+    values, nodes = sample_grid(surface.field, surface.box)
     padded = torch.nn.functional.pad(values, (1, 1) * 3)
-    position, faces = marching_cubes(padded, level)
+    position, faces = marching_cubes(padded, surface.level)
     vertices = torch.stack(
         [
             _to_world(position[:, axis], torch.cat((node[:1], node, node[-1:])))  # the padding lies on the wall
@@ -100,9 +112,9 @@ def _extract_level_set(field: VoxelField, options: MeshOptions, hole: Box | None
         dim=-1,
     )
     vertices, faces = _weld(position, vertices, faces, padded.shape)
-    if hole is not None:
-        faces = faces[~hole.contains(vertices[faces].mean(1))]
-    return _compact(vertices, _drop_small_components(faces, len(vertices), options.min_component_share))
+    if surface.hole is not None:
+        faces = faces[~surface.hole.contains(vertices[faces].mean(1))]
+    return _compact(vertices, _drop_small_components(faces, len(vertices), min_component_share))
 
 
 def sample_grid(field: VoxelField, box: Box) -> tuple[Float[Tensor, "x y z"], list[Float[Tensor, " nodes"]]]:
@@ -177,23 +189,19 @@ def _decimate(part: Triangles, budget: int) -> Triangles:
     )
 
 
-def _find_normals(field: VoxelField, options: MeshOptions, part: Triangles) -> Float[Tensor, "vertices 3"]:
+def _find_normals(surface: Surface, part: Triangles) -> Float[Tensor, "_ 3"]:
     """Minus the density gradient; across walls on walls; from the faces where the gradient contradicts them."""
     vertices, faces = part
+    field, box = surface.field, surface.box
     flat = vertex_normals(vertices, faces)
     smooth = field.normals(vertices)
     normals = torch.where((smooth * flat).sum(-1, keepdim=True) > 0.5, smooth, flat)
-    box = field.box if options.box is None else field.box.intersection(options.box)
     lower, upper = vertices.new_tensor(box.lower), vertices.new_tensor(box.upper)
     slack = 1e-3 * vertices.new_tensor(field.voxel_size)
     wall = (vertices > upper - slack).to(vertices) - (vertices < lower + slack).to(vertices)
-    matter = read_density(field, vertices.clamp(lower + slack, upper - slack)) > 1.01 * _surface_level(field, options)
+    matter = read_density(field, vertices.clamp(lower + slack, upper - slack)) > 1.01 * surface.level
     on_wall = matter[:, None] & (wall != 0).any(-1, keepdim=True)
     return torch.where(on_wall, torch.nn.functional.normalize(wall, dim=-1), normals)
-
-
-def _surface_level(field: VoxelField, options: MeshOptions) -> float:
-    return surface_density(field.voxel_size) if options.level is None else options.level
 
 
 def _join(parts: list[Mesh]) -> Mesh:
@@ -217,18 +225,16 @@ def _overlap(first: Box, second: Box) -> bool:
     )
 
 
-def _describe_emptiness(field: VoxelField, options: MeshOptions) -> str:
-    box = (
-        field.box
-        if options.box is None or not _overlap(field.box, options.box)
-        else field.box.intersection(options.box)
-    )
-    low, high = (float(value) for value in sample_grid(field, box)[0].aminmax())
-    where = f"from {box.lower} to {box.upper}"
+def _crop(whole: Box, box: Box | None) -> Box:
+    return whole if box is None else whole.intersection(box)
+
+
+def _describe_emptiness(surface: Surface) -> str:
+    low, high = (float(value) for value in sample_grid(surface.field, surface.box)[0].aminmax())
+    where = f"from {surface.box.lower} to {surface.box.upper}"
     if high <= 0:
         return f"the field is empty {where}: there is nothing to export; fit the scene first or choose another box"
-    level = _surface_level(field, options)
     return (
-        f"no surface at the level {level:.4g}/m: {where} the density goes from {low:.4g} to {high:.4g}/m; "
+        f"no surface at the level {surface.level:.4g}/m: {where} the density goes from {low:.4g} to {high:.4g}/m; "
         f"give a level below {high:.4g}, e.g. level={high / 2:.2g}, or fit the scene for longer"
     )

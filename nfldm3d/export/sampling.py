@@ -10,8 +10,8 @@ STEP = 0.5
 """Distance of samples along the short ray through a surface, in voxels."""
 DEPTH = 1.5
 """How far below the surface the short ray ends, in voxels."""
-CHUNK = 32768
-"""Points handled at a time: keeps the temporaries below 64 MiB."""
+CHUNK = 65536
+"""Points handled at a time: keeps the temporaries below 200 MiB."""
 
 
 def read_density(field: VoxelField, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
