@@ -18,9 +18,9 @@ from nfldm3d.data.doom_wad import MAP_LUMPS, write_wad
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.data.transforms_json import read_transforms_json
 from nfldm3d.data.vizdoom import CaptureOptions, record_vizdoom
-from nfldm3d.data.vizdoom_game import Shot, find_wad, open_game
+from nfldm3d.data.vizdoom_game import SCREENS, Screen, Shot, choose_screen, find_wad, open_game
 from nfldm3d.data.vizdoom_poses import WALK_SPEED, WALK_STEP, scatter_poses, walk_poses
-from nfldm3d.data.vizdoom_views import CENTER_X, CENTER_Y, FOCAL, measure_view
+from nfldm3d.data.vizdoom_views import measure_view
 from nfldm3d.files import DataFormatError
 
 
@@ -377,10 +377,15 @@ def test_a_capture_holds_all_that_was_asked_for(capture: PosedImages):
 
 
 def test_intrinsics_follow_the_measured_formula(capture: PosedImages):
-    camera = capture.camera
-    assert torch.allclose(camera.focal, torch.tensor(0.500875 * 96))
-    assert torch.allclose(camera.principal, torch.tensor((0.500875 * 96, 0.498958 * 96)))
-    assert torch.allclose(camera.world_from_camera[:, 2, :3], torch.tensor((0.0, 1.0, 0.0)))
+    """At 640x480 and a field of view of 116 degrees the focal length is 200.35 and the centre (320.35, 239.5)."""
+    small = record_vizdoom("MAP01", options=CaptureOptions(views=1, size=64)).camera
+    assert torch.allclose(small.focal, torch.tensor(200.35 / 400 * 64))
+    assert torch.allclose(small.principal, torch.tensor(((320.35 - 120) / 400 * 64, 239.5 / 480 * 64)), atol=1e-4)
+    assert torch.allclose(capture.camera.focal, torch.tensor(200.35 / 400 * 96))
+    assert torch.allclose(
+        capture.camera.principal, torch.tensor(((640.35 - 240) / 800 * 96, 479.5 / 960 * 96)), atol=1e-4
+    )
+    assert torch.allclose(capture.camera.world_from_camera[:, 2, :3], torch.tensor((0.0, 1.0, 0.0)))
 
 
 def test_points_lie_on_the_maps_own_planes(capture: PosedImages):
@@ -408,63 +413,69 @@ def test_cameras_stand_on_the_ground_of_the_ground_map(capture: PosedImages):
 
 
 def pixel_rays(shot: Shot, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Directions and slopes of the engine's own pixels, ``shift`` rows lower."""
+    """Directions and slopes of every second of the engine's own rows and columns, ``shift`` rows lower."""
     cosine, sine = np.cos(np.radians(shot.yaw_degrees)), np.sin(np.radians(shot.yaw_degrees))
-    across = ((np.arange(400) + 0.5) / 400 - CENTER_X) / FOCAL
-    down = ((np.arange(480) + 0.5 + shift) / 480 - CENTER_Y) / FOCAL
+    height, width = shot.labels.shape
+    across = ((np.arange(0, width, 2) + 0.5) / width - shot.screen.center_x) / shot.screen.focal
+    down = ((np.arange(0, height, 2) + 0.5 + shift) / height - shot.screen.center_y) / shot.screen.focal
     return np.array((cosine, sine)) + across[:, None] * np.array((sine, -cosine)), -down
+
+
+def edge_mismatch(doom_map: DoomMap, shot: Shot, shift: float) -> float:
+    """Share of the engine's pixels that we call a wall and it calls floor or ceiling, or the other way round."""
+    hits, marks = cast_rays(doom_map, shot.eye, *pixel_rays(shot, shift)), shot.labels[::2, ::2]
+    clear = np.isinf(hits.screens).all(0) & (marks < 2) & (hits.labels != SKY)
+    return float(((hits.labels == WALL) != (marks == 0))[clear].mean())
+
+
+@pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: screen.name)
+def test_the_engines_own_picture_confirms_the_camera(screen: Screen):
+    doom_map = DoomMap.read(find_wad("MAP01"), "MAP01")
+    with open_game("MAP01", screen=screen) as game:
+        for x, y, yaw in ((408, 8, 30.0), (436, -8, 205.5)):
+            shot = game.shoot(x, y, yaw)
+            assert shot is not None and abs((shot.yaw_degrees - yaw + 180) % 360 - 180) < 0.01
+            assert shot.image.shape == (screen.height, screen.width, 3) and shot.eye[:2] == (x, y)
+            assert measure_view(doom_map, shot, 128).disagreement < 0.02
+            shift = screen.height / 240
+            off_walls = [edge_mismatch(doom_map, shot, rows) for rows in (-shift, 0.0, shift)]
+            assert off_walls[1] < 0.005 and min(off_walls) == off_walls[1]
 
 
 def test_colours_agree_between_views():
     """A pixel, lifted by its exact depth and dropped into another view, meets its own colour there."""
     doom_map = DoomMap.read(find_wad("MAP01"), "MAP01")
-    with open_game("MAP01", keep_things=False) as game:
+    with open_game("MAP01") as game:
         first, second = game.shoot(408, 8, 30.0), game.shoot(436, -8, 41.0)
     assert first is not None and second is not None
     directions, slopes = pixel_rays(first)
     depth = cast_rays(doom_map, first.eye, directions, slopes).depth
     points = np.array(first.eye) + depth[..., None] * np.dstack(np.broadcast_arrays(*directions.T, slopes[:, None]))
-    offset = points - np.array(second.eye)
+    offset, (height, width) = points - np.array(second.eye), second.labels.shape
     cosine, sine = np.cos(np.radians(second.yaw_degrees)), np.sin(np.radians(second.yaw_degrees))
     forward = offset[..., 0] * cosine + offset[..., 1] * sine
-    column = np.floor(400 * (CENTER_X + FOCAL * (offset[..., 0] * sine - offset[..., 1] * cosine) / forward)).astype(
-        int
-    )
-    row = np.floor(480 * (CENTER_Y - FOCAL * offset[..., 2] / forward)).astype(int)
-    visible = (forward > 8) & (column >= 0) & (column < 400) & (row >= 0) & (row < 480)
+    right = offset[..., 0] * sine - offset[..., 1] * cosine
+    column = np.floor(width * (second.screen.center_x + second.screen.focal * right / forward)).astype(int)
+    row = np.floor(height * (second.screen.center_y - second.screen.focal * offset[..., 2] / forward)).astype(int)
+    visible = (forward > 8) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     column, row = np.where(visible, column, 0), np.where(visible, row, 0)
     other = cast_rays(doom_map, second.eye, *pixel_rays(second)).depth
-    visible &= np.abs(other[row, column] - forward) < 0.01 * forward
-    colors, seen = first.image[visible].astype(float), second.image[row, column][visible].astype(float)
+    visible &= np.abs(other[row // 2, column // 2] - forward) < 0.02 * forward
+    colors, seen = first.image[::2, ::2][visible].astype(float), second.image[row, column][visible].astype(float)
     assert visible.mean() > 0.5
     assert np.median(np.abs(colors - seen)) <= 1
     assert np.median(np.abs(colors - np.random.default_rng(0).permutation(seen))) > 10
 
 
-def test_the_engines_own_picture_confirms_the_camera():
-    doom_map = DoomMap.read(find_wad("MAP01"), "MAP01")
-    room = find_room(doom_map, build_grid(doom_map), radius=384.0)
-    with open_game("MAP01", keep_things=False) as game:
-        for pose, _ in zip(scatter_poses(doom_map, room, np.random.default_rng(0)), range(3), strict=False):
-            shot = game.shoot(pose.x, pose.y, pose.yaw_degrees)
-            assert shot is not None and abs((shot.yaw_degrees - pose.yaw_degrees + 180) % 360 - 180) < 0.01
-            assert shot.image.shape == (480, 400, 3)
-            assert measure_view(doom_map, shot, 128).disagreement < 0.02
-            off_walls = {shift: edge_mismatch(doom_map, shot, shift) for shift in (-2.0, 0.0, 2.0)}
-            assert off_walls[0.0] < 0.01
-            assert off_walls[0.0] < off_walls[-2.0] and off_walls[0.0] < off_walls[2.0]
-
-
-def edge_mismatch(doom_map: DoomMap, shot: Shot, shift: float) -> float:
-    """Share of the engine's pixels that we call a wall and it calls floor or ceiling, or the other way round."""
-    hits = cast_rays(doom_map, shot.eye, *pixel_rays(shot, shift))
-    clear = np.isinf(hits.screens).all(0) & (shot.labels < 2) & (hits.labels != SKY)
-    return float(((hits.labels == WALL) != (shot.labels == 0))[clear].mean())
+@pytest.mark.parametrize(("size", "width"), [(8, 400), (64, 400), (67, 800), (128, 800), (800, 800)])
+def test_screens_are_several_times_finer_than_pictures(size: int, width: int):
+    assert choose_screen(size).width == width
 
 
 def test_equal_seeds_give_equal_captures():
     first, second, other = (
-        record_vizdoom("E2M3", options=CaptureOptions(views=3, size=32, seed=seed)) for seed in (5, 5, 6)
+        record_vizdoom("E2M3", options=CaptureOptions(views=3, size=32, seed=seed, center_units=(-872.0, -200.0)))
+        for seed in (5, 5, 6)
     )
     assert torch.equal(first.load_images(), second.load_images())
     assert torch.equal(first.load_depth(), second.load_depth())
@@ -501,7 +512,7 @@ def test_unknown_maps_and_bad_options_are_refused(monkeypatch: pytest.MonkeyPatc
         record_vizdoom("MAP01", options=CaptureOptions(center_units=(0.0, 5000.0)))
     for bad, message in (
         ({"views": 0}, "views"),
-        ({"size": 401}, "size must lie between 8 and 400"),
+        ({"size": 801}, "size must lie between 8 and 800"),
         ({"seed": -1}, "seed"),
         ({"extent": (8.0, 0.0, 8.0)}, "extent"),
         ({"exposure": 0.0}, "exposure"),

@@ -22,7 +22,7 @@ from nfldm3d.data.doom_map import UNITS_PER_METRE, DoomMap
 from nfldm3d.data.doom_rays import LABEL_NAMES, LABEL_PALETTE
 from nfldm3d.data.doom_rooms import Room, find_room
 from nfldm3d.data.posed_images import PosedImages
-from nfldm3d.data.vizdoom_game import SCREEN_WIDTH, Game, find_wad, load_vizdoom, open_game
+from nfldm3d.data.vizdoom_game import SCREENS, Game, choose_screen, find_wad, load_vizdoom, open_game
 from nfldm3d.data.vizdoom_poses import Pose, scatter_poses, walk_poses
 from nfldm3d.data.vizdoom_views import View, measure_view, to_camera
 from nfldm3d.geometry import Box
@@ -37,7 +37,7 @@ SEEN_QUANTILE = 0.02
 """What lies farther out than this share of the surfaces is seen through a door, or none."""
 MAX_DISAGREEMENT = 0.08
 """The share of pixels whose depth may differ from the engine's: edges, and textures of odd scale."""
-MEAN_BRIGHTNESS = 0.35
+MEAN_BRIGHTNESS = 0.3
 MAX_GAIN = 2.5
 BRIGHT_QUANTILE = 0.9
 """What the mean of the pixels is raised to; the most that they are multiplied by to reach it; and the share of pixels
@@ -55,7 +55,7 @@ class CaptureOptions:
     views: int = 60
     """Number of views."""
     size: int = 128
-    """Width and height of the pictures in pixels, at most 400, of a view 90 degrees wide."""
+    """Width and height of the pictures in pixels, at most 800, of a view 90 degrees wide."""
     seed: int = 0
     """Seeds the choice of views; equal options give equal captures to the bit."""
     center_units: tuple[float, float] | None = None
@@ -67,13 +67,13 @@ class CaptureOptions:
     keep_things: bool = False
     """Leave items and decoration in place; as cardboards that turn with the camera they are masked out."""
     exposure: float | None = None
-    """Factor on the pictures; by default what brings their mean towards 0.35, from 1 to 2.5."""
+    """Factor on the pictures; by default what brings their mean towards 0.3, from 1 to 2.5."""
 
     def __post_init__(self):
         if self.views < 1:
             raise ValueError(f"views must be at least 1, got {self.views}")
-        if not 8 <= self.size <= SCREEN_WIDTH:
-            raise ValueError(f"size must lie between 8 and {SCREEN_WIDTH} pixels, got {self.size}")
+        if not 8 <= self.size <= SCREENS[-1].width:
+            raise ValueError(f"size must lie between 8 and {SCREENS[-1].width} pixels, got {self.size}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.extent is not None and not all(math.isfinite(v) and v >= BEV_CELL for v in self.extent):
@@ -105,7 +105,8 @@ def record_vizdoom(map_name: str = "MAP01", *, options: CaptureOptions | None = 
         poses = walk_poses(grid, room, options.views, generator)
     else:
         poses = scatter_poses(doom_map, room, generator)
-    with open_game(map_name, keep_things=options.keep_things) as game:
+    screen = choose_screen(options.size)
+    with open_game(map_name, keep_things=options.keep_things, screen=screen) as game:
         taken = record_views(game, doom_map, poses, options)
     return assemble_capture(doom_map, room, taken, options)
 

@@ -1,7 +1,7 @@
 """Drives ViZDoom as a camera: opens a map in steady light without things in the way, and takes pictures at given poses.
 
-The engine draws 640x480 pixels, 1.2 times taller than wide, of a view 116 degrees wide. The middle 400 columns of
-them are a square picture about 90 degrees wide and high. Its vertical image plane never tilts.
+The engine draws a view 116 degrees wide with pixels 1.2 times taller than wide. The middle 5/8 of its columns are a
+square picture, about 90 degrees wide and high. Its vertical image plane never tilts.
 """
 
 import os
@@ -25,8 +25,38 @@ MAP_NAMES = {
 }
 """The maps that come with ViZDoom, by file."""
 
-SCREEN_HEIGHT, LEFT, SCREEN_WIDTH = 480, 120, 400
-"""The part of the screen that is kept: all rows, and columns from LEFT."""
+
+@dataclass(frozen=True)
+class Screen:
+    """A resolution of the engine, and the camera of its square picture.
+
+    Intrinsics are in widths (or heights) of that picture, with pixel centres at +0.5, fitted to the edges between
+    walls and floors: 0.14 and 0.08 % of the pixels are on the wrong side of one.
+    """
+
+    name: str
+    """As ViZDoom calls it."""
+    width: int
+    """Of the square picture: the middle 5/8 of the screen."""
+    height: int
+    center_x: float
+    center_y: float
+    wall_depth: float
+    """The depth of walls at level 0 of the depth buffer, in map units."""
+    focal: float = 0.500875
+
+    @property
+    def columns(self) -> slice:
+        """Those of the square picture."""
+        return slice(self.width * 3 // 10, self.width * 13 // 10)
+
+
+SCREENS = (
+    Screen("RES_640X480", 400, 480, center_x=0.500875, center_y=0.498958, wall_depth=9.0),
+    Screen("RES_1280X960", 800, 960, center_x=0.5004375, center_y=0.499479, wall_depth=18.2),
+)
+OVERSAMPLING = 6
+"""The engine takes one texel per pixel; so many of its columns per column keep distant floors from shimmering."""
 FOV_DEGREES = 116
 SETTLING_TICS = 25
 """After the start: the field of view glides to its value, and turns are ignored at first."""
@@ -48,6 +78,7 @@ class Shot:
     eye: tuple[float, float, float]
     """Map units."""
     yaw_degrees: float
+    screen: Screen
 
 
 @dataclass(frozen=True)
@@ -55,6 +86,7 @@ class Game:
     """A running engine."""
 
     engine: Any
+    screen: Screen
     light_tics: list[int]
     """When the light was last renewed."""
 
@@ -76,7 +108,7 @@ class Game:
         position = _variable(engine, "POSITION_X"), _variable(engine, "POSITION_Y")
         if position != (x, y) or _variable(engine, "VIEW_HEIGHT") != EYE_HEIGHT:
             return None
-        return _take_shot(engine)
+        return _take_shot(engine, self.screen)
 
     def _renew_light(self) -> None:
         self.engine.send_game_command("take PowerLightAmp")  # given twice, it would not last longer
@@ -85,18 +117,19 @@ class Game:
 
 
 @contextmanager
-def open_game(map_name: str, *, keep_things: bool) -> Iterator[Game]:
+def open_game(map_name: str, *, keep_things: bool = False, screen: Screen = SCREENS[0]) -> Iterator[Game]:
     """ViZDoom on the given map, frozen; it is closed, and its files are removed, at the end of the block."""
     vizdoom = load_vizdoom()
     with tempfile.TemporaryDirectory(prefix="nfldm3d-vizdoom-") as folder:
         engine = vizdoom.DoomGame()
-        _configure(engine, vizdoom, Path(folder), map_name, keep_things)
+        _prepare_files(engine, vizdoom, Path(folder), map_name, keep_things)
+        _configure(engine, vizdoom, screen)
         try:
             engine.init()
             for command in ("god", "notarget", "freeze", "give PowerLightAmp", f"fov {FOV_DEGREES}"):
                 engine.send_game_command(command)
             engine.advance_action(SETTLING_TICS)
-            yield Game(engine, [engine.get_episode_time()])
+            yield Game(engine, screen, [engine.get_episode_time()])
         finally:
             engine.close()
 
@@ -118,7 +151,12 @@ def find_wad(map_name: str) -> Path:
     raise ValueError(f"no Freedoom map is called {map_name!r}; choose one of MAP01 to MAP32 or E1M1 to E4M9")
 
 
-def _configure(engine: Any, vizdoom: Any, folder: Path, map_name: str, keep_things: bool) -> None:
+def choose_screen(size: int) -> Screen:
+    """The smallest screen that is fine enough for pictures of ``size`` pixels, or the finest."""
+    return next((screen for screen in SCREENS if screen.width >= OVERSAMPLING * size), SCREENS[-1])
+
+
+def _prepare_files(engine: Any, vizdoom: Any, folder: Path, map_name: str, keep_things: bool) -> None:
     wad, patch = find_wad(map_name), folder / "patch.wad"
     _write_patch(patch, wad, map_name, keep_things)
     engine.set_doom_game_path(str(wad))
@@ -127,9 +165,12 @@ def _configure(engine: Any, vizdoom: Any, folder: Path, map_name: str, keep_thin
     engine.set_doom_config_path(str(folder / "engine.ini"))
     if os.name == "posix":
         engine.set_vizdoom_path(str(_write_launcher(folder, Path(vizdoom.__file__).with_name("vizdoom"))))
+
+
+def _configure(engine: Any, vizdoom: Any, screen: Screen) -> None:
     engine.set_window_visible(False)
     engine.set_mode(vizdoom.Mode.PLAYER)
-    engine.set_screen_resolution(vizdoom.ScreenResolution.RES_640X480)
+    engine.set_screen_resolution(getattr(vizdoom.ScreenResolution, screen.name))
     engine.set_screen_format(vizdoom.ScreenFormat.RGB24)
     engine.set_depth_buffer_enabled(True)
     engine.set_labels_buffer_enabled(True)
@@ -167,19 +208,20 @@ def _write_launcher(folder: Path, program: Path) -> Path:
     return launcher
 
 
-def _take_shot(engine: Any) -> Shot:
-    state, kept = engine.get_state(), slice(LEFT, LEFT + SCREEN_WIDTH)
+def _take_shot(engine: Any, screen: Screen) -> Shot:
+    state = engine.get_state()
     place = [_variable(engine, f"CAMERA_POSITION_{axis}") for axis in "XYZ"]
     return Shot(
-        state.screen_buffer[:, kept].copy(),  # the next tic overwrites the engine's own
-        state.depth_buffer[:, kept].copy(),
-        state.labels_buffer[:, kept].copy(),
+        state.screen_buffer[:, screen.columns].copy(),  # the next tic overwrites the engine's own
+        state.depth_buffer[:, screen.columns].copy(),
+        state.labels_buffer[:, screen.columns].copy(),
         {
             label.value: np.array((label.object_position_x, label.object_position_y, label.object_position_z))
             for label in state.labels
         },
         (place[0], place[1], place[2]),
         _variable(engine, "CAMERA_ANGLE"),
+        screen,
     )
 
 
