@@ -1,6 +1,6 @@
 """A scene from coloured points, rendered and saved: the objects of the library in one page.
 
-    python examples/01_scene_from_points.py --out out/points
+python examples/01_scene_from_points.py --out out/points
 """
 
 import argparse

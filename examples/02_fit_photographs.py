@@ -33,7 +33,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("out/fit"))
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--downscale", type=float, default=1.0)
-    parser.add_argument("--voxels", type=float, default=FitOptions.voxels)
+    parser.add_argument("--voxels", type=int, default=None)
     arguments = parser.parse_args()
     chosen = FitOptions(time_budget=arguments.seconds, voxels=arguments.voxels)
     main(arguments.capture, arguments.out, chosen, arguments.downscale)

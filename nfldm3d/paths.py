@@ -38,7 +38,7 @@ def make_path(scene: Scene, path: str, *, views: int = 90, width: int = 512, hei
 
 
 def read_camera_path(path: PathName, *, width: int, height: int) -> Camera:
-    """Cameras of a transforms.json (without its images) or of nerfstudio's camera_path.json, at the given image size."""
+    """Cameras of a transforms.json (images are not needed) or of nerfstudio's camera_path.json, at an image size."""
     content = read_json(path)
     frames = content.get("camera_path", content.get("frames")) if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames:

@@ -25,7 +25,9 @@ def ball_scene() -> Scene:
     field = VoxelField.zeros(box, (30, 25, 20), 3)
     centers = field.voxel_centers()
     inside = (centers - torch.tensor(box.center)).norm(dim=-1) < 0.8
-    colors = torch.where((centers[..., :1] > box.center[0]), torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.8, 0.2]))
+    colors = torch.where(
+        (centers[..., :1] > box.center[0]), torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.8, 0.2])
+    )
     return Scene(VoxelField(inside * 40.0, colors.contiguous(), box), Rgb())
 
 

@@ -1,0 +1,47 @@
+"""Every example runs as its docstring says, on data small enough for the suite."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_fitting import ball_scene, views_of
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("examples")
+
+
+def test_scene_from_points(folder, monkeypatch):
+    run("01_scene_from_points.py", ["--out", str(folder), "--points", "20000"], monkeypatch)
+    assert (folder / "torus.nfld").is_file() and (folder / "view3.png").is_file()
+
+
+@pytest.mark.slow
+def test_fit_photographs(folder, monkeypatch):
+    views_of(ball_scene(), count=12, size=(24, 20)).save(folder / "capture")
+    small = ["--out", str(folder / "fit"), "--seconds", "2", "--voxels", "4096"]
+    run("02_fit_photographs.py", [str(folder / "capture"), *small], monkeypatch)
+    assert (folder / "fit" / "scene.nfld").is_file() and (folder / "fit" / "contact.png").is_file()
+
+
+def test_export_to_blender(folder, monkeypatch):
+    ball_scene().save(folder / "ball.nfld")
+    out = folder / "export"
+    run("03_export_to_blender.py", [str(folder / "ball.nfld"), "--out", str(out), "--faces", "500"], monkeypatch)
+    written = {path.name for path in out.iterdir()}
+    assert {"scene.glb", "scene.usdc", "textured.obj", "points.ply", "density.vdb"} <= written
+
+
+def test_every_example_is_run_here():
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert not [path.name for path in EXAMPLES.glob("*.py") if path.name not in text]
