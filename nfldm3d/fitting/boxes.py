@@ -8,8 +8,8 @@ from nfldm3d.camera import Camera
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.geometry import Box, Rays
 
-MAX_SURROUNDINGS = 4
-"""Shells of an unbounded capture: 2, 4, 8 and 16 times the box in focus; what is farther is background."""
+MAX_SURROUNDINGS = 3
+"""Shells of an unbounded capture: 2, 4 and 8 times the box in focus; what is farther is background."""
 
 
 def estimate_boxes(images: PosedImages) -> tuple[Box, int]:

@@ -18,7 +18,7 @@ class FitOptions:
     """Random pixels in each step."""
     voxels: int | None = None
     """Number of voxels of the field in focus, cubes as nearly as whole numbers allow; by default as many as keep
-    fitting within some 3 GB: 25 million of one colour, 8 million with first-degree spherical harmonics."""
+    fitting within some 6 GB: 25 million of one colour, 8 million with first-degree spherical harmonics."""
     surrounding_voxels: int | None = None
     """Number of voxels of each surrounding field; by default half as many."""
     degree: int | None = None
