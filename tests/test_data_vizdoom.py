@@ -1,10 +1,12 @@
 """The ViZDoom recorder: closed forms in maps that are made here, and captures of real ones."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -17,9 +19,9 @@ from nfldm3d.data.doom_rooms import find_room
 from nfldm3d.data.doom_wad import MAP_LUMPS, write_wad
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.data.transforms_json import read_transforms_json
-from nfldm3d.data.vizdoom import CaptureOptions, record_vizdoom
-from nfldm3d.data.vizdoom_game import SCREENS, Screen, Shot, choose_screen, find_wad, open_game
-from nfldm3d.data.vizdoom_poses import WALK_SPEED, WALK_STEP, scatter_poses, walk_poses
+from nfldm3d.data.vizdoom import CaptureOptions, record_views, record_vizdoom
+from nfldm3d.data.vizdoom_game import SCREENS, Game, Screen, Shot, choose_screen, find_wad, open_game
+from nfldm3d.data.vizdoom_poses import WALK_SPEED, WALK_STEP, Pose, scatter_poses, walk_poses
 from nfldm3d.data.vizdoom_views import measure_view
 from nfldm3d.files import DataFormatError
 
@@ -465,6 +467,37 @@ def test_colours_agree_between_views():
     assert visible.mean() > 0.5
     assert np.median(np.abs(colors - seen)) <= 1
     assert np.median(np.abs(colors - np.random.default_rng(0).permutation(seen))) > 10
+
+
+def test_the_light_stays_on_and_the_void_is_refused():
+    with open_game("MAP01") as game:
+        before = game.shoot(-192, -192, 40.0)
+        game.engine.advance_action(4500, False)  # the light amplifier has run out
+        unaware = Game(game.engine, game.screen, [game.engine.get_episode_time()])
+        dark, after = unaware.shoot(-192, -192, 40.0), game.shoot(-192, -192, 40.0)
+        assert before is not None and dark is not None and after is not None
+        assert dark.image.mean() < 0.8 * before.image.mean()
+        assert (before.image == after.image).mean() > 0.99
+        assert game.shoot(9000, 9000, 0.0) is None
+        assert game.shoot(408, 8, 75.0) is not None
+
+
+def test_views_that_the_map_does_not_explain_are_refused():
+    doom_map = DoomMap.read(find_wad("MAP01"), "MAP01")
+    poses = [Pose(408, 8, 30.0 * number) for number in range(40)]
+    with open_game("MAP01") as game:
+        taken = record_views(game, doom_map, iter(poses), CaptureOptions(views=2, size=16))
+        assert [pose for pose, _ in taken] == poses[:2]
+        other = dataclasses.replace(doom_map, floor=doom_map.floor - 48)
+        with pytest.raises(ValueError, match="MAP01: the engine's depth contradicts the map.*in 22 of 22 views"):
+            record_views(game, other, iter(poses), CaptureOptions(views=1, size=16))
+
+
+def test_a_dead_engine_is_reported():
+    with pytest.raises(ChildProcessError, match="ViZDoom stopped while drawing MAP01"), open_game("MAP01") as game:
+        engine = [process for process in psutil.Process().children() if process.name() == "vizdoom"]
+        engine[0].kill()
+        game.shoot(408, 8, 0.0)
 
 
 @pytest.mark.parametrize(("size", "width"), [(8, 400), (64, 400), (67, 800), (128, 800), (800, 800)])

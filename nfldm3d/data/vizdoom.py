@@ -96,9 +96,8 @@ def record_vizdoom(map_name: str = "MAP01", *, options: CaptureOptions | None = 
     options = CaptureOptions() if options is None else options
     doom_map = DoomMap.read(find_wad(map_name), map_name)
     grid = build_grid(doom_map, avoid_things=options.keep_things)
-    radius = DEFAULT_RADIUS
-    if options.extent is not None:
-        radius = min(radius, RADIUS_SHARE * UNITS_PER_METRE * min(options.extent[:2]))
+    width = None if options.extent is None else min(options.extent[:2]) * UNITS_PER_METRE
+    radius = DEFAULT_RADIUS if width is None else RADIUS_SHARE * width
     room = find_room(doom_map, grid, center=options.center_units, radius=radius)
     generator = np.random.default_rng(options.seed)
     if options.walk:

@@ -118,7 +118,11 @@ class Game:
 
 @contextmanager
 def open_game(map_name: str, *, keep_things: bool = False, screen: Screen = SCREENS[0]) -> Iterator[Game]:
-    """ViZDoom on the given map, frozen; it is closed, and its files are removed, at the end of the block."""
+    """ViZDoom on the given map, frozen; it is closed, and its files are removed, at the end of the block.
+
+    Raises:
+        ChildProcessError: if the engine dies meanwhile.
+    """
     vizdoom = load_vizdoom()
     with tempfile.TemporaryDirectory(prefix="nfldm3d-vizdoom-") as folder:
         engine = vizdoom.DoomGame()
@@ -130,6 +134,8 @@ def open_game(map_name: str, *, keep_things: bool = False, screen: Screen = SCRE
                 engine.send_game_command(command)
             engine.advance_action(SETTLING_TICS)
             yield Game(engine, screen, [engine.get_episode_time()])
+        except (vizdoom.ViZDoomErrorException, vizdoom.ViZDoomUnexpectedExitException) as error:
+            raise ChildProcessError(f"ViZDoom stopped while drawing {map_name} ({error}); record again") from error
         finally:
             engine.close()
 
@@ -164,7 +170,9 @@ def _prepare_files(engine: Any, vizdoom: Any, folder: Path, map_name: str, keep_
     engine.set_doom_map(map_name)
     engine.set_doom_config_path(str(folder / "engine.ini"))
     if os.name == "posix":
-        engine.set_vizdoom_path(str(_write_launcher(folder, Path(vizdoom.__file__).with_name("vizdoom"))))
+        launcher = _write_launcher(folder, Path(vizdoom.__file__).with_name("vizdoom"))
+        if os.access(launcher, os.X_OK):  # temporary folders may forbid programs
+            engine.set_vizdoom_path(str(launcher))
 
 
 def _configure(engine: Any, vizdoom: Any, screen: Screen) -> None:
