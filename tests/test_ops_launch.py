@@ -29,6 +29,24 @@ def test_misfits_are_named() -> None:
         require("rows", torch.zeros(2, 3).long(), ("rows", 3), device, torch.float32, torch.float16)
 
 
+COMPILE = """
+import sys, tempfile, torch
+from nfldm3d.ops import march_kernels, occupancy_kernels, point_kernels
+from nfldm3d.ops.launch import kernel_for, quiet_warp
+
+for kernel in (march_kernels.march_forward, occupancy_kernels.mark_cells, point_kernels.interpolate_forward):
+    for scalar in (torch.float32, torch.float16):
+        kernel_for(kernel, scalar)
+    with tempfile.TemporaryDirectory() as folder:
+        quiet_warp().compile_aot_module(kernel.module, arch=80, module_dir=folder, use_ptx=True)
+"""
+
+
+@pytest.mark.slow
+def test_kernels_compile_for_cuda_without_a_gpu() -> None:
+    subprocess.run([sys.executable, "-c", COMPILE], timeout=300, check=True)
+
+
 SCRIPT = """
 import torch
 from nfldm3d.ops import build_occupancy

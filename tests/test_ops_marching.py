@@ -19,6 +19,7 @@ from nfldm3d.ops import (
     marching,
     reference,
 )
+from nfldm3d.ops.launch import launch
 
 MARCH = March(BOX, step=0.07, early_stop=0.0)
 
@@ -167,6 +168,21 @@ def test_results_do_not_depend_on_the_number_of_threads(
         torch.set_num_threads(count)
         runs.append(outputs_and_gradients(integrate_rays, field, rays, None, MARCH))
     assert all(torch.equal(a, b) for run in runs[1:] for a, b in zip(runs[0], run, strict=True))
+
+
+def test_scattering_record_by_record_as_on_cuda_gives_the_same_gradient(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch, threads: None
+) -> None:
+    field, rays = random_field((6, 5, 9), 4, generator), random_rays(40, generator)
+    expected = outputs_and_gradients(integrate_rays, field, rays, None, MARCH)
+    torch.set_num_threads(1)  # additions are atomic on CUDA alone
+
+    def without_owners(kernel, count, inputs, device) -> None:
+        launch(kernel, count, [0, count, *inputs], device)
+
+    monkeypatch.setattr(marching, "launch_scatter", without_owners)
+    ours = outputs_and_gradients(integrate_rays, field, rays, None, MARCH)
+    assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
 
 
 def test_buffers_receive_the_ordinary_gradient(generator: torch.Generator) -> None:

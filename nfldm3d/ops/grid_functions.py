@@ -15,6 +15,13 @@ import warp as wp
 
 vec8 = wp.types.vector(length=8, dtype=float)
 
+_FETCH_VOXELS = """
+    #if !defined(__CUDA_ARCH__)
+    const auto* row = grid.data + voxel * grid.shape[3];
+    for (int64_t c = 0; c < count * grid.shape[3]; c += 16) __builtin_prefetch(row + c);
+    #endif
+"""
+
 # Pointers to the rows of channels of a cell's 8 corners.
 _ROWS = """
     const int64_t channels = features.shape[3];
@@ -49,7 +56,7 @@ _ADD_ROWS = (
     + """
     float* __restrict out = sums.data + (int64_t)row * channels;
     const float w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3], w4 = w[4], w5 = w[5], w6 = w[6], w7 = w[7];
-    #pragma clang loop vectorize(enable) interleave(enable)
+    #pragma clang loop vectorize(enable) vectorize_predicate(enable)
     for (int c = 0; c < channels; ++c)
         out[c] += ((w0 * (float)r0[c] + w1 * (float)r1[c]) + (w2 * (float)r2[c] + w3 * (float)r3[c]))
                 + ((w4 * (float)r4[c] + w5 * (float)r5[c]) + (w6 * (float)r6[c] + w7 * (float)r7[c]));
@@ -76,13 +83,20 @@ _SCATTER_ROWS = """
     const float* __restrict v = vectors.data + (int64_t)row * channels;
     float* __restrict lower = features.data + voxel * channels;
     float* __restrict upper = lower + channels;
-    #pragma clang loop vectorize(enable) interleave(enable)
+    #pragma clang loop vectorize(enable)
     for (int c = 0; c < channels; ++c) wp::atomic_add(lower + c, a * v[c]);
     if (features.shape[2] > 1) {
-        #pragma clang loop vectorize(enable) interleave(enable)
+        #pragma clang loop vectorize(enable)
         for (int c = 0; c < channels; ++c) wp::atomic_add(upper + c, b * v[c]);
     }
 """
+
+
+@wp.func_native(_FETCH_VOXELS)
+@typing.no_type_check
+def fetch_voxels(grid: wp.array4d(dtype=Any), voxel: wp.int64, count: int):
+    """Asks for the rows of ``count`` voxels along z ahead of their use: they mostly lie outside the nearest caches."""
+    ...
 
 
 @wp.func_native(_FETCH_ROWS)
@@ -192,13 +206,16 @@ def scatter_range(me: int, owners: int, count: int):
 
 @wp.func
 @typing.no_type_check
-def owned_voxel(cell: wp.vec3i, column: int, me: int, owners: int, shape: wp.vec3i) -> wp.int64:
-    """Raster index of the lower corner in one of a cell's 4 columns; -1 if that column is another thread's."""
-    x = wp.min(cell[0] + column // 2, shape[0] - 1)
-    y = wp.min(cell[1] + column % 2, shape[1] - 1)
-    if owners > 0 and owner_of(x, y, owners) != me:
+def owned_voxel(visit: wp.vec4i, column: int, me: int, owners: int, shape: wp.vec3i) -> wp.int64:
+    """Raster index of the lower corner in one of a visited cell's 4 columns; -1 if another thread owns it, or no visit.
+
+    A visit is the cell (x, y, z), x = -1 for none, and the row of the vector that is scattered into it.
+    """
+    x = wp.min(visit[0] + column // 2, shape[0] - 1)
+    y = wp.min(visit[1] + column % 2, shape[1] - 1)
+    if visit[0] < 0 or (owners > 0 and owner_of(x, y, owners) != me):
         return wp.int64(-1)
-    return (wp.int64(x) * wp.int64(shape[1]) + wp.int64(y)) * wp.int64(shape[2]) + wp.int64(cell[2])
+    return (wp.int64(x) * wp.int64(shape[1]) + wp.int64(y)) * wp.int64(shape[2]) + wp.int64(visit[2])
 
 
 @wp.func

@@ -7,6 +7,7 @@ from torch.autograd.function import once_differentiable
 
 from nfldm3d.ops.checks import field_dtypes, require
 from nfldm3d.ops.launch import launch, launch_scatter
+from nfldm3d.ops.memory import zeros
 from nfldm3d.ops.records import Bounds, check_bounds
 
 
@@ -45,7 +46,7 @@ class _Interpolation(torch.autograd.Function):
         grad, box, device = grads[0].contiguous(), ctx.box, points.device
         grad_values = grad_points = None
         if ctx.needs_input_grad[0]:
-            grad_values = torch.zeros_like(values, dtype=torch.float32)
+            grad_values = zeros(*values.shape, device=device)
             launch_scatter(kernels.interpolate_scatter, len(points), [points, *box, grad, grad_values], device)
             grad_values = grad_values.to(values.dtype)
         if ctx.needs_input_grad[1]:

@@ -30,7 +30,7 @@ def launch(kernel: Any, size: int, inputs: Sequence[Any], device: torch.device, 
         return
     warp = quiet_warp()
     if kernel.is_generic:
-        kernel = _overload(kernel, next(value.dtype for value in inputs if isinstance(value, Tensor)))
+        kernel = kernel_for(kernel, next(value.dtype for value in inputs if isinstance(value, Tensor)))
     wanted = [argument.type for argument in kernel.adj.args[1:]]
     values = [_warp_value(value, kind) for value, kind in zip(inputs, wanted, strict=True)]
     if device.type == "cuda":
@@ -58,7 +58,7 @@ def launch_scatter(kernel: Any, count: int, inputs: Sequence[Any], device: torch
     in order, but adds only to the voxels that are its own. On CUDA there are no owners, but a thread per record and
     atomic additions, in any order.
     """
-    owners = 0 if device.type == "cuda" else torch.get_num_threads()
+    owners = 0 if device.type == "cuda" else min(torch.get_num_threads(), count // 64 + 1)
     launch(kernel, owners or count, [owners, count, *inputs], device, grain=1)
 
 
@@ -94,7 +94,7 @@ def _warp_value(value: Any, kind: Any) -> Any:
 
 
 @cache
-def _overload(kernel: "warp.Kernel", scalar: torch.dtype) -> "warp.Kernel":
+def kernel_for(kernel: "warp.Kernel", scalar: torch.dtype) -> "warp.Kernel":
     """The kernel for fields of this dtype, which some of its parameters leave open."""
     warp = quiet_warp()
     dtype, result = warp.dtype_from_torch(scalar), kernel

@@ -25,6 +25,7 @@ from nfldm3d.ops.grid_functions import (
     corner_values,
     dot_rows,
     fetch_rows,
+    fetch_voxels,
     owned_voxel,
     scatter_range,
     scatter_rows,
@@ -37,6 +38,7 @@ from nfldm3d.ops.records import BRICK
 wp.set_module_options({"enable_backward": False})
 
 BRICK_BITS = wp.constant(BRICK.bit_length() - 1)
+AHEAD = wp.constant(2)  # visits between asking for rows and using them
 INFINITE = wp.constant(1.0e30)
 
 
@@ -263,6 +265,7 @@ def march_backward(
     while k < ray.end and transmittance >= early_stop and slot < end_slot:
         position = position_of(ray, k)
         cell = cell_of(position, shape)
+        fetch_rows(features, cell)
         densities = corner_values(density, cell)
         slopes = vec8()
         weights = vec8()
@@ -323,16 +326,18 @@ def march_scatter(
     shape = shape_of(feature_gradient)
     first, end = scatter_range(me, owners, count)
     for slot in range(first, end):
+        ahead = visited[wp.min(slot + AHEAD, end - 1)]
         visit = visited[slot]
-        if visit[0] >= 0:
-            for column in range(4):
-                voxel = owned_voxel(wp.vec3i(visit[0], visit[1], visit[2]), column, me, owners, shape)
-                if voxel >= wp.int64(0):
-                    weights = weight_shares[slot]
-                    slopes = slope_shares[slot]
-                    a = weights[2 * column]
-                    b = weights[2 * column + 1]
-                    scatter_rows(feature_gradient, voxel, a, b, grad_features, visit[3])
-                    wp.atomic_add(density_gradient, voxel, slopes[2 * column])
-                    if shape[2] > 1:
-                        wp.atomic_add(density_gradient, voxel + wp.int64(1), slopes[2 * column + 1])
+        weights = weight_shares[slot]
+        slopes = slope_shares[slot]
+        for column in range(4):
+            voxel = owned_voxel(ahead, column, me, owners, shape)
+            if voxel >= wp.int64(0):
+                fetch_voxels(feature_gradient, voxel, 2)
+            voxel = owned_voxel(visit, column, me, owners, shape)
+            if voxel >= wp.int64(0):
+                a, b = weights[2 * column], weights[2 * column + 1]
+                scatter_rows(feature_gradient, voxel, a, b, grad_features, visit[3])
+                wp.atomic_add(density_gradient, voxel, slopes[2 * column])
+                if shape[2] > 1:
+                    wp.atomic_add(density_gradient, voxel + wp.int64(1), slopes[2 * column + 1])

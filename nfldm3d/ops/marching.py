@@ -1,5 +1,7 @@
 """Rays through occupied voxels: validation, launches and gradients around the march kernels."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from nfldm3d.ops.checks import field_dtypes, require, require_rays
 from nfldm3d.ops.launch import launch, launch_scatter
+from nfldm3d.ops.memory import zeros
 from nfldm3d.ops.occupancy import build_occupancy
 from nfldm3d.ops.records import BRICK, FieldGradient, March, Occupancy, RayIntegral
 
@@ -57,15 +60,16 @@ class _Integral(torch.autograd.Function):
         from nfldm3d.ops import march_kernels as kernels
 
         density, features = density.contiguous(), features.contiguous()
-        count = len(rays[0])
-        total = features.new_zeros(count, features.shape[-1], dtype=torch.float32)
+        walk = _Walk(rays, march, occupancy, gradient)
+        count, device = len(rays[0]), density.device
+        total = torch.zeros(count, features.shape[-1], device=device)
         opacity, distance, distortion = (total.new_zeros(count) for _ in range(3))
-        visits = torch.zeros(count, dtype=torch.int32, device=total.device)
-        inputs = [*_walk(density, features, rays, march, occupancy), total, opacity, distance, distortion, visits]
-        launch(kernels.march_forward, count, inputs, density.device, grain=64)
-        ctx.save_for_backward(density, features, total, opacity, distance, distortion, visits)
-        ctx.rays, ctx.march, ctx.occupancy, ctx.gradient = rays, march, occupancy, gradient
-        return total, opacity, distance, distortion
+        visits = torch.zeros(count, dtype=torch.int32, device=device)
+        results = (total, opacity, distance, distortion)
+        launch(kernels.march_forward, count, [density, features, *walk.inputs, *results, visits], device, grain=64)
+        ctx.save_for_backward(density, features, *results, visits)
+        ctx.walk = walk
+        return results
 
     @staticmethod
     @once_differentiable
@@ -73,43 +77,52 @@ class _Integral(torch.autograd.Function):
         from nfldm3d.ops import march_kernels as kernels
 
         density, features, total, opacity, distance, distortion, visits = ctx.saved_tensors
-        target = ctx.gradient
-        if target is None:
-            target = FieldGradient(*(torch.zeros_like(part, dtype=torch.float32) for part in (density, features)))
-        grad_features = grads[0].contiguous()
-        grad_sums = torch.stack(grads[1:], dim=-1)  # rays 3
-        value = torch.linalg.vecdot(grad_features, total)
-        value = value + grads[1] * opacity + grads[2] * distance + 2 * grads[3] * distortion
-        slots = torch.nn.functional.pad(visits.cumsum(0, dtype=torch.int64), (1, 0))
+        walk, device = ctx.walk, density.device
+        target = walk.gradient or FieldGradient(*(zeros(*t.shape, device=device) for t in (density, features)))
+        grad_features, grad_sums = grads[0].contiguous(), torch.stack(grads[1:], dim=-1)
+        value = (grad_features * total).sum(-1)  # sum of w dL/dw; the distortion is quadratic in w, hence its 2
+        value += grads[1] * opacity + grads[2] * distance + 2 * grads[3] * distortion
 
-        inputs = _walk(density, features, ctx.rays, ctx.march, ctx.occupancy)
-        inputs += [opacity, distance, value, grad_features, grad_sums, slots]
-        capacity = max(SCRATCH_BYTES[density.device.type] // VISIT_BYTES, int(visits.amax()) if len(visits) else 0)
-        capacity = min(capacity, int(slots[-1]))
-        visited = torch.zeros(capacity, 4, dtype=torch.int32, device=density.device)
-        shares = [total.new_zeros(capacity, 8) for _ in range(2)]
+        ends = torch.nn.functional.pad(visits.cumsum(0, dtype=torch.int64), (1, 0))
+        inputs = [density, features, *walk.inputs, opacity, distance, value, grad_features, grad_sums, ends]
+        blocks, capacity = _blocks(ends.cpu(), SCRATCH_BYTES[device.type] // VISIT_BYTES)
+        visited = torch.zeros(capacity, 4, dtype=torch.int32, device=device)
+        records = [visited, total.new_zeros(capacity, 8), total.new_zeros(capacity, 8)]
         sums = [grad_features, target.density.view(-1), target.features]
-        for first, end, used in _blocks(slots, capacity):
-            launch(kernels.march_backward, end - first, [first, *inputs, visited, *shares], density.device, grain=64)
-            launch_scatter(kernels.march_scatter, used, [visited, *shares, *sums], density.device)
-        if ctx.gradient is not None:
-            return None, None, None, None, None, None, None
-        return target.density.to(density.dtype), target.features.to(features.dtype), None, None, None, None, None
+        for first, end, used in blocks:
+            launch(kernels.march_backward, end - first, [first, *inputs, *records], device, grain=64)
+            launch_scatter(kernels.march_scatter, used, [*records, *sums], device)
+        if walk.gradient is not None:
+            return (None,) * 7
+        return target.density.to(density.dtype), target.features.to(features.dtype), *(None,) * 5
 
 
-def _blocks(slots: Tensor, capacity: int):
-    """Consecutive blocks of rays whose visits fit into the scratch buffer: (first ray, end ray, visits)."""
-    ends, first = slots.cpu(), 0
-    while first < len(ends) - 1 and ends[first] < ends[-1]:
-        end = int(torch.searchsorted(ends, ends[first] + capacity, right=True)) - 1
-        yield first, end, int(ends[end] - ends[first])
+class _Walk(NamedTuple):
+    """Everything but the field that forward and backward pass must have in common."""
+
+    rays: tuple[Tensor, ...]
+    march: March
+    occupancy: Occupancy
+    gradient: FieldGradient | None
+
+    @property
+    def inputs(self) -> list:
+        """The arguments of the kernels, in their order."""
+        where = (self.occupancy.cells.contiguous(), self.occupancy.leaps.contiguous())
+        return [*where, *self.rays, *self.march.box, self.march.step, self.march.early_stop]
+
+
+def _blocks(ends: Tensor, capacity: int) -> tuple[list[tuple[int, int, int]], int]:
+    """Blocks of rays whose visits fit into the scratch buffer as (first ray, end ray, visits), and the largest of them.
+
+    ``ends`` counts the visits of all rays before each ray. A ray with more visits than the buffer holds is a block.
+    """
+    blocks, first, rays = [], 0, len(ends) - 1
+    while first < rays and ends[first] < ends[-1]:
+        end = max(int(torch.searchsorted(ends, ends[first] + capacity, right=True)) - 1, first + 1)
+        blocks.append((first, end, int(ends[end] - ends[first])))
         first = end
-
-
-def _walk(density, features, rays, march: March, occupancy: Occupancy) -> list:
-    """The kernel arguments that forward and backward have in common."""
-    where = (occupancy.cells.contiguous(), occupancy.leaps.contiguous())
-    return [density, features, *where, *rays, *march.box, march.step, march.early_stop]
+    return blocks, max((used for *_, used in blocks), default=0)
 
 
 def _check(density, features, occupancy: Occupancy | None, gradient: FieldGradient | None) -> None:

@@ -11,6 +11,7 @@ from nfldm3d.ops.grid_functions import (
     cell_of,
     corner_shares,
     dot_rows,
+    fetch_voxels,
     fraction_along,
     grid_position,
     owned_voxel,
@@ -23,10 +24,29 @@ from nfldm3d.ops.grid_functions import (
 
 wp.set_module_options({"enable_backward": False})
 
+AHEAD = wp.constant(4)  # entries between asking for a voxel's row and using it
+
+# Rounds as the torch twin does: an entry on the border of two voxels must not fall into different ones.
+_LOCATE_ENTRIES = """
+    #pragma clang fp contract(off)
+    const int64_t depths = voxels.shape[1];
+    const float* __restrict t = distances.data + ray * depths;
+    int* __restrict out = voxels.data + ray * depths;
+    const int nx = shape[0], ny = shape[1], nz = shape[2];
+    #pragma clang loop vectorize(enable)
+    for (int i = 0; i < depths; ++i) {
+        const float x = ((origin[0] + t[i] * direction[0]) - lower[0]) * scale[0];
+        const float y = ((origin[1] + t[i] * direction[1]) - lower[1]) * scale[1];
+        const float z = ((origin[2] + t[i] * direction[2]) - lower[2]) * scale[2];
+        const bool inside = (x >= 0.0f) & (y >= 0.0f) & (z >= 0.0f) & (x < nx) & (y < ny) & (z < nz);
+        out[i] = inside ? ((int)x * ny + (int)y) * nz + (int)z : -1;
+    }
+"""
+
 _ADD_ENTRY = """
     const float* __restrict x = entries.data + entry * (int64_t)entries.shape[1];
     float* __restrict out = grid.data + (int64_t)voxel * grid.shape[3];
-    #pragma clang loop vectorize(enable) interleave(enable)
+    #pragma clang loop vectorize(enable)
     for (int c = 0; c < grid.shape[3]; ++c) wp::atomic_add(out + c, weight * x[c]);
 """
 
@@ -36,13 +56,29 @@ _GATHER_ENTRY = """
     const float* __restrict x = features.data + (int64_t)ray * channels;
     float* __restrict out = grad_features.data + (int64_t)ray * channels;
     float product = 0.0f;
-    #pragma clang loop vectorize(enable) interleave(enable)
+    #pragma clang loop vectorize(enable)
     for (int c = 0; c < channels; ++c) {
         product += g[c] * x[c];
         out[c] += weight * g[c];
     }
     grad_weights.data[(int64_t)ray * grad_weights.shape[1] + depth] = product + grad_sums.data[voxel];
 """
+
+
+@wp.func_native(_LOCATE_ENTRIES)
+@typing.no_type_check
+def locate_row(
+    distances: wp.array2d(dtype=float),
+    ray: int,
+    origin: wp.vec3,
+    direction: wp.vec3,
+    lower: wp.vec3,
+    scale: wp.vec3,
+    shape: wp.vec3i,
+    voxels: wp.array2d(dtype=int),
+):
+    """Raster indices of the voxels that contain the entries of a ray; -1 outside the box."""
+    ...
 
 
 @wp.func_native(_ADD_ENTRY)
@@ -172,7 +208,7 @@ def interpolate_scatter(
             cell = cell_of(position, shape)
             shares = corner_shares(position, cell, shape)
             for column in range(4):
-                voxel = owned_voxel(cell, column, me, owners, shape)
+                voxel = owned_voxel(wp.vec4i(cell[0], cell[1], cell[2], index), column, me, owners, shape)
                 if voxel >= wp.int64(0):
                     scatter_rows(gradient, voxel, shares[2 * column], shares[2 * column + 1], grad_result, index)
 
@@ -191,15 +227,9 @@ def locate_entries(
 ):
     """Raster indices of the voxels that contain the entries of ray ``offset`` + tid; -1 outside the box."""
     ray = offset + wp.tid()
-    origin = point_at(origins, ray)
-    direction = point_at(directions, ray)
-    for depth in range(distances.shape[1]):
-        position = grid_position(origin + distances[ray, depth] * direction, lower, upper, shape)
-        x = int(wp.floor(position[0]))
-        y = int(wp.floor(position[1]))
-        z = int(wp.floor(position[2]))
-        inside = x >= 0 and y >= 0 and z >= 0 and x < shape[0] and y < shape[1] and z < shape[2]
-        voxels[ray, depth] = wp.where(inside, (x * shape[1] + y) * shape[2] + z, -1)
+    size = wp.vec3(float(shape[0]), float(shape[1]), float(shape[2]))
+    scale = wp.cw_div(size, upper - lower)
+    locate_row(distances, ray, point_at(origins, ray), point_at(directions, ray), lower, scale, shape, voxels)
 
 
 @wp.func
@@ -231,6 +261,8 @@ def splat_scatter(
     first, end = scatter_range(me, owners, count)
     for ray in range(first, end):
         for depth in range(depths):
+            if depth + AHEAD < depths:
+                fetch_voxels(sums, wp.int64(voxels[ray, depth + AHEAD]), 1)
             voxel = voxels[ray, depth]
             if voxel >= 0 and (owners == 0 or owner_of_run(voxel, owners) == me):
                 weight = weights[ray, depth]
@@ -258,6 +290,8 @@ def splat_gather(
     """The adjoint of ``splat_scatter`` for ray ``offset`` + tid."""
     ray = offset + wp.tid()
     for depth in range(voxels.shape[1]):
+        if depth + AHEAD < voxels.shape[1]:
+            fetch_voxels(grad_sums, wp.int64(voxels[ray, depth + AHEAD]), 1)
         voxel = voxels[ray, depth]
         if voxel >= 0:
             weight = weights[ray, depth]

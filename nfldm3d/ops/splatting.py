@@ -7,6 +7,7 @@ from torch.autograd.function import once_differentiable
 
 from nfldm3d.ops.checks import require, require_rays
 from nfldm3d.ops.launch import launch, launch_scatter
+from nfldm3d.ops.memory import zeros
 from nfldm3d.ops.records import Bounds, Splat, check_bounds
 
 
@@ -57,9 +58,8 @@ class _Splatting(torch.autograd.Function):
         device = features.device
         voxels = torch.zeros_like(weights, dtype=torch.int32)
         launch(kernels.locate_entries, len(voxels), [*rays, *box, resolution, voxels], device)
-        sums = features.new_zeros(*resolution, features.shape[-1])
-        weight_sums, counts = sums.new_zeros(resolution), voxels.new_zeros(resolution)
-        value_sums = sums.new_zeros(*resolution, values.shape[-1])
+        weight_sums, counts = features.new_zeros(resolution), voxels.new_zeros(resolution)
+        sums, value_sums = (zeros(*resolution, entries.shape[-1], device=device) for entries in (features, values))
         inputs = [voxels, features, weights, values.view(weights.numel(), values.shape[-1])]
         outputs = [sums, weight_sums.view(-1), counts.view(-1), value_sums]
         launch_scatter(kernels.splat_scatter, len(voxels), inputs + outputs, device)
