@@ -33,8 +33,8 @@ demo: demo-fit  ## everything the library can show, into out/demo/
 
 demo-fit: .venv/.demo  ## record a small ViZDoom capture, fit it, render and export it
 	$(BIN)/nfldm3d capture vizdoom --out $(DEMO)/capture --map MAP01 --views 60 --size 128 --seed 0 --overwrite
-	$(BIN)/nfldm3d fit $(DEMO)/capture --out $(DEMO)/scene.nfld --holdout-every 10 --time-budget 100 \
-	    --rays-per-step 4096 --voxels 1000000 --surrounding-voxels 250000
+	$(BIN)/nfldm3d fit $(DEMO)/capture --out $(DEMO)/scene.nfld --holdout-every 10 --time-budget 90 \
+	    --voxels 8000000 --surrounding-voxels 2000000
 	$(BIN)/nfldm3d render $(DEMO)/scene.nfld --path panorama --out $(DEMO) --views 90 --width 320 --height 240
 	mv $(DEMO)/panorama.mp4 $(DEMO)/turntable.mp4
 	$(BIN)/nfldm3d export $(DEMO)/scene.nfld --mesh $(DEMO)/scene.glb --points $(DEMO)/points.ply

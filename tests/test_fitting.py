@@ -150,7 +150,7 @@ def test_sigkill_leaves_no_half_written_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"voxels": 1e15}, "GiB"),
+        ({"voxels": 10**15}, "GiB"),
         ({"box": ((0.0, 0.0, 0.0), (1.0, 0.0, 1.0))}, "no volume"),
     ],
 )

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     command = _parse([argument for argument in arguments if argument != "--debug"])
-    signal.signal(signal.SIGTERM, _terminate)
+    previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         command.run()
     except (ValueError, ImportError, OSError, MemoryError) as error:
@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write("nfldm3d: interrupted\n")
         return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     return 0
 
 
