@@ -10,17 +10,17 @@ DEMO := out/demo
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-# What a stamp is named after are the extras it has installed; pip leaves alone what is already there.
+# A stamp says for what the environment is ready. pip leaves alone what is there, and Python compiles what it imports.
 .venv/bin/python:
 	@echo "Setting up .venv: torch is large, this takes a minute or two."
 	$(PYTHON) -m venv .venv || { rm -rf .venv; false; }
 
 .venv/.demo: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[export,vizdoom]'
+	$(BIN)/python -m pip install --quiet --no-compile -e '.[export,vizdoom]'
 	@touch $@
 
 .venv/.test: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[export,vizdoom,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -e '.[export,vizdoom,dev]'
 	@touch $@
 
 # bpy 5.0 exists for Python 3.11 only, and is GPL: it lives in an environment of its own.
@@ -46,7 +46,7 @@ test: .venv/.test  ## the whole suite on the CPU
 lint: .venv/.test  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright   # else it asks the network whether it is the newest
 
 bench: .venv/.test  ## our kernels beside their torch twins
 	@set -e; for script in examples/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
