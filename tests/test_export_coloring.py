@@ -126,6 +126,13 @@ def test_views_blend_without_jumps() -> None:
     assert float((mean - mean.roll(1, 0)).norm(dim=-1).max()) < 0.03
 
 
+def test_a_scene_with_no_views_is_coloured_like_one_without_cameras() -> None:
+    scene = view_dependent_scene(Camera.orbit((0.0, 0.0, 0.0), 1.0, views=3)[:0])
+    expected, found = extract_mesh(view_dependent_scene(None)), extract_mesh(scene)
+    assert expected.colors is not None and found.colors is not None
+    assert torch.allclose(found.colors, expected.colors)
+
+
 def test_points_without_a_normal_are_seen_from_wherever_a_camera_is() -> None:
     cameras = Camera.look_at((6.0, 3.4, 1.4), (0.3, 3.4, 1.4)).reshape(1)
     assert float(choose_views(cameras, CENTER[None], torch.zeros(1, 3))[1]) == 1

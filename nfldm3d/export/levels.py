@@ -23,7 +23,7 @@ def choose_level(scene: Scene, field: VoxelField, hole: Box | None = None) -> fl
     tenth of them. ``hole`` is left out: another field stands there.
     """
     level = surface_density(field.voxel_size)
-    if scene.cameras is None:
+    if scene.cameras is None or scene.cameras.shape.numel() == 0:
         return level
     cameras = spread_views(scene.cameras)
     width = max(1, round((RAYS / len(cameras) * cameras.width / cameras.height) ** 0.5))
