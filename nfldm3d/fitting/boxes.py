@@ -67,10 +67,10 @@ def _box_from_cameras(camera: Camera) -> Box:
     focus, looks_inward = find_focus(centers, forward)
     if looks_inward:
         half = 0.6 * float((centers - focus).norm(dim=-1).median())
-        return Box.from_center(tuple(focus.tolist()), (2 * half,) * 3)
+        return Box.around(torch.stack((focus - half, focus + half)))
     middle = (centers.amin(0) + centers.amax(0)) / 2
-    half = 1.5 * float((centers - middle).abs().max())
-    return Box.from_center(tuple(middle.tolist()), (2 * max(half, 1e-3),) * 3)
+    half = max(1.5 * float((centers - middle).abs().max()), 1e-3)
+    return Box.around(torch.stack((middle - half, middle + half)))
 
 
 def find_focus(

@@ -117,9 +117,9 @@ class TrainableGrid:
 
     def carve(self, centers: Tensor, radius: float) -> None:
         """Empties the balls around camera centres, where nothing can have been."""
-        resolution = tuple(self.density.shape)
+        x, y, z = resolution = self.density.shape
         lower = torch.tensor(self.box.lower, dtype=torch.float64)
-        size = torch.tensor(self.box.voxel_size(resolution), dtype=torch.float64)
+        size = torch.tensor(self.box.voxel_size((x, y, z)), dtype=torch.float64)
         for center in centers.double().cpu():
             first = ((center - radius - lower) / size).floor().clamp(min=0).long()
             last = ((center + radius - lower) / size).ceil().long().minimum(torch.tensor(resolution))
