@@ -36,9 +36,17 @@ class Appearance(Protocol):
         ...
 
     def image(
-        self, features: Float[Tensor, "*batch channels"], opacity: Float[Tensor, "*batch"], rays: Rays
+        self,
+        features: Float[Tensor, "*batch channels"],
+        opacity: Float[Tensor, "*batch"],
+        rays: Rays,
+        distance: Float[Tensor, "*batch"] | None = None,
     ) -> Float[Tensor, "*pixels 3"]:
-        """Colour over black (premultiplied by opacity, not clamped) of composited features."""
+        """Colour over black (premultiplied by opacity, not clamped) of composited features.
+
+        Args:
+            distance: mean along each ray in metres, 0 where it meets nothing; only a decoder needs it.
+        """
         ...
 
     def point_color(
@@ -50,8 +58,8 @@ class Appearance(Protocol):
         """sRGB in [0, 1] of points seen by rays that travel along the unit vectors ``directions``."""
         ...
 
-    def rotated(self, rotation: Float[Tensor, "3 3"]) -> "Appearance":
-        """The appearance of the same field after the world around it has been turned."""
+    def moved(self, motion: Float[Tensor, "4 4"]) -> "Appearance":
+        """The appearance of the same field after it has been turned and shifted: ``motion`` is new from old world."""
         ...
 
     def config(self) -> dict[str, object]:
@@ -75,7 +83,11 @@ class Rgb:
         return True
 
     def image(
-        self, features: Float[Tensor, "*batch channels"], opacity: Float[Tensor, "*batch"], rays: Rays
+        self,
+        features: Float[Tensor, "*batch channels"],
+        opacity: Float[Tensor, "*batch"],
+        rays: Rays,
+        distance: Float[Tensor, "*batch"] | None = None,
     ) -> Float[Tensor, "*batch 3"]:
         return features[..., :3]
 
@@ -87,7 +99,7 @@ class Rgb:
     ) -> Float[Tensor, "*batch 3"]:
         return features[..., :3].clamp(0, 1)
 
-    def rotated(self, rotation: Float[Tensor, "3 3"]) -> "Rgb":
+    def moved(self, motion: Float[Tensor, "4 4"]) -> "Rgb":
         return self
 
     def config(self) -> dict[str, object]:
@@ -126,7 +138,11 @@ class SphericalHarmonics:
         return True
 
     def image(
-        self, features: Float[Tensor, "*batch channels"], opacity: Float[Tensor, "*batch"], rays: Rays
+        self,
+        features: Float[Tensor, "*batch channels"],
+        opacity: Float[Tensor, "*batch"],
+        rays: Rays,
+        distance: Float[Tensor, "*batch"] | None = None,
     ) -> Float[Tensor, "*batch 3"]:
         return 0.5 * opacity[..., None] + self._sum(features, rays.directions)
 
@@ -138,7 +154,11 @@ class SphericalHarmonics:
     ) -> Float[Tensor, "*batch 3"]:
         return (0.5 + self._sum(features, directions)).clamp(0, 1)
 
+    def moved(self, motion: Float[Tensor, "4 4"]) -> "SphericalHarmonics":
+        return self.rotated(motion[:3, :3])
+
     def rotated(self, rotation: Float[Tensor, "3 3"]) -> "SphericalHarmonics":
+        """The same colours after the world has been turned; the coefficients stay as they are."""
         turned = rotation.double().cpu() @ torch.tensor(self.frame, dtype=torch.float64)
         return SphericalHarmonics(self.degree, tuple(tuple(row) for row in turned.tolist()))  # type: ignore[arg-type]
 

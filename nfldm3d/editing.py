@@ -70,7 +70,7 @@ def transform(scene: Scene, motion: Float[Tensor, "4 4"]) -> Scene:
         scene,
         field=levels[0],
         surroundings=tuple(levels[1:]),
-        appearance=scene.appearance.rotated(motion[:3, :3]),
+        appearance=scene.appearance.moved(motion),
         background=background.rotated(motion[:3, :3]) if isinstance(background, EnvironmentMap) else background,
         cameras=None if cameras is None else cameras.transformed(motion.to(cameras.world_from_camera)),
     )

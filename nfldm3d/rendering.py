@@ -98,23 +98,23 @@ def _render_view(
         rays = window.rays()
         flat = rays.reshape(-1)
         integral = composite(scene.levels, flat, occupancies=occupancies, step_in_voxels=step_in_voxels)
-        visible = integral.opacity > MIN_OPACITY
-        distance = torch.where(visible, integral.distance / integral.opacity.clamp(min=MIN_OPACITY), 0.0)
+        distance = mean_distance(integral)
         piece = {
             "opacity": integral.opacity,
             "distance": distance,
             "depth": distance * (flat.directions @ camera.forward),
         }
         if scene.appearance.per_ray:
-            piece["image"] = shade(scene, integral, flat)
+            piece["image"] = shade(scene, integral.features, integral.opacity, distance, flat)
         if keep_features:
             piece["features"] = integral.features
         if with_normals:
+            visible = integral.opacity > MIN_OPACITY
             piece["normals"] = torch.where(visible[:, None], _normals(scene.levels, flat.at(distance)), 0.0)
         pieces.append({name: value.unflatten(0, rays.shape) for name, value in piece.items()})
     whole = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
     if not scene.appearance.per_ray:
-        whole["image"] = _shade_picture(scene, whole, camera.rays())
+        whole["image"] = shade(scene, whole["features"], whole["opacity"], whole["distance"], camera.rays())
     if not with_features:
         whole.pop("features", None)
     whole["image"] = whole["image"].clamp(0, 1)
@@ -154,21 +154,26 @@ def composite(
     return total
 
 
-def shade(scene: Scene, integral: ops.RayIntegral, rays: Rays) -> Float[Tensor, "*batch 3"]:
-    """Colour of composited features over the scene's background, not clamped."""
+def mean_distance(integral: ops.RayIntegral) -> Float[Tensor, " rays"]:
+    """Metres along each ray to what it meets, weighted by visibility; 0 where it meets nothing."""
+    distance = integral.distance / integral.opacity.clamp(min=MIN_OPACITY)
+    return torch.where(integral.opacity > MIN_OPACITY, distance, 0.0)
+
+
+def shade(
+    scene: Scene,
+    features: Float[Tensor, "*batch channels"],
+    opacity: Float[Tensor, "*batch"],
+    distance: Float[Tensor, "*batch"],
+    rays: Rays,
+) -> Float[Tensor, "*batch 3"]:
+    """Colour of composited features over the scene's background, not clamped; ``distance`` is each ray's mean."""
     behind = scene.background_color(rays)
-    transmittance = (1 - integral.opacity)[..., None]
+    transmittance = (1 - opacity)[..., None]
     if behind.shape[-1] != 3:  # a feature vector is seen through the appearance
-        return scene.appearance.image(
-            integral.features + transmittance * behind, torch.ones_like(integral.opacity), rays
-        )
-    return scene.appearance.image(integral.features, integral.opacity, rays) + transmittance * behind
-
-
-def _shade_picture(scene: Scene, whole: dict[str, Tensor], rays: Rays) -> Float[Tensor, "height width 3"]:
-    zero = torch.zeros_like(whole["opacity"])
-    integral = ops.RayIntegral(whole["features"], whole["opacity"], whole["distance"], zero)
-    return shade(scene, integral, rays)
+        features, opacity = features + transmittance * behind, torch.ones_like(opacity)
+        return scene.appearance.image(features, opacity, rays, distance)
+    return scene.appearance.image(features, opacity, rays, distance) + transmittance * behind
 
 
 def _segments(levels: Sequence[VoxelField], rays: Rays) -> list[tuple[int, Float[Tensor, "rays 2"]]]:

@@ -12,6 +12,12 @@ from nfldm3d.geometry import Rays, look_at
 from nfldm3d.scene_file import unpack_appearance
 
 
+def as_motion(rotation: torch.Tensor) -> torch.Tensor:
+    motion = torch.eye(4, dtype=rotation.dtype)
+    motion[:3, :3] = rotation
+    return motion
+
+
 def unit_vectors(generator: torch.Generator, *shape: int) -> torch.Tensor:
     vectors = torch.randn(*shape, 3, generator=generator, dtype=torch.float64)
     return torch.nn.functional.normalize(vectors, dim=-1)
@@ -100,11 +106,11 @@ class TestEveryAppearance:
     def test_a_turned_world_looks_the_same_from_turned_eyes(self, appearance, generator, rotation) -> None:
         features = 0.1 * torch.randn(9, appearance.channels, generator=generator, dtype=torch.float64)
         directions = unit_vectors(generator, 9)
-        turned = appearance.rotated(rotation)
+        turned = appearance.moved(as_motion(rotation))
         assert torch.allclose(
             turned.point_color(features, directions @ rotation.T), appearance.point_color(features, directions)
         )
-        back = turned.rotated(rotation.T)
+        back = turned.moved(as_motion(rotation.T))
         assert torch.allclose(back.point_color(features, directions), appearance.point_color(features, directions))
 
     def test_colours_lie_between_0_and_1(self, appearance, generator) -> None:

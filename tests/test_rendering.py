@@ -67,7 +67,7 @@ def test_rigid_motion_of_scene_and_camera_leaves_the_image_unchanged(generator, 
         torch.rot90(field.features, quarter_turns, (0, 1)).contiguous(),
         Box.around(corners),
     )
-    turned = Scene(moved, scene.appearance.rotated(rotation))
+    turned = Scene(moved, scene.appearance.moved(motion))
     here, there = render(scene, cameras()), render(turned, cameras().transformed(motion))
     for name in ("image", "opacity", "depth"):
         torch.testing.assert_close(getattr(there, name), getattr(here, name), atol=2e-4, rtol=1e-3)

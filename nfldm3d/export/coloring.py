@@ -9,7 +9,7 @@ from nfldm3d.appearance import Appearance
 from nfldm3d.camera import Camera
 from nfldm3d.export.sampling import CHUNK, read_surface_features
 from nfldm3d.geometry import Rays
-from nfldm3d.rendering import composite, shade
+from nfldm3d.rendering import composite, mean_distance, shade
 from nfldm3d.scene import Scene
 
 VIEWS = 64
@@ -169,7 +169,8 @@ def _render_points(
     colors = torch.zeros_like(rays.origins)
     if bool(used.any()):
         chosen = rays[used]
-        colors[used] = shade(scene, composite(scene.levels, chosen, occupancies=occupancies), chosen)
+        seen = composite(scene.levels, chosen, occupancies=occupancies)
+        colors[used] = shade(scene, seen.features, seen.opacity, mean_distance(seen), chosen)
     total = weights.sum(1, keepdim=True)
     return (weights[..., None] * colors).sum(1) / total.clamp(min=1e-30), total[:, 0] > MIN_VISIBLE / 2
 

@@ -1,0 +1,269 @@
+"""The scene auto-encoder: posed images to a voxel field and back to pictures (NF-LDM, stage 1).
+
+A network looks at each image by itself and predicts, on a coarser grid of pixels, densities along the ray and one
+feature vector phi. Lifting puts O * phi into the voxels (see ``lifting``), pooling makes one vector of what fell into
+each, and a network over the folded grid repairs and completes it. Rendering the field and decoding gives pictures.
+
+Additions to the paper, each of which can be switched off: depth as an input; features pooled by their weights; a
+density read from hits and from light that passed; the completing network; colours carried along as they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nfldm3d import ops
+from nfldm3d.appearance import EnvironmentMap
+from nfldm3d.camera import Camera
+from nfldm3d.field import VoxelField
+from nfldm3d.geometry import Box, Rays
+from nfldm3d.models import lifting
+from nfldm3d.models.image_decoder import ImageDecoder
+from nfldm3d.models.layers import UNet, fold, unfold
+from nfldm3d.models.panorama import gather_panorama
+from nfldm3d.rendering import MIN_OPACITY
+
+Pooling = Literal["mean", "occupancy", "attention"]
+DensityFrom = Literal["explicit", "inferred"]
+
+PRIOR = 0.05
+"""Weight with which the scene's mean colour stands in every voxel: what nothing was seen of gets it."""
+CLEAR = 0.01
+"""Densities below this many per voxel become zero: no fog, and rays leap over empty space."""
+EVIDENCE = 7
+
+
+@dataclass(frozen=True)
+class Views:
+    """Pictures of one scene, to encode or to compare with."""
+
+    images: Float[Tensor, "views 3 height width"]
+    """sRGB in [0, 1]."""
+    camera: Camera
+    depth: Float[Tensor, "views height width"] | None
+    """Metres along the optical axis, 0 where there is no surface; None if it was not measured."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A scene as the encoder sees it, with what training looks at besides."""
+
+    field: VoxelField
+    background: EnvironmentMap
+    """Features of what lies beyond the box."""
+    weights: Float[Tensor, "rays bins"]
+    """O of each bin."""
+    passed: Float[Tensor, "rays bins"]
+    """The light that passed each bin."""
+    bins: Int64[Tensor, " rays"] | None
+    """The bin that the measured depth falls into; None without depth."""
+
+
+class SceneAutoencoder(ModelMixin, ConfigMixin):
+    """Encodes posed images into a ``VoxelField``, renders it and decodes the features to pictures."""
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        resolution: tuple[int, int, int] = (64, 64, 16),
+        channels: int = 12,
+        bins: int = 48,
+        image_widths: tuple[int, ...] = (32, 64, 96),
+        grid_widths: tuple[int, ...] = (96, 128, 160),
+        decoder_widths: tuple[int, ...] = (48, 64),
+        stride: int = 2,
+        octaves: int = 4,
+        pooling: Pooling = "occupancy",
+        density: DensityFrom = "explicit",
+        complete: bool = True,
+        sky_rows: int = 16,
+    ):
+        """Sets the widths; the resolution is that of the field.
+
+        Args:
+            channels: features of a voxel, of which the first three are sRGB.
+            bins: depths along the ray of each pixel.
+            stride: pixels of the image per pixel of the grid on which features are predicted.
+            octaves: of the decoder's position code.
+            pooling: ``occupancy`` divides by the sum of the weights, ``mean`` by the number of bins as in the paper,
+                ``attention`` weighs views against each other.
+            density: ``explicit`` from the predicted densities, ``inferred`` from the pooled features alone.
+            complete: whether a network over the folded grid repairs and completes what was pooled.
+            sky_rows: of the panorama of what lies beyond the box; it has twice as many columns.
+        """
+        super().__init__()
+        self.grid = (int(resolution[0]), int(resolution[1]), int(resolution[2]))
+        self.image_network = UNet(6, channels + image_widths[0], tuple(image_widths), blocks=1)
+        self.head = nn.Linear(image_widths[0], bins + 1)
+        self.hint = nn.Linear(bins + 2, bins)
+        nn.init.zeros_(self.hint.weight)
+        with torch.no_grad():
+            self.hint.weight[:, :bins] += 5 * torch.eye(bins)
+        nn.init.zeros_(self.hint.bias)
+        nn.init.constant_(self.head.bias, -3.0)
+        self.evidence = nn.Sequential(nn.Linear(EVIDENCE + channels, 32), nn.SiLU(), nn.Linear(32, 1 + 8))
+        inputs = (8 + channels) * self.grid[2]
+        self.grid_network = UNet(inputs, (1 + channels) * self.grid[2], tuple(grid_widths)) if complete else None
+        self.sky_code = nn.Parameter(torch.zeros(channels - 3))
+        self.decoder = ImageDecoder(channels, widths=tuple(decoder_widths), octaves=octaves)
+
+    def encode(self, views: Views, box: Box) -> Encoding:
+        """The field that the views of one scene give; see ``encode_batch``."""
+        return self.encode_batch([views], [box])[0]
+
+    def encode_batch(self, scenes: Sequence[Views], boxes: Sequence[Box]) -> list[Encoding]:
+        """One field per scene; pictures of all scenes must have one size, a multiple of the stride.
+
+        Without depth the network judges by colour alone; with it, surfaces land where they were measured.
+        """
+        predicted = self._look(scenes)
+        with _full_precision(self.device):
+            pooled = [self._pool(views, box, part) for views, box, part in zip(scenes, boxes, predicted, strict=True)]
+        density, features = self._complete(torch.stack([part.inputs for part in pooled]))
+        encodings = []
+        for number, (part, box) in enumerate(zip(pooled, boxes, strict=True)):
+            field = VoxelField(density[number] / min(box.voxel_size(self.grid)), features[number], box)
+            sky = torch.cat((part.panorama, self.sky_code.expand(*part.panorama.shape[:2], -1)), dim=-1)
+            encodings.append(Encoding(field, EnvironmentMap(sky), part.weights, part.passed, part.bins))
+        return encodings
+
+    def render(self, field: VoxelField, background: EnvironmentMap, rays: Rays) -> "FeatureImages":
+        """Composited features of rays ``(views height width)``, half a voxel a step."""
+        flat = rays.reshape(-1)
+        march = ops.March((field.box.lower, field.box.upper), 0.5 * min(field.voxel_size), 1e-3)
+        with _full_precision(self.device):
+            sums = ops.integrate_rays(field.density, field.features, flat.origins, flat.directions, None, march)
+            features = sums.features + (1 - sums.opacity)[:, None] * background.query(flat.directions)
+        parts = (value.unflatten(0, rays.shape) for value in (features, sums.opacity, sums.distance))
+        return FeatureImages(*parts, rays)
+
+    def decode(self, rendered: "FeatureImages") -> Float[Tensor, "views 3 height width"]:
+        """The pictures, sRGB, not clamped."""
+        seen = rendered.opacity > MIN_OPACITY
+        mean = torch.where(seen, rendered.distance / rendered.opacity.clamp(min=MIN_OPACITY), 0.0)
+        return self.decoder(rendered.features, torch.ones_like(mean), rendered.rays, mean)
+
+    def _look(self, scenes: Sequence[Views]) -> list["_Seen"]:
+        """The image network on all views of all scenes at once."""
+        stride, channels = int(self.config["stride"]), int(self.config["channels"])
+        images = torch.cat([views.images for views in scenes])
+        height, width = images.shape[-2:]
+        if height % stride or width % stride:
+            raise ValueError(f"pictures must be multiples of {stride} pixels, got {width}x{height}; resize them")
+        extra = torch.cat([_depth_channels(views, self.grid) for views in scenes])
+        network_input = torch.cat((images - 0.5, extra), dim=1).contiguous(memory_format=torch.channels_last)
+        hidden = functional.avg_pool2d(self.image_network(network_input).float(), stride)
+        features, trunk = hidden.movedim(1, -1).split((channels, hidden.shape[1] - channels), dim=-1)
+        colors = functional.avg_pool2d(images, stride).movedim(1, -1)
+        features = torch.cat((colors + 0.3 * features[..., :3], features[..., 3:]), dim=-1)
+        logits = self.head(functional.silu(trunk)).float()
+        counts = [len(views.images) for views in scenes]
+        parts = zip(features.split(counts), logits.split(counts), colors.split(counts), strict=True)
+        return [_Seen(*part) for part in parts]
+
+    def _pool(self, views: Views, box: Box, seen: "_Seen") -> "_Pooled":
+        """Lifts what was seen in one scene's views into its voxels."""
+        stride, count = int(self.config["stride"]), int(self.config["bins"])
+        camera = views.camera.resized(views.camera.width // stride, views.camera.height // stride)
+        frustums = lifting.build_frustums(camera, box, self.grid, count)
+        logits, score = seen.logits.flatten(0, 2).split((count, 1), dim=-1)
+        bins = None
+        if views.depth is not None:
+            depth = views.depth[:, stride // 2 :: stride, stride // 2 :: stride].reshape(-1)
+            bins = lifting.find_bins(depth, box, self.grid, count)
+            known = functional.one_hot(bins, count + 1).float()
+            logits = logits + self.hint(torch.cat((known, torch.ones_like(known[:, :1])), dim=-1))
+            frustums = lifting.snap_distances(frustums, depth, bins, camera)
+        density = functional.softplus(logits)
+        weights, passed = lifting.occupancy_weights(density, frustums.lengths)
+        features, pooling = seen.features.flatten(0, 2), self.config["pooling"]
+        lift = weights * score.exp() if pooling == "attention" else weights
+        sums = lifting.splat(features, lift, passed, density, frustums, (box, self.grid))
+        mean = seen.colors.mean((0, 1, 2))
+        prior = torch.cat((mean, mean.new_zeros(features.shape[-1] - 3)))
+        if pooling == "mean":
+            pooled = sums.features / sums.counts.clamp(min=1)[..., None]
+        else:
+            pooled = (sums.features + PRIOR * prior) / (sums.hits + PRIOR)[..., None]
+        panorama = gather_panorama(
+            seen.colors.flatten(0, 2), passed[:, -1], frustums.directions, int(self.config["sky_rows"])
+        )
+        return _Pooled(torch.cat((pooled, _describe(sums)), dim=-1), panorama, weights, passed, bins)
+
+    def _complete(
+        self, inputs: Float[Tensor, "scenes x y z inputs"]
+    ) -> tuple[Float[Tensor, "scenes x y z"], Float[Tensor, "scenes x y z channels"]]:
+        """Density per voxel, and features, from what was pooled."""
+        channels = int(self.config["channels"])
+        features, evidence = inputs.split((channels, EVIDENCE), dim=-1)
+        if self.config["density"] == "inferred":
+            evidence = torch.zeros_like(evidence)
+        logits, summary = self.evidence(torch.cat((features, evidence), dim=-1)).float().split((1, 8), dim=-1)
+        if self.grid_network is not None:
+            folded = fold(torch.cat((features, summary), dim=-1)).contiguous(memory_format=torch.channels_last)
+            change = unfold(self.grid_network(folded).float(), self.grid[2])
+            logits = logits + change[..., :1]
+            color, rest = change[..., 1:4], change[..., 4:]
+            features = features + torch.cat((0.3 * color, rest), dim=-1)
+        density = functional.relu(functional.softplus(logits[..., 0]) - CLEAR)
+        return density, features
+
+
+@dataclass(frozen=True)
+class FeatureImages:
+    """What rendering gives the decoder."""
+
+    features: Float[Tensor, "views height width channels"]
+    """Composited over the background."""
+    opacity: Float[Tensor, "views height width"]
+    distance: Float[Tensor, "views height width"]
+    """Sum of weight * distance in metres."""
+    rays: Rays
+
+
+@dataclass(frozen=True)
+class _Seen:
+    features: Float[Tensor, "views height width channels"]
+    logits: Float[Tensor, "views height width outputs"]
+    colors: Float[Tensor, "views height width 3"]
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    inputs: Float[Tensor, "x y z inputs"]
+    panorama: Float[Tensor, "rows columns 3"]
+    weights: Float[Tensor, "rays bins"]
+    passed: Float[Tensor, "rays bins"]
+    bins: Int64[Tensor, " rays"] | None
+
+
+def _full_precision(device: torch.device) -> torch.autocast:
+    """Switches off mixed precision: positions and sums along rays need single precision."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def _depth_channels(views: Views, resolution: tuple[int, int, int]) -> Float[Tensor, "views 3 height width"]:
+    """Logarithm of the depth, whether there is a surface, and whether depth was measured at all."""
+    zero = torch.zeros_like(views.images[:, 0])
+    if views.depth is None:
+        return torch.stack((zero, zero, zero), dim=1)
+    valid = (views.depth > 0).float()
+    return torch.stack((torch.log1p(views.depth) / 2, valid, zero + 1), dim=1)
+
+
+def _describe(sums: lifting.Evidence) -> Float[Tensor, "x y z evidence"]:
+    """The evidence about density, each number of order one."""
+    ratio = sums.hits / (sums.hits + sums.free + 1e-3)
+    mean_offset = sums.offsets / (sums.hits[..., None] + PRIOR)
+    mean_density = sums.density / sums.counts.clamp(min=1)
+    parts = (torch.log1p(sums.hits), torch.log1p(sums.free), ratio, torch.log1p(mean_density))
+    return torch.cat((torch.stack(parts, dim=-1), mean_offset), dim=-1)
