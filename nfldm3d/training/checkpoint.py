@@ -1,0 +1,209 @@
+"""A checkpoint: a folder with everything that a run needs to go on, and sums that tell whether it is whole.
+
+model.safetensors       weights as they are trained
+ema.safetensors         averaged weights, if the run has them
+optimizer.safetensors   moments, named <moment>/<parameter>
+state.json              how far the run is, which is also what order and randomness follow from
+manifest.json           size and SHA-256 of each of these
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nfldm3d.files import DataFormatError, atomic_folder, read_json
+from nfldm3d.training.averaging import AveragedWeights
+
+VERSION = 1
+MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
+STATE, MANIFEST = "state.json", "manifest.json"
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    step: int = 0
+    """Steps done, skipped ones included."""
+    samples: int = 0
+    """Position in the stream of samples, over all processes."""
+    seconds: float = 0.0
+    """Time spent, over all sittings."""
+    skipped: int = 0
+    """Steps whose loss or gradient was not finite."""
+    skipped_in_row: int = 0
+    """Such steps since the last good one."""
+    best_step: int = -1
+    """Step of the best evaluation; -1 before the first."""
+    best_score: float = 0.0
+
+
+@dataclass
+class TrainingState:
+    """Everything that changes while a network is trained."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    """Its parameter groups hold parameters of the model in the order of ``parameter_names``."""
+    ema: AveragedWeights | None
+    scaler: torch.amp.GradScaler | None
+    """Loss scaling of fp16."""
+    progress: Progress
+
+
+def save_checkpoint(folder: Path, state: TrainingState) -> None:
+    """Writes a checkpoint, whole or not at all.
+
+    Raises:
+        OSError: if it cannot be written; what was there before is untouched.
+    """
+    from safetensors import SafetensorError
+
+    contents: dict[str, dict[str, Tensor]] = {MODEL: state.model.state_dict(), OPTIMIZER: _moments(state)}
+    if state.ema is not None:
+        contents[EMA] = state.ema.tensors
+    head: dict[str, Any] = {"version": VERSION, "progress": asdict(state.progress)}
+    if state.scaler is not None:
+        head["scaler"] = state.scaler.state_dict()
+    try:
+        with atomic_folder(folder) as temporary:
+            for name, tensors in contents.items():
+                write_tensors(temporary / name, tensors)
+            (temporary / STATE).write_text(json.dumps(head, indent=1), encoding="utf-8")
+            sums = {file.name: measure_file(file) for file in sorted(temporary.iterdir())}
+            (temporary / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+        _flush_folder(folder.parent)
+    except (SafetensorError, ValueError) as error:  # safetensors and ``atomic_folder`` wrap the system's errors
+        raise OSError(str(error)) from error
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Writes tensors to a safetensors file; tied ones are written as often as they have names."""
+    from safetensors.torch import save_file
+
+    save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file.
+
+    Raises:
+        DataFormatError: if the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataFormatError(path, f"is missing or damaged ({error}); use another checkpoint") from error
+
+
+def find_damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None."""
+    try:
+        sums = read_json(folder / MANIFEST)
+        if not isinstance(sums, dict) or not {MODEL, OPTIMIZER, STATE} <= set(sums):
+            return f"{MANIFEST} is incomplete"
+        for name, expected in sums.items():
+            size = (folder / name).stat().st_size
+            if size != expected["bytes"]:
+                return f"{name} has {size} bytes instead of {expected['bytes']}"
+            if measure_file(folder / name) != expected:
+                return f"{name} has changed since it was written"
+    except (DataFormatError, OSError, KeyError, TypeError) as error:
+        return str(error)
+    return None
+
+
+def read_progress(folder: Path) -> Progress:
+    """How far the run was when it wrote this checkpoint."""
+    return Progress(**_read_head(folder)["progress"])
+
+
+def load_checkpoint(folder: Path, state: TrainingState) -> None:
+    """Puts a checkpoint into ``state``.
+
+    Raises:
+        DataFormatError: if its weights are those of another architecture; the message says what differs.
+    """
+    head = _read_head(folder)
+    weights = read_tensors(folder / MODEL)
+    require_same_shapes(weights, state.model.state_dict(), folder / MODEL)
+    state.model.load_state_dict(weights)
+    if state.ema is not None:
+        averaged = folder / EMA
+        state.ema.load(read_tensors(averaged) if averaged.exists() else weights)
+    _restore_moments(read_tensors(folder / OPTIMIZER), state)
+    if state.scaler is not None and "scaler" in head:
+        state.scaler.load_state_dict(head["scaler"])
+    state.progress = Progress(**head["progress"])
+
+
+def require_same_shapes(found: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> None:
+    """Raises DataFormatError if names or shapes of weights differ."""
+    shapes = [{name: tuple(value.shape) for name, value in tensors.items()} for tensors in (found, wanted)]
+    if shapes[0] == shapes[1]:
+        return
+    differing = [name for name in sorted({*found, *wanted}) if shapes[0].get(name) != shapes[1].get(name)]
+    shown = ", ".join(f"{name} {shapes[0].get(name, 'missing')}, not {shapes[1].get(name)}" for name in differing[:3])
+    raise DataFormatError(
+        path,
+        f"belongs to another architecture: {len(differing)} of {len(wanted)} weights differ ({shown}); "
+        "build the network with the options in config.json, or start a new run folder",
+    )
+
+
+def _read_head(folder: Path) -> dict[str, Any]:
+    head = read_json(folder / STATE)
+    if not isinstance(head, dict) or head.get("version") != VERSION or not isinstance(head.get("progress"), dict):
+        raise DataFormatError(folder / STATE, f"is not of version {VERSION}; use the nfldm3d that wrote it")
+    if unknown := set(head["progress"]) - set(asdict(Progress())):
+        raise DataFormatError(folder / STATE, f"has unknown fields {sorted(unknown)}; use the nfldm3d that wrote it")
+    return head
+
+
+def parameter_names(state: TrainingState) -> list[str]:
+    """Names of the parameters that the optimiser holds, in its order."""
+    names = {parameter: name for name, parameter in state.model.named_parameters()}
+    return [names[parameter] for group in state.optimizer.param_groups for parameter in group["params"]]
+
+
+def _moments(state: TrainingState) -> dict[str, Tensor]:
+    saved = state.optimizer.state_dict()["state"]
+    names = parameter_names(state)
+    return {f"{key}/{names[index]}": value for index, moments in saved.items() for key, value in moments.items()}
+
+
+def _restore_moments(tensors: dict[str, Tensor], state: TrainingState) -> None:
+    numbers = {name: number for number, name in enumerate(parameter_names(state))}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        moment, _, name = key.partition("/")
+        moments.setdefault(numbers[name], {})[moment] = value
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def measure_file(path: Path) -> dict[str, Any]:
+    """Size and checksum."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(2**20):
+            digest.update(block)
+        return {"bytes": file.tell(), "sha256": digest.hexdigest()}
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes sure that a new name in the folder outlives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,46 @@
+"""Trained weights in the form that users load: ``config.json`` and ``model.safetensors``."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from nfldm3d._types import PathName
+from nfldm3d.files import atomic_write
+from nfldm3d.training.checkpoint import EMA, MODEL, read_tensors, write_tensors
+from nfldm3d.training.run_folder import RunFolder
+
+
+def read_weights(
+    run: PathName, *, which: Literal["newest", "best"] = "best"
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The network's configuration and its weights, averaged if the run averages them.
+
+    Raises:
+        DataFormatError: if the folder holds no whole checkpoint.
+    """
+    folder = RunFolder(Path(run))
+    checkpoint = folder.find(which)
+    averaged = checkpoint / EMA
+    return folder.read_config()["model"], read_tensors(averaged if averaged.exists() else checkpoint / MODEL)
+
+
+def export_weights(
+    run: PathName, folder: PathName, *, which: Literal["newest", "best"] = "best", half: bool = False
+) -> None:
+    """Writes ``config.json`` and ``model.safetensors`` of a run's network; ``half`` halves the file with fp16."""
+    config, tensors = read_weights(run, which=which)
+    if half:
+        tensors = {name: _halve(value) for name, value in tensors.items()}
+    with atomic_write(Path(folder) / "model.safetensors") as temporary:
+        write_tensors(temporary, tensors)
+    with atomic_write(Path(folder) / "config.json") as temporary:
+        temporary.write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def _halve(tensor: Tensor) -> Tensor:
+    """The tensor in fp16, unless it is no fp32 tensor or exceeds what fp16 can hold."""
+    fits = tensor.dtype == torch.float32 and bool((tensor.abs() <= torch.finfo(torch.float16).max).all())
+    return tensor.half() if fits else tensor

@@ -1,0 +1,74 @@
+"""One process or many: devices, mixed precision and the exchange of gradients, which ``accelerate`` does."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from nfldm3d.training.options import TrainingOptions
+from nfldm3d.training.stage import Stage
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PATIENCE = timedelta(hours=2)
+"""How long other processes wait while the first one evaluates."""
+
+
+def start_processes(options: TrainingOptions, optional_parameters: bool) -> "Accelerator":
+    """Finds the device and the other processes.
+
+    Raises:
+        ValueError: if the device does not know the precision.
+    """
+    try:
+        import tensorboard  # noqa: F401 - missed here rather than after the model is built
+        from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+    except ImportError as error:
+        raise ImportError("training needs accelerate and tensorboard: pip install nfldm3d[train]") from error
+    on_cpu = options.device == "cpu" or not torch.cuda.is_available()
+    precision = options.precision
+    if on_cpu and precision in ("bf16", "fp16"):
+        raise ValueError(f"precision {precision} needs a CUDA device; use fp32 on a CPU")
+    if precision == "auto":
+        precision = "bf16" if not on_cpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    parallel = DistributedDataParallelKwargs(find_unused_parameters=optional_parameters)
+    return Accelerator(
+        cpu=on_cpu,
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[parallel, InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
+
+
+class StageLoss(nn.Module):
+    """The stage's loss as the forward pass of a module: several processes exchange gradients of what it calls."""
+
+    def __init__(self, stage: Stage):
+        super().__init__()
+        self.model = stage.model
+        self.loss = stage.loss
+
+    def forward(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.loss(batch, generator)
+
+
+def make_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+    """AdamW over whatever can be learned; vectors do not decay."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in learned if parameter.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [parameter for parameter in learned if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=options.betas, fused=True)
+
+
+def largest(accelerator: "Accelerator", values: Sequence[float]) -> list[float]:
+    """The largest of each value over all processes."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    shared = torch.tensor(values, dtype=torch.float64, device=accelerator.device)
+    torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+    return shared.tolist()

@@ -1,0 +1,103 @@
+"""What a run says while it goes on: a progress bar, TensorBoard, a log of JSON lines, pictures."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from nfldm3d.files import atomic_write
+from nfldm3d.pictures import save_contact_sheet
+from nfldm3d.training.stage import Evaluation
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 8
+"""Pictures of a kind at most."""
+SPEED_MEMORY = 0.95
+"""Share of the speed shown that stays from one step to the next."""
+
+
+class Reports:
+    """Writes a run's figures; use it as a context. Entries of a former sitting after ``step`` are dropped."""
+
+    def __init__(self, folder: Path, name: str, step: int, steps: int):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self.folder = folder
+        self.steps = steps
+        self.log = folder / "log.jsonl"
+        _forget_after(self.log, step)
+        self.board = SummaryWriter(str(folder / "logs"), purge_step=step + 1)
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
+        columns += (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        self.bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=False)
+        self.task = self.bar.add_task(name, total=1.0, note="")
+        self.note = ""
+        self.speed = 0.0
+        self.before = time.monotonic()
+
+    def __enter__(self) -> "Reports":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+        self.board.close()
+
+    def advance(self, step: int, share: float) -> None:
+        """Shows that a step is done; ``share`` of the schedule is over."""
+        now = time.monotonic()
+        speed = 1 / max(now - self.before, 1e-9)
+        self.speed = SPEED_MEMORY * self.speed + (1 - SPEED_MEMORY) * speed if self.speed else speed
+        self.before = now
+        self.bar.update(self.task, completed=share, note=f"step {step}  {self.speed:.2f} steps/s  {self.note}")
+
+    def scalars(self, step: int, values: Mapping[str, float], group: str) -> None:
+        """Logs figures under ``group/name``."""
+        for name, value in values.items():
+            self.board.add_scalar(f"{group}/{name}", value, step)
+        with open(self.log, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "group": group} | dict(values)) + "\n")
+        if "loss" in values:
+            self.note = f"loss {values['loss']:.4g}"
+        logger.info(
+            "step %d of %d, %s: %s", step, self.steps, group, " ".join(f"{k} {v:.4g}" for k, v in values.items())
+        )
+
+    def evaluation(self, step: int, evaluation: Evaluation) -> None:
+        """Logs an evaluation, and its pictures as PNG files in ``images/`` too."""
+        self.scalars(step, {"score": evaluation.score} | dict(evaluation.scalars), "evaluation")
+        for name, picture in evaluation.images.items():
+            pictures = as_pictures(picture)
+            self.board.add_images(name, pictures, step)
+            save_contact_sheet({name: pictures}, self.folder / "images" / f"{name.replace('/', '-')}.png")
+        self.board.flush()
+        self.before = time.monotonic()
+
+
+def as_pictures(picture: Tensor) -> Tensor:
+    """Some of the pictures as (views 3 height width) on the CPU, within [0, 1]."""
+    pictures = picture.detach().float().cpu().reshape(-1, *picture.shape[-3:])[:SHOWN].clamp(0, 1)
+    return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Removes lines of steps that will be done again, and a last line that was cut off."""
+    if not log.exists():
+        return
+    kept = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if entry["step"] <= step:
+            kept.append(line + "\n")
+    with atomic_write(log) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
