@@ -1,5 +1,6 @@
 """``nfldm3d capture``: record posed images."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,28 +10,63 @@ import tyro
 
 @dataclass(frozen=True)
 class Capture:
-    """Records views of a Freedoom map with exact depth, classes and a bird's-eye map, as a transforms.json capture."""
+    """Records Freedoom maps with exact depth, classes and a bird's-eye map: one transforms.json capture of one place,
+    or with --scenes many places as tar shards for training; a stopped recording goes on if it is started again."""
 
     source: Annotated[Literal["vizdoom"], tyro.conf.Positional]
     """What to record from."""
     out: Path
-    """Folder for the capture."""
-    map: str = "MAP01"
-    """Freedoom map, MAP01 to MAP32 or E1M1 to E4M9."""
-    views: int = 60
-    """Number of views."""
-    size: int = 128
-    """Width and height of the pictures in pixels."""
+    """Folder for the capture or the shards."""
+    map: str | None = None
+    """Freedoom map, MAP01 to MAP32 or E1M1 to E4M9, MAP01 if none is given. With --scenes a list such as MAP01,E1M1;
+    by default all 68."""
+    scenes: int | None = None
+    """Record so many scenes, spread evenly over the maps, as shards."""
+    views: int | None = None
+    """Number of views: 60, or 24 of each scene."""
+    size: int | None = None
+    """Width and height of the pictures in pixels: 128, or 64 with --scenes."""
     seed: int = 0
-    """Seeds the choice of views."""
+    """Seeds the choice of views, and of places."""
     walk: bool = False
-    """Walk along a path instead of scattering the views."""
+    """Walk along a path instead of scattering the views; every one of many scenes holds a walk anyway."""
     overwrite: bool = False
-    """Replace a capture that is already there."""
+    """Replace a capture that is already there (not with --scenes)."""
+    split: Literal["train", "test", "all"] = "all"
+    """Only with --scenes: which of the maps; ten are for tests alone."""
+    workers: int | None = None
+    """Only with --scenes: processes, by default as many as there are cores."""
 
     def run(self) -> None:
         """Records and saves."""
+        if self.scenes is None:
+            self._record_one()
+        else:
+            self._record_many(self.scenes)
+
+    def _record_one(self) -> None:
         from nfldm3d.data.vizdoom import CaptureOptions, record_vizdoom
 
-        options = CaptureOptions(views=self.views, size=self.size, seed=self.seed, walk=self.walk)
-        record_vizdoom(self.map, options=options).save(self.out, overwrite=self.overwrite)
+        if self.split != "all" or self.workers is not None:
+            raise ValueError("--split and --workers are for many scenes; give --scenes, or leave them out")
+        views, size = 60 if self.views is None else self.views, 128 if self.size is None else self.size
+        options = CaptureOptions(views=views, size=size, seed=self.seed, walk=self.walk)
+        record_vizdoom(self.map or "MAP01", options=options).save(self.out, overwrite=self.overwrite)
+
+    def _record_many(self, scenes: int) -> None:
+        from nfldm3d.data.vizdoom_shards import SceneOptions, record_scenes
+
+        if self.walk or self.overwrite:
+            raise ValueError("--walk and --overwrite are for one place; leave them out, or leave --scenes out")
+        options = SceneOptions(
+            scenes=scenes,
+            views=24 if self.views is None else self.views,
+            size=64 if self.size is None else self.size,
+            seed=self.seed,
+            maps=tuple(name for name in (self.map or "").replace(" ", "").split(",") if name),
+            split=self.split,
+        )
+        report = record_scenes(self.out, options=options, workers=self.workers)
+        figures = {"scenes": report.scenes, "missing": report.missing, "seconds": round(report.seconds, 1)}
+        figures["views_per_second"] = round(report.recorded_views / max(report.seconds, 1e-9), 1)
+        print(json.dumps(figures))  # noqa: T201 - the command's result

@@ -19,7 +19,7 @@ def plan_walk(
     grid: WalkGrid, points: Float[np.ndarray, "points 2"], length: float, generator: np.random.Generator
 ) -> Float[np.ndarray, "steps 2"]:
     """A smooth path between some of the ``points``, at least ``length`` map units long, on cells for cameras only."""
-    steps = _steps_between(grid)
+    steps = camera_steps(grid)
     cells = np.floor((points - np.array(grid.lower)) / CELL).astype(int)
     here, heading = cells[generator.integers(len(cells))], generator.normal(size=2)
     path = [here]
@@ -48,7 +48,7 @@ def _next_goal(
     return goals[int(np.argmax(straight - 2.0 * (distance * CELL < MIN_LEG)))]
 
 
-def _steps_between(grid: WalkGrid) -> Bool[np.ndarray, "4 x y"]:
+def camera_steps(grid: WalkGrid) -> Bool[np.ndarray, "4 x y"]:
     """Steps that can be taken both ways between cells for cameras."""
     steps = grid.open_steps & grid.standable
     for direction, shift in enumerate(STEPS):

@@ -142,7 +142,9 @@ def assemble_capture(
 ) -> PosedImages:
     """Posed images of the views taken in a room, with the room's box, ground and description."""
     views = [view for _, view in taken]
-    images, exposure = _expose(np.stack([view.image for view in views]), options.exposure)
+    pictures = np.stack([view.image for view in views])
+    exposure = choose_exposure(pictures) if options.exposure is None else options.exposure
+    images = expose(pictures, exposure)
     camera = to_camera(views, room.center)
     depth = torch.from_numpy(np.stack([view.depth for view in views]))
     box = _find_box(camera, depth) if options.extent is None else Box.from_center((0.0, 0.0, 0.0), options.extent)
@@ -163,16 +165,21 @@ def assemble_capture(
     )
 
 
-def _expose(
-    pictures: UInt8[np.ndarray, "views height width 3"], exposure: float | None
-) -> tuple[UInt8[Tensor, "views 3 height width"], float]:
-    """The pictures, brighter, and the factor."""
-    if exposure is None:
-        brightest = np.quantile(pictures.max(-1), BRIGHT_QUANTILE)
-        wanted = min(MEAN_BRIGHTNESS * 255 / max(float(pictures.mean()), 1.0), 255 / max(float(brightest), 1.0))
-        exposure = round(min(max(wanted, 1.0), MAX_GAIN), 3)
+def choose_exposure(
+    pictures: UInt8[np.ndarray, "views height width 3"], *, bright_quantile: float = BRIGHT_QUANTILE
+) -> float:
+    """The factor that brings the mean of the pictures towards 0.3 and cuts off few of their pixels."""
+    brightest = np.quantile(pictures.max(-1), bright_quantile)
+    wanted = min(MEAN_BRIGHTNESS * 255 / max(float(pictures.mean()), 1.0), 255 / max(float(brightest), 1.0))
+    return round(min(max(wanted, 1.0), MAX_GAIN), 3)
+
+
+def expose(
+    pictures: UInt8[np.ndarray, "views height width 3"], exposure: float
+) -> UInt8[Tensor, "views 3 height width"]:
+    """The pictures, brighter by a factor."""
     brighter = np.minimum(np.arange(256) * exposure + 0.5, 255).astype(np.uint8)[pictures]
-    return torch.from_numpy(brighter).permute(0, 3, 1, 2).contiguous(), exposure
+    return torch.from_numpy(brighter).permute(0, 3, 1, 2).contiguous()
 
 
 def _find_box(camera: Camera, depth: Float[Tensor, "views height width"]) -> Box:
@@ -191,16 +198,22 @@ def _find_box(camera: Camera, depth: Float[Tensor, "views height width"]) -> Box
 
 
 def _describe(doom_map: DoomMap, room: Room, box: Box, exposure: float, options: CaptureOptions) -> dict[str, object]:
+    return describe_place(doom_map, room, exposure) | {
+        "box": {"lower": list(box.lower), "upper": list(box.upper)},
+        "options": asdict(options),
+    }
+
+
+def describe_place(doom_map: DoomMap, room: Room, exposure: float) -> dict[str, object]:
+    """What anybody needs to know about pictures of a room, as plain JSON values."""
     return {
         "source": f"ViZDoom {load_vizdoom().__version__}, Freedoom",
         "licence": LICENCE,
         "map": doom_map.name,
         "origin_units": list(room.center),
         "units_per_metre": UNITS_PER_METRE,
-        "box": {"lower": list(box.lower), "upper": list(box.upper)},
         "label_names": list(LABEL_NAMES),
         "label_palette": [list(color) for color in LABEL_PALETTE],
         "exposure": exposure,
         "view_dependent": False,  # with the light amplifier a surface looks the same from everywhere
-        "options": asdict(options),
     }

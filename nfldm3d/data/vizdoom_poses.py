@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from nfldm3d._types import Vector
 from nfldm3d.data.doom_grid import WalkGrid
 from nfldm3d.data.doom_map import DoomMap
 from nfldm3d.data.doom_path import plan_walk
-from nfldm3d.data.doom_rays import SKY, WALL, cast_rays
+from nfldm3d.data.doom_rays import SKY, WALL, Hits, cast_rays
 from nfldm3d.data.doom_rooms import EYE_HEIGHT, LEVEL, Room, look_around
 
 GOLDEN_TURN = 360.0 * (3 - 5**0.5) / 2
@@ -26,6 +27,8 @@ PREVIEW = (np.arange(16) + 0.5) / 8 - 1
 """The rows and columns of a picture of 16x16 pixels, 90 degrees wide."""
 MIN_DEPTH = 104.0
 """Map units; a view whose median depth is below this, or below a third of its surroundings', faces a wall."""
+MIN_INSIDE = 0.55
+"""The smallest share of a view that should end within the box, where there is one."""
 MAX_SKY = 0.5
 MAX_ONE_WALL = 0.6
 """The largest share of a view that the sky, or one wall, should take."""
@@ -52,8 +55,14 @@ class Pose:
     """Since the start of a walk."""
 
 
-def scatter_poses(doom_map: DoomMap, room: Room, generator: np.random.Generator) -> Iterator[Pose]:
-    """Endless poses, spread over the room and over all directions, that do not face a wall or nothing but sky."""
+def scatter_poses(
+    doom_map: DoomMap, room: Room, generator: np.random.Generator, *, half_box: Vector | None = None
+) -> Iterator[Pose]:
+    """Endless poses, spread over the room and over all directions, that do not face a wall or nothing but sky.
+
+    Args:
+        half_box: half the extent of a box around the room's centre, in map units, that most pixels should end in.
+    """
     around = look_around(doom_map, np.array(room.center[:2]), room.floor).depth[LEVEL]
     min_depth = min(MIN_DEPTH, float(np.median(around)) / 3)
     taken, yaw = np.zeros((0, 2)), generator.uniform(0, 360)
@@ -62,7 +71,7 @@ def scatter_poses(doom_map: DoomMap, room: Room, generator: np.random.Generator)
         for _ in range(TRIES):
             x, y = _far_point(room, taken, generator)
             pose = Pose(x, y, (yaw + generator.uniform(-YAW_JITTER, YAW_JITTER)) % 360)
-            quality = _preview(doom_map, pose)
+            quality = _preview(doom_map, pose, room, half_box)
             if quality > best_quality:
                 best, best_quality = pose, quality
             if quality >= min_depth:
@@ -72,15 +81,17 @@ def scatter_poses(doom_map: DoomMap, room: Room, generator: np.random.Generator)
         yield best
 
 
-def walk_poses(grid: WalkGrid, room: Room, views: int, generator: np.random.Generator) -> Iterator[Pose]:
-    """At least ``views`` poses at equal distances along a smooth path through the room, looking along it."""
-    path = plan_walk(grid, room.points, WALK_STEP * (views + SPARE_VIEWS) + LOOK_AHEAD, generator)
+def walk_poses(
+    grid: WalkGrid, room: Room, views: int, generator: np.random.Generator, *, step: float = WALK_STEP
+) -> Iterator[Pose]:
+    """At least ``views`` poses, ``step`` map units apart, along a smooth path through the room, looking along it."""
+    path = plan_walk(grid, room.points, step * (views + SPARE_VIEWS) + LOOK_AHEAD, generator)
     travelled = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))))
 
     def at(distance: np.ndarray) -> Float[np.ndarray, "steps 2"]:
         return np.stack([np.interp(distance, travelled, path[:, axis]) for axis in (0, 1)], -1)
 
-    stations = np.arange(0.0, travelled[-1] - LOOK_AHEAD, WALK_STEP)
+    stations = np.arange(0.0, travelled[-1] - LOOK_AHEAD, step)
     places = at(stations)
     way = at(stations + LOOK_AHEAD) - places
     yaws = np.degrees(np.arctan2(way[:, 1], way[:, 0])) % 360
@@ -97,14 +108,28 @@ def _far_point(room: Room, taken: Float[np.ndarray, "points 2"], generator: np.r
     return x, y
 
 
-def _preview(doom_map: DoomMap, pose: Pose) -> float:
-    """The median depth of a coarse picture, in map units; 0 if sky or a single wall fills it."""
+def _preview(doom_map: DoomMap, pose: Pose, room: Room, half_box: Vector | None) -> float:
+    """The median depth of a coarse picture, in map units; 0 if sky, one wall or what is beyond the box fills it."""
     point, angle = np.array((pose.x, pose.y), dtype=float), np.radians(pose.yaw_degrees)
     floor = float(doom_map.floor[doom_map.sector_at(point[None])[0]])
     forward, right = np.array((np.cos(angle), np.sin(angle))), np.array((np.sin(angle), -np.cos(angle)))
-    hits = cast_rays(doom_map, (*point, floor + EYE_HEIGHT), forward + PREVIEW[:, None] * right, -PREVIEW)
+    eye, directions = (float(point[0]), float(point[1]), floor + EYE_HEIGHT), forward + PREVIEW[:, None] * right
+    hits = cast_rays(doom_map, eye, directions, -PREVIEW)
     walls = hits.line[hits.labels == WALL]
     one_wall = np.bincount(walls).max() / hits.labels.size if len(walls) else 0.0
     if one_wall > MAX_ONE_WALL or (hits.labels == SKY).mean() > MAX_SKY:
         return 0.0
+    if half_box is not None and _share_inside(hits, eye, directions, room.center, half_box) < MIN_INSIDE:
+        return 0.0
     return float(np.median(hits.depth))
+
+
+def _share_inside(
+    hits: Hits, eye: Vector, directions: Float[np.ndarray, "width 2"], center: Vector, half_box: Vector
+) -> float:
+    """The share of the rays of a preview that end within a box."""
+    depth = np.where(np.isfinite(hits.depth), hits.depth, 1e9)
+    inside = np.abs(eye[2] - center[2] - PREVIEW[:, None] * depth) <= half_box[2]
+    for axis in (0, 1):
+        inside &= np.abs(eye[axis] - center[axis] + directions[:, axis] * depth) <= half_box[axis]
+    return float(inside.mean())
