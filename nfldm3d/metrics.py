@@ -59,6 +59,18 @@ def ssim(
     return torch.stack([_ssim_of_one(a[:, None], b[:, None]) for a, b in pairs]).mean()
 
 
+def sharpness(
+    image: Float[Tensor, "*views channels height width"], target: Float[Tensor, "*views channels height width"]
+) -> Float[Tensor, ""]:
+    """Mean absolute difference of neighbouring pixels over that of the target: below 1 is blurred, above 1 is noisy."""
+    _require_pairs(image, target)
+
+    def roughness(picture: Tensor) -> Tensor:
+        return picture.diff(dim=-1).abs().mean() + picture.diff(dim=-2).abs().mean()
+
+    return roughness(image) / roughness(target).clamp(min=1e-12)
+
+
 class Lpips(nn.Module):
     """Learned perceptual distance (Zhang et al. 2018, version 0.1): 0 for equal pictures; lower is better."""
 

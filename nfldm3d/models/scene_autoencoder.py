@@ -50,6 +50,11 @@ class Views:
     depth: Float[Tensor, "views height width"] | None
     """Metres along the optical axis, 0 where there is no surface; None if it was not measured."""
 
+    def to(self, device: torch.device | str) -> "Views":
+        """The same on another device."""
+        depth = None if self.depth is None else self.depth.to(device)
+        return Views(self.images.to(device), self.camera.to(device), depth)
+
 
 @dataclass(frozen=True)
 class Encoding:

@@ -36,7 +36,7 @@ class TrainingOptions:
     ema_decay: float = 0.999
     """Memory of the averaged weights, which are evaluated and exported; 0 does without them."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Numbers of the forward pass; ``auto`` is bf16 on CUDA devices that have it, else fp32. A CPU knows fp32 only."""
+    """Numbers of the forward pass; ``auto`` is bf16 on devices that are faster with it, else fp32."""
     device: Literal["auto", "cpu"] = "auto"
     """``auto`` takes CUDA where there is any."""
     seed: int = 0

@@ -30,16 +30,24 @@ def start_processes(options: TrainingOptions, optional_parameters: bool) -> "Acc
         raise ImportError("training needs accelerate and tensorboard: pip install nfldm3d[train]") from error
     on_cpu = options.device == "cpu" or not torch.cuda.is_available()
     precision = options.precision
-    if on_cpu and precision in ("bf16", "fp16"):
-        raise ValueError(f"precision {precision} needs a CUDA device; use fp32 on a CPU")
+    if on_cpu and precision == "fp16":
+        raise ValueError("precision fp16 needs a CUDA device; use bf16 or fp32 on a CPU")
     if precision == "auto":
-        precision = "bf16" if not on_cpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        precision = "bf16" if _computes_bf16(on_cpu) else "fp32"
     parallel = DistributedDataParallelKwargs(find_unused_parameters=optional_parameters)
     return Accelerator(
         cpu=on_cpu,
         mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[parallel, InitProcessGroupKwargs(timeout=PATIENCE)],
     )
+
+
+def _computes_bf16(on_cpu: bool) -> bool:
+    """Whether the device multiplies in bfloat16 faster than in single precision: CPUs with AMX do, by 4 to 5 times."""
+    if on_cpu:
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.12
+        return bool(capabilities.get("amx_bf16", False))
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class StageLoss(nn.Module):

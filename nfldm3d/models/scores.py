@@ -1,0 +1,104 @@
+"""How well networks show scenes that they were not trained on."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfldm3d import metrics
+from nfldm3d.appearance import EnvironmentMap
+from nfldm3d.camera import Camera
+from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.field import VoxelField
+from nfldm3d.models.losses import relative_depth_error
+from nfldm3d.models.scene_autoencoder import SceneAutoencoder, Views
+
+INPUTS = 16
+"""Views that are encoded; the others are compared with."""
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class SceneScores:
+    """Means over views that were not encoded."""
+
+    psnr: float
+    ssim: float
+    depth_error: float
+    """Mean of |d' - d| / d over surfaces inside the box; d' is the expected depth divided by the opacity."""
+    sharpness: float
+    """Mean absolute differences of neighbouring pixels over those of the truth."""
+    mean_colour_psnr: float
+    """Of pictures painted in the mean colour of the views that were encoded."""
+
+
+@dataclass(frozen=True)
+class SceneSplit:
+    """A scene's views, those to encode and those to compare with."""
+
+    inputs: Views
+    targets: Views
+
+
+def split_views(sample: SceneSample, *, with_depth: bool = True, inputs: int = INPUTS) -> SceneSplit:
+    """Every scene is split in the same way each time: the views to compare with are spread evenly over all views."""
+    count = len(sample.images)
+    held_out = max(1, count - inputs)
+    targets = torch.tensor(sorted({(2 * number + 1) * count // (2 * held_out) for number in range(held_out)}))
+    rest = torch.tensor([number for number in range(count) if number not in set(targets.tolist())])
+    images = sample.images.float() / 255
+
+    def views(chosen: Tensor, depth: bool) -> Views:
+        return Views(images[chosen], sample.camera[chosen.tolist()], sample.depth[chosen] if depth else None)
+
+    return SceneSplit(views(rest, with_depth), views(targets, True))
+
+
+@torch.no_grad()
+def judge_scene(
+    model: SceneAutoencoder, sample: SceneSample, *, with_depth: bool, inputs: int = INPUTS
+) -> tuple[SceneScores, Float[Tensor, "3 height width"]]:
+    """Scores of one scene, and a picture of truth above renders."""
+    split = split_views(sample, with_depth=with_depth, inputs=inputs)
+    encoding = model.encode(split.inputs.to(model.device), sample.box)
+    return judge_field(model, encoding.field, encoding.background, split)
+
+
+@torch.no_grad()
+def judge_field(
+    model: SceneAutoencoder, field: VoxelField, background: EnvironmentMap, split: SceneSplit
+) -> tuple[SceneScores, Float[Tensor, "3 height width"]]:
+    """Scores of a field by the views of ``split``, and a picture of truth above renders."""
+    targets = split.targets.to(model.device)
+    assert targets.depth is not None
+    rays = targets.camera.rays()
+    rendered = model.render(field, background, rays)
+    picture = model.decode(rendered).float().clamp(0, 1)
+    cosine = _cosine(targets.camera, rays.directions)
+    inside = (targets.depth > 0) & field.box.contains(rays.at(targets.depth / cosine))
+    error = relative_depth_error(rendered.distance, rendered.opacity, targets.depth, cosine, inside.float())
+    mean = split.inputs.images.mean((0, 2, 3)).to(picture)
+    painted = mean[:, None, None].expand_as(targets.images)
+    scores = SceneScores(
+        psnr=float(metrics.psnr(picture, targets.images)),
+        ssim=float(metrics.ssim(picture, targets.images)),
+        depth_error=float(error),
+        sharpness=float(metrics.sharpness(picture, targets.images)),
+        mean_colour_psnr=float(metrics.psnr(painted, targets.images)),
+    )
+    rows = [torch.cat(list(part[:SHOWN]), dim=-1) for part in (targets.images, picture)]
+    return scores, torch.cat(rows, dim=-2).cpu()
+
+
+def mean_scores(scores: Sequence[SceneScores]) -> SceneScores:
+    """The mean over scenes."""
+    tables = [asdict(score) for score in scores]
+    return SceneScores(**{name: sum(table[name] for table in tables) / len(tables) for name in tables[0]})
+
+
+def _cosine(
+    camera: Camera, directions: Float[Tensor, "views height width 3"]
+) -> Float[Tensor, "views height width"]:
+    return (directions * camera.forward[:, None, None]).sum(-1)

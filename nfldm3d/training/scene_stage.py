@@ -1,0 +1,155 @@
+"""Trains the scene auto-encoder (stage 1)."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.models.losses import observe_voxels, relative_depth_error, structural_loss
+from nfldm3d.models.scene_autoencoder import Encoding, SceneAutoencoder
+from nfldm3d.models.scores import SceneScores, judge_scene, mean_scores
+from nfldm3d.training.scene_source import Scenes, SceneBatch, SceneItem, SceneSource
+from nfldm3d.training.stage import Evaluation
+
+OBSERVED_STRIDE = 2
+"""Pixels between those that tell which voxels are free."""
+SURFACE_SHARE = 0.1
+"""A voxel holds matter if surfaces are this share of the rays that pass it."""
+TINY = 1e-4
+
+
+@dataclass(frozen=True)
+class SceneWeights:
+    """How much each part of the loss counts."""
+
+    absolute: float = 1.0
+    """Mean absolute error of the pictures."""
+    structure: float = 0.2
+    """One minus structural similarity at three scales."""
+    perceptual: float = 0.0
+    """Distance in the features of a network; needs its weights."""
+    color: float = 0.3
+    """Mean absolute error of the rendered colours, before the decoder."""
+    depth: float = 0.3
+    """Relative error of the expected depth."""
+    squared_depth: float = 0.0
+    """Squared error of the expected depth, in voxels; the paper's depth loss."""
+    opacity: float = 0.05
+    """Rays end at surfaces and pass where there is none."""
+    voxels: float = 0.05
+    """Voxels that were seen hold matter or none."""
+    frustum: float = 0.02
+    """Input rays end in the bin of the measured depth."""
+
+
+PAPER_WEIGHTS = SceneWeights(
+    structure=0.2, color=0.0, depth=0.0, squared_depth=0.01, opacity=0.0, voxels=0.0, frustum=0.0
+)
+"""Pictures and squared depth alone."""
+
+
+class SceneStage:
+    """See ``Stage``."""
+
+    name = "scene-autoencoder"
+    optional_parameters = True
+
+    def __init__(
+        self,
+        model: SceneAutoencoder,
+        source: SceneSource,
+        held_out: Scenes,
+        *,
+        weights: SceneWeights | None = None,
+        judged: int = 16,
+    ):
+        """Judges by the first ``judged`` scenes of ``held_out``, spread evenly."""
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.source, self.held_out = source, held_out
+        self.weights = weights or SceneWeights()
+        self.judged = judged
+
+    def config(self) -> dict[str, Any]:
+        """The network's constructor arguments."""
+        return {name: value for name, value in self.model.config.items() if not name.startswith("_")}
+
+    def to(self, device: torch.device) -> None:
+        """Moves the network."""
+        self.model.to(device)
+
+    def loss(self, batch: SceneBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted mean over scenes of all parts, and each part."""
+        encodings = self.model.encode_batch([s.inputs for s in batch.scenes], [s.box for s in batch.scenes])
+        sums: dict[str, Tensor] = {}
+        for encoding, scene in zip(encodings, batch.scenes, strict=True):
+            for name, value in self._parts(encoding, scene).items():
+                sums[name] = sums.get(name, value.new_zeros(())) + value / len(batch.scenes)
+        total = torch.stack([getattr(self.weights, name) * value for name, value in sums.items()]).sum()
+        return total, {name: value.detach() for name, value in sums.items()}
+
+    def evaluate(self, generator: torch.Generator) -> Evaluation:
+        """Scores on held-out scenes, with and without depth, and pictures beside the truth."""
+        chosen = spread(self.held_out, self.judged)
+        scored = [judge_scene(self.model, sample, with_depth=True) for sample in chosen]
+        blind = [judge_scene(self.model, sample, with_depth=False) for sample in chosen]
+        scores, without = mean_scores([s for s, _ in scored]), mean_scores([s for s, _ in blind])
+        scalars = asdict(scores) | {f"{name}_from_colour": value for name, value in asdict(without).items()}
+        strips = {f"scene{number}": picture for number, (_, picture) in enumerate(scored[:4])}
+        return Evaluation(scores.psnr, scalars, strips)
+
+    def _parts(self, encoding: Encoding, scene: SceneItem) -> dict[str, Tensor]:
+        targets, weights = scene.targets, self.weights
+        rendered = self.model.render(encoding.field, encoding.background, targets.rays)
+        picture = self.model.decode(rendered).float()
+        inside = targets.inside(scene.box)
+        parts = {
+            "absolute": (picture - targets.images).abs().mean(),
+            "structure": structural_loss(picture, targets.images),
+            "color": (rendered.features[..., :3].movedim(-1, 1) - targets.images).abs().mean(),
+            "depth": relative_depth_error(rendered.distance, rendered.opacity, targets.depth, targets.cosine, inside),
+            "opacity": _opacity_loss(rendered.opacity, inside),
+        }
+        if weights.squared_depth:
+            size = min(encoding.field.voxel_size)
+            error = (rendered.distance * targets.cosine - targets.depth) / size
+            parts["squared_depth"] = (error.square() * inside).sum() / inside.sum().clamp(min=1)
+        if weights.voxels:
+            parts["voxels"] = self._voxel_loss(encoding, scene)
+        if weights.frustum and encoding.bins is not None:
+            ends = torch.cat((encoding.weights, encoding.passed[:, -1:]), dim=1).clamp(min=TINY)
+            parts["frustum"] = -ends.gather(1, encoding.bins[:, None]).log().mean()
+        return parts
+
+    def _voxel_loss(self, encoding: Encoding, scene: SceneItem) -> Float[Tensor, ""]:
+        """Cross entropy of the opacity of voxels that are known to hold matter, and of those known to be free."""
+        views, stride, field = scene.observed, OBSERVED_STRIDE, encoding.field
+        assert views.depth is not None
+        camera = views.camera.resized(views.camera.width // stride, views.camera.height // stride)
+        depth = views.depth[:, stride // 2 :: stride, stride // 2 :: stride][:, : camera.height, : camera.width]
+        with torch.autocast(depth.device.type, enabled=False):
+            hits, free = observe_voxels(depth.contiguous(), camera, scene.box, self.model.grid)
+        solid, empty = (hits > 0) & (hits > SURFACE_SHARE * free), (hits == 0) & (free > 1)
+        opacity = (1 - torch.exp(-field.density * min(field.voxel_size))).clamp(TINY, 1 - TINY)
+        missing = (opacity.log() * solid).sum() / solid.sum().clamp(min=1)
+        return -missing - ((1 - opacity).log() * empty).sum() / empty.sum().clamp(min=1)
+
+
+def spread(scenes: Scenes, count: int) -> Sequence[SceneSample]:
+    """At most ``count`` scenes, evenly spread."""
+    count = min(count, len(scenes))
+    return [scenes[number * len(scenes) // count] for number in range(count)]
+
+
+def _opacity_loss(
+    opacity: Float[Tensor, "views height width"], inside: Float[Tensor, "views height width"]
+) -> Float[Tensor, ""]:
+    clamped = opacity.clamp(TINY, 1 - TINY)
+    return functional.binary_cross_entropy(clamped, inside)
+
+
+__all__ = ["PAPER_WEIGHTS", "SceneScores", "SceneStage", "SceneWeights"]
