@@ -1,0 +1,99 @@
+"""Fields to and from Kaolin's structured point clouds (SPC): octrees with a row of features for each leaf."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from nfldm3d.field import VoxelField
+from nfldm3d.geometry import Box
+from nfldm3d.interop.kaolin import octree
+from nfldm3d.interop.kaolin.optional import import_kaolin
+from nfldm3d.memory import require_memory
+
+
+def spc_box(field: VoxelField) -> Box:
+    """The cube that a structured point cloud of this field fills, [-1, 1]^3 in Kaolin's coordinates."""
+    cells = 2 ** octree.octree_level(field.resolution)
+    pairs = zip(field.box.lower, field.voxel_size, strict=True)
+    return Box(field.box.lower, tuple(low + cells * size for low, size in pairs))  # type: ignore[arg-type]
+
+
+def to_kaolin_spc(field: VoxelField, *, threshold: float | None = None) -> Any:
+    """A ``kaolin.rep.Spc`` whose features are ``[density, *features]`` of each leaf, in the order of its points.
+
+    Kept are voxels with a density above ``threshold`` (1/metre); by default all that hold any value but zero, which
+    loses nothing. Levels, pyramids and points are filled in, since Kaolin computes them on CUDA only.
+    """
+    kaolin = import_kaolin("kaolin.rep")
+    level = octree.octree_level(field.resolution)
+    density = field.density.reshape(-1, *field.resolution)
+    features = field.features.reshape(*density.shape, field.channels)
+    kept = (density != 0) | (features != 0).any(-1) if threshold is None else density > threshold
+    trees, rows = [], []
+    for number, mask in enumerate(kept):
+        if not bool(mask.any()):
+            raise ValueError(f"scene {number} has no occupied voxel, and Kaolin has no empty octrees; leave it out")
+        leaves = octree.morton_from_points(mask.nonzero()).sort().values
+        x, y, z = octree.points_from_morton(leaves).unbind(-1)
+        rows.append(torch.cat((density[number, x, y, z, None], features[number, x, y, z]), dim=-1))
+        trees.append(octree.cells_above(leaves, level))
+    octrees = [octree.encode_octree(cells) for cells in trees]
+    return kaolin.Spc(
+        torch.cat(octrees),
+        torch.tensor([len(part) for part in octrees], dtype=torch.int),
+        max_level=level,
+        pyramids=_pyramids(trees, level),
+        point_hierarchies=torch.cat([octree.points_from_morton(codes).short() for cells in trees for codes in cells]),
+        features=torch.cat(rows),
+    )
+
+
+def from_kaolin_spc(spc: Any, box: Box, *, resolution: tuple[int, int, int] | None = None) -> VoxelField:
+    """Fields ``(scenes, x, y, z)`` from a ``kaolin.rep.Spc`` with features ``[density, *features]`` of each leaf.
+
+    ``resolution`` is the field's, ``box`` the box of that many voxels (default: the whole cube). Other voxels are 0.
+    """
+    points, scenes, cells = _leaf_points(spc)
+    features = spc.features
+    if features is None or features.dim() != 2 or len(features) != len(points) or features.shape[1] < 2:
+        got = "none" if features is None else tuple(features.shape)
+        raise ValueError(
+            f"spc.features must be (leaves, 1 + channels), [density, *features] of each of {len(points)} leaves, "
+            f"got {got}; set spc.features"
+        )
+    resolution = resolution or (cells, cells, cells)
+    outside = (points >= points.new_tensor(resolution)).any(-1)
+    if bool(outside.any()):
+        raise ValueError(
+            f"leaf {points[outside][0].tolist()} lies outside a grid of {resolution} voxels; the octree has {cells} "
+            "on a side: pass the resolution of the field that it came from, or none"
+        )
+    batch, channels = len(spc.lengths), features.shape[1] - 1
+    require_memory(resolution, channels, features.device, copies=batch)
+    grid = features.new_zeros(batch, *resolution, channels + 1)
+    grid = grid.index_put((scenes, *points.unbind(-1)), features)
+    return VoxelField(grid[..., 0].contiguous(), grid[..., 1:].contiguous(), box)
+
+
+def _leaf_points(spc: Any) -> tuple[Tensor, Tensor, int]:
+    """Coordinates of all leaves, the number of the octree that each belongs to, and cells along an edge."""
+    if int(spc.lengths.sum()) != len(spc.octrees):
+        raise ValueError(f"spc.lengths add up to {int(spc.lengths.sum())}, but there are {len(spc.octrees)} bytes")
+    levels = [octree.decode_octree(part) for part in spc.octrees.split(spc.lengths.tolist())]
+    depths = {len(cells) - 1 for cells in levels}
+    if len(depths) != 1:
+        raise ValueError(f"all octrees of a batch must have one level, got {sorted(depths)}; convert them one by one")
+    leaves = [cells[-1] for cells in levels]
+    counts = torch.tensor([len(codes) for codes in leaves], device=spc.octrees.device)
+    scenes = torch.repeat_interleave(torch.arange(len(leaves), device=counts.device), counts)
+    return octree.points_from_morton(torch.cat(leaves)), scenes, 2 ** depths.pop()
+
+
+def _pyramids(trees: list[list[Tensor]], level: int) -> Int[Tensor, "scenes 2 _"]:
+    """Kaolin's index of point hierarchies, always on the CPU: cells of each level, and how many come before them."""
+    pyramids = torch.zeros(len(trees), 2, level + 2, dtype=torch.int)
+    pyramids[:, 0, :-1] = torch.tensor([[len(codes) for codes in cells] for cells in trees])
+    pyramids[:, 1, 1:] = pyramids[:, 0, :-1].cumsum(-1)
+    return pyramids
