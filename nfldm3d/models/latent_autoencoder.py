@@ -26,17 +26,21 @@ OPAQUE = 1e-3
 class Voxels:
     """Fields as the networks see them: everything in units of a voxel."""
 
-    opacity: Float[Tensor, "scenes x y z"]
+    opacity: Float[Tensor, "*scenes x y z"]
     """1 - exp(-density * voxel_size)."""
-    features: Float[Tensor, "scenes x y z channels"]
-    sky: Float[Tensor, "scenes rows columns 3"]
+    features: Float[Tensor, "*scenes x y z channels"]
+    sky: Float[Tensor, "*scenes rows columns 3"]
     """Colours of what lies beyond the box."""
 
     def __getitem__(self, index) -> "Voxels":
         return Voxels(self.opacity[index], self.features[index], self.sky[index])
 
+    def to(self, device: torch.device | str) -> "Voxels":
+        """The same on another device."""
+        return Voxels(self.opacity.to(device), self.features.to(device), self.sky.to(device))
+
     @property
-    def density(self) -> Float[Tensor, "scenes x y z"]:
+    def density(self) -> Float[Tensor, "*scenes x y z"]:
         """Per voxel edge; divide by the voxel size for 1/metre."""
         return -torch.log1p(-self.opacity.clamp(max=1 - OPAQUE))
 

@@ -98,7 +98,5 @@ def mean_scores(scores: Sequence[SceneScores]) -> SceneScores:
     return SceneScores(**{name: sum(table[name] for table in tables) / len(tables) for name in tables[0]})
 
 
-def _cosine(
-    camera: Camera, directions: Float[Tensor, "views height width 3"]
-) -> Float[Tensor, "views height width"]:
+def _cosine(camera: Camera, directions: Float[Tensor, "views height width 3"]) -> Float[Tensor, "views height width"]:
     return (directions * camera.forward[:, None, None]).sum(-1)

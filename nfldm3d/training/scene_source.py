@@ -89,9 +89,14 @@ class SceneSource:
 
     def sample(self, index: int, generator: torch.Generator) -> SceneItem:
         """One scene with views in random order, seen from a random side."""
+        turn = int(torch.randint(4, (), generator=generator)) if self.drawing.turn else 0
+        return self.draw(index, turn, generator)
+
+    def draw(self, index: int, turn: int, generator: torch.Generator) -> SceneItem:
+        """One scene with views in random order, after ``turn`` quarter turns of the world."""
         sample, drawing = self.scenes[index], self.drawing
         order = torch.randperm(len(sample.images), generator=generator)
-        camera = turn_quarter(sample, int(torch.randint(4, (), generator=generator))) if drawing.turn else sample.camera
+        camera = turn_quarter(sample, turn)
         with_depth = float(torch.rand((), generator=generator)) >= drawing.without_depth
         low, high = drawing.inputs
         count = int(torch.randint(low, high + 1, (), generator=generator))
@@ -153,4 +158,6 @@ def crop_targets(views: Views, size: int, generator: torch.Generator) -> Targets
 
 
 def _views(sample: SceneSample, camera: Camera, chosen: Tensor, with_depth: bool) -> Views:
-    return Views(sample.images[chosen].float() / 255, camera[chosen.tolist()], sample.depth[chosen] if with_depth else None)
+    return Views(
+        sample.images[chosen].float() / 255, camera[chosen.tolist()], sample.depth[chosen] if with_depth else None
+    )

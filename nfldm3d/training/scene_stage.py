@@ -13,7 +13,7 @@ from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.models.losses import observe_voxels, relative_depth_error, structural_loss
 from nfldm3d.models.scene_autoencoder import Encoding, SceneAutoencoder
 from nfldm3d.models.scores import SceneScores, judge_scene, mean_scores
-from nfldm3d.training.scene_source import Scenes, SceneBatch, SceneItem, SceneSource
+from nfldm3d.training.scene_source import SceneBatch, SceneItem, Scenes, SceneSource
 from nfldm3d.training.stage import Evaluation
 
 OBSERVED_STRIDE = 2

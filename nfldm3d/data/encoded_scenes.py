@@ -1,0 +1,120 @@
+"""Fields of many scenes on disk: what stage 2 learns from, one safetensors file for each encoding of a scene."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfldm3d._types import PathName
+from nfldm3d.files import DataFormatError, atomic_write, read_json
+
+INDEX = "encoded.json"
+FORMAT = "nfldm3d.encoded-scenes"
+
+
+@dataclass(frozen=True)
+class EncodedScene:
+    """One scene as an encoder saw it, after some quarter turns of the world."""
+
+    key: str
+    """Names the scene in the data set that was encoded."""
+    turn: int
+    """Quarter turns, counter-clockwise, before encoding."""
+    tensors: dict[str, Tensor]
+    """What was kept, by name."""
+
+
+class EncodedScenes:
+    """A folder of encodings, read by index; files that are missing are left out."""
+
+    def __init__(self, folder: PathName):
+        """Raises DataFormatError if the folder holds no encodings."""
+        self.folder = Path(folder)
+        self.header = read_header(self.folder)
+        names = sorted(path.stem for path in self.folder.glob("*.safetensors"))
+        self.names = [name for name in names if name.rpartition(".")[2].isdigit()]
+        if not self.names:
+            raise DataFormatError(self.folder, "holds no encoded scenes; write them with nfldm3d encode")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> EncodedScene:
+        return read_encoding(self.folder, *parse_name(self.names[index]))
+
+
+def start_folder(folder: PathName, header: Mapping[str, object]) -> None:
+    """Begins a folder for encodings made as ``header`` says, or goes on with one.
+
+    Raises:
+        ValueError: the folder holds encodings that were made otherwise.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {"format": FORMAT, **header}
+    if (folder / INDEX).is_file():
+        found = read_header(folder)
+        different = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        if different:
+            raise ValueError(
+                f"{folder} holds scenes encoded with other {', '.join(different)}; choose another folder for these"
+            )
+    else:
+        with atomic_write(folder / INDEX) as temporary:
+            temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+
+
+def read_header(folder: Path) -> dict:
+    """How the encodings of a folder were made."""
+    if not (folder / INDEX).is_file():
+        raise DataFormatError(folder, f"holds no {INDEX}; write encodings with nfldm3d encode")
+    header = read_json(folder / INDEX)
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise DataFormatError(folder / INDEX, f"does not name the format {FORMAT!r}; encode the scenes again")
+    return header
+
+
+def has_encoding(folder: PathName, key: str, turn: int) -> bool:
+    """Whether this encoding is there already."""
+    return _path(Path(folder), key, turn).is_file()
+
+
+def write_encoding(folder: PathName, scene: EncodedScene) -> None:
+    """Adds an encoding, whole or not at all."""
+    from safetensors.torch import save
+
+    with atomic_write(_path(Path(folder), scene.key, scene.turn)) as temporary:
+        temporary.write_bytes(save({name: value.cpu().contiguous() for name, value in scene.tensors.items()}))
+
+
+def read_encoding(folder: PathName, key: str, turn: int) -> EncodedScene:
+    """One encoding; raises DataFormatError if it is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = _path(Path(folder), key, turn)
+    try:
+        return EncodedScene(key, turn, load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise DataFormatError(path, f"is not a whole encoding ({error}); delete it and encode again") from error
+
+
+def parse_name(name: str) -> tuple[str, int]:
+    """Key and turn of a file's stem."""
+    key, _, turn = name.rpartition(".")
+    return key, int(turn)
+
+
+def _path(folder: Path, key: str, turn: int) -> Path:
+    return folder / f"{key}.{turn}.safetensors"
+
+
+def check_finite(tensors: Mapping[str, Float[Tensor, "*any"]], where: object) -> None:
+    """Raises a ValueError that names the first tensor with NaN or infinity."""
+    for name, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{where}: {name} holds NaN or infinity; the weights or the scene are damaged")

@@ -1,0 +1,204 @@
+"""Trains the latent auto-encoder (stage 2) on fields that the scene auto-encoder made."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from nfldm3d.data.encoded_scenes import EncodedScenes
+from nfldm3d.models.latent_autoencoder import OPAQUE, LatentAutoencoder, Latents, Voxels
+from nfldm3d.models.losses import structural_loss
+from nfldm3d.models.quantizer import Quantized, perplexity
+from nfldm3d.models.scene_autoencoder import SceneAutoencoder
+from nfldm3d.models.scene_voxels import background_of, field_of, stack_voxels, voxels_from_tensors, voxels_of
+from nfldm3d.models.scores import judge_field, mean_scores, split_views
+from nfldm3d.training.scene_source import Drawing, SceneItem, Scenes, SceneSource
+from nfldm3d.training.stage import Evaluation
+
+BASE_VISIBILITY = 0.02
+"""How much the features of a voxel count that nothing can be seen in; opaque ones count 1."""
+
+
+@dataclass(frozen=True)
+class LatentWeights:
+    """How much each part of the loss counts."""
+
+    opacity: float = 2.5
+    """Cross entropy of the opacity; the paper weighs density 2.5 times as much as features."""
+    features: float = 1.0
+    """Mean absolute error of the features, by visibility."""
+    sky: float = 0.5
+    """Mean absolute error of the panorama."""
+    picture: float = 1.0
+    """Mean absolute error of the decoded pictures."""
+    structure: float = 0.2
+    """One minus their structural similarity."""
+    depth: float = 0.3
+    """Relative difference of the expected depth to that of the field."""
+    divergence: float = 1e-4
+    """Kullback-Leibler divergence of g from a unit Gaussian, per dimension."""
+    commitment: float = 0.25
+    """Distance of latents to their codes."""
+
+
+@dataclass(frozen=True)
+class LatentItem:
+    """A field and views of it."""
+
+    voxels: Voxels
+    """Of one scene, with a scene axis of 1."""
+    views: SceneItem
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """Fields to train on at once."""
+
+    items: list[LatentItem]
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "LatentBatch":
+        """The same on another device."""
+        return LatentBatch([LatentItem(item.voxels.to(device), item.views.to(device)) for item in self.items])
+
+
+class LatentSource:
+    """Draws encodings, and views of the scenes that they encode; see ``SampleSource``."""
+
+    def __init__(self, encoded: EncodedScenes, scenes: Scenes, keys: Sequence[str], drawing: Drawing | None = None):
+        """``keys`` names the scenes in their order."""
+        self.encoded = encoded
+        self.views = SceneSource(scenes, drawing or Drawing(targets=4, seen_targets=1, without_depth=0.0))
+        self.numbers = {key: number for number, key in enumerate(keys)}
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def sample(self, index: int, generator: torch.Generator) -> LatentItem:
+        """One encoding with views from the side that it was encoded from."""
+        scene = self.encoded[index]
+        views = self.views.draw(self.numbers[scene.key], scene.turn, generator)
+        return LatentItem(voxels_from_tensors(scene.tensors), views)
+
+    def collate(self, samples: Sequence[LatentItem]) -> LatentBatch:
+        """The fields side by side."""
+        return LatentBatch(list(samples))
+
+
+class LatentStage:
+    """See ``Stage``; the scene auto-encoder stays as it is."""
+
+    name = "latent-autoencoder"
+    optional_parameters = True
+
+    def __init__(
+        self,
+        model: LatentAutoencoder,
+        scene_autoencoder: SceneAutoencoder,
+        source: LatentSource,
+        held_out: Scenes,
+        *,
+        weights: LatentWeights | None = None,
+        without_fine: float = 0.3,
+        judged: int = 12,
+    ):
+        """Trains with f left out of a share ``without_fine`` of the scenes, lest c be ignored."""
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.scene_autoencoder = scene_autoencoder.eval().requires_grad_(False)
+        self.source, self.held_out = source, held_out
+        self.weights, self.without_fine, self.judged = weights or LatentWeights(), without_fine, judged
+
+    def config(self) -> dict[str, Any]:
+        """The network's constructor arguments."""
+        return {name: value for name, value in self.model.config.items() if not name.startswith("_")}
+
+    def to(self, device: torch.device) -> None:
+        """Moves both networks."""
+        self.model.to(device)
+        self.scene_autoencoder.to(device)
+
+    def loss(self, batch: LatentBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted mean over scenes of all parts, and each part."""
+        truth = stack_voxels([item.voxels for item in batch.items])
+        encoding = self.model.encode(truth)
+        latents, codes = self.model.quantize(self._sample(encoding.latents, encoding.log_variance, generator))
+        kept = torch.rand(len(latents.f), 1, 1, 1, generator=generator).to(latents.f) >= self.without_fine
+        made = self.model.decode(Latents(latents.g, latents.c, latents.f * kept))
+        variance = encoding.log_variance.exp()
+        parts = voxel_losses(made, truth)
+        parts["divergence"] = 0.5 * (encoding.latents.g.square() + variance - 1 - encoding.log_variance).mean()
+        parts["commitment"] = sum((code.commitment for code in codes.values()), variance.new_zeros(()))
+        pictures = [self._picture_losses(made[number], item) for number, item in enumerate(batch.items)]
+        parts |= {name: torch.stack([each[name] for each in pictures]).mean() for name in pictures[0]}
+        total = torch.stack([getattr(self.weights, name) * value for name, value in parts.items()]).sum()
+        return total, {name: value.detach() for name, value in parts.items()} | _usage(codes)
+
+    def evaluate(self, generator: torch.Generator) -> Evaluation:
+        """Scores on held-out scenes before and after compression, and use of the codes."""
+        before, after, strips, used = [], [], {}, {"c": [], "f": []}
+        count = min(self.judged, len(self.held_out))
+        for number in range(count):
+            sample = self.held_out[number * len(self.held_out) // count]
+            split = split_views(sample)
+            encoding = self.scene_autoencoder.encode(split.inputs.to(self.model.device), sample.box)
+            before.append(judge_field(self.scene_autoencoder, encoding.field, encoding.background, split)[0])
+            voxels = voxels_of(encoding.field, encoding.background)
+            latents, codes = self.model.quantize(self.model.encode(voxels).latents)
+            made = self.model.decode(latents)
+            background = background_of(made, self.scene_autoencoder.sky_code)
+            score, strip = judge_field(self.scene_autoencoder, field_of(made, sample.box), background, split)
+            after.append(score)
+            for name, code in codes.items():
+                used[name].append(code.indices.flatten())
+            if number < 4:
+                strips[f"scene{number}"] = strip
+        scalars = {f"{name}_of_field": value for name, value in asdict(mean_scores(before)).items()}
+        scalars |= asdict(mean_scores(after))
+        for name, indices in used.items():
+            if indices:
+                size = len(getattr(self.model, f"quantizer_{name}").usage)
+                scalars[f"perplexity_{name}"] = perplexity(torch.cat(indices), size)
+                scalars[f"used_{name}"] = len(torch.cat(indices).unique()) / size
+        return Evaluation(scalars["psnr"], scalars, strips)
+
+    def _sample(self, latents: Latents, log_variance: Tensor, generator: torch.Generator) -> Latents:
+        noise = torch.randn(latents.g.shape, generator=generator).to(latents.g)
+        g = latents.g + torch.exp(0.5 * log_variance) * noise
+        return Latents(g if self.model.config["use_global"] else latents.g, latents.c, latents.f)
+
+    def _picture_losses(self, made: Voxels, item: LatentItem) -> dict[str, Tensor]:
+        """Through the frozen decoder, against photographs; depth against that of the true field."""
+        coder, targets, box = self.scene_autoencoder, item.views.targets, item.views.box
+        rendered = coder.render(field_of(made, box), background_of(made, coder.sky_code), targets.rays)
+        picture = coder.decode(rendered).float()
+        inside = targets.inside(box)
+        expected = rendered.distance / rendered.opacity.clamp(min=1e-2) * targets.cosine
+        error = (expected - targets.depth).abs() / targets.depth.clamp(min=0.1)
+        return {
+            "picture": (picture - targets.images).abs().mean(),
+            "structure": structural_loss(picture, targets.images),
+            "depth": (error * inside).sum() / inside.sum().clamp(min=1),
+        }
+
+
+def voxel_losses(made: Voxels, truth: Voxels) -> dict[str, Float[Tensor, ""]]:
+    """Cross entropy of opacities; absolute errors of features where they can be seen, and of the panorama."""
+    opacity = made.opacity.clamp(OPAQUE, 1 - OPAQUE)
+    visible = functional.max_pool3d(truth.opacity[:, None], 3, 1, 1)[:, 0] + BASE_VISIBILITY
+    error = (made.features - truth.features).abs().mean(-1)
+    return {
+        "opacity": functional.binary_cross_entropy(opacity, truth.opacity.clamp(0, 1)),
+        "features": (error * visible).sum() / visible.sum(),
+        "sky": (made.sky - truth.sky).abs().mean(),
+    }
+
+
+def _usage(codes: dict[str, Quantized]) -> dict[str, Tensor]:
+    """Perplexity of the codes within a batch."""
+    return {
+        f"perplexity_{name}": torch.tensor(perplexity(code.indices, int(code.indices.max()) + 1))
+        for name, code in codes.items()
+    }
