@@ -116,6 +116,7 @@ def main(arguments: list[str]) -> None:
         warmup_steps=3,
         ema_decay=0.9,
         learning_rate=0.01,
+        precision="fp32",
     )
     train(stage, Path(folder), options=options, resume="--resume" in arguments)
 

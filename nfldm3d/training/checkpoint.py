@@ -183,9 +183,12 @@ def _moments(state: TrainingState) -> dict[str, Tensor]:
 
 def _restore_moments(tensors: dict[str, Tensor], state: TrainingState) -> None:
     numbers = {name: number for number, name in enumerate(parameter_names(state))}
+    parameters = dict(state.model.named_parameters())
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         moment, _, name = key.partition("/")
+        if value.shape == parameters[name].shape:  # the fused optimiser needs the strides of channels-last weights
+            value = torch.zeros_like(parameters[name], dtype=value.dtype).copy_(value)
         moments.setdefault(numbers[name], {})[moment] = value
     groups = state.optimizer.state_dict()["param_groups"]
     state.optimizer.load_state_dict({"state": moments, "param_groups": groups})

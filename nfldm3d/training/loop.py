@@ -134,7 +134,7 @@ class _Session:
         share, signal = options.share(progress.step, progress.seconds), 0
         while share < 1 and not signal:
             rate = options.rate(progress.step, share)
-            agreed = self.stepper.step(reader, rate, interruption.wanted, time.monotonic() - start)
+            agreed = self.stepper.step(reader, rate, interruption, lambda: time.monotonic() - start)
             share, signal = options.share(progress.step, agreed.seconds), int(agreed.signal)
             self._report(share, rate)
             if options.evaluate_every and progress.step % options.evaluate_every == 0 and not signal:

@@ -1,7 +1,7 @@
 """One optimiser step: read, compute, guard against what is not finite, descend, average."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +13,7 @@ from nfldm3d.training.checkpoint import TrainingState
 from nfldm3d.training.options import TrainingOptions
 from nfldm3d.training.processes import largest
 from nfldm3d.training.randomness import derive_generator, seed_globally
+from nfldm3d.training.signals import Interruption
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -90,7 +91,7 @@ class BatchReader:
 
 
 class Stepper:
-    """Makes steps; ``agree`` tells what the processes need to know of each other."""
+    """Makes steps; all processes come to the same decisions."""
 
     def __init__(
         self,
@@ -104,8 +105,10 @@ class Stepper:
         self.loss, self.optimizer = loss, optimizer
         self.means = Means()
 
-    def step(self, reader: BatchReader, rate: float, signal: int, seconds: float) -> Agreement:
-        """One step with step size ``rate``.
+    def step(
+        self, reader: BatchReader, rate: float, interruption: Interruption, clock: Callable[[], float]
+    ) -> Agreement:
+        """One step with step size ``rate``; ``clock`` tells the seconds spent so far.
 
         Raises:
             DivergenceError: if this was one bad step too many.
@@ -117,7 +120,8 @@ class Stepper:
         parameters = [parameter for group in self.state.optimizer.param_groups for parameter in group["params"]]
         norm = torch.as_tensor(accelerator.clip_grad_norm_(parameters, options.clip_norm))
         bad = not torch.isfinite(loss) or (not torch.isfinite(norm) and self._scale() <= 1)
-        agreed = Agreement(*largest(accelerator, [float(bad), float(signal), seconds * accelerator.is_main_process]))
+        seconds = clock() if accelerator.is_main_process else 0.0
+        agreed = Agreement(*largest(accelerator, [float(bad), float(interruption.wanted), seconds]))
         if agreed.bad:
             for name, value in self.state.model.named_buffers():
                 value.copy_(buffers[name])
