@@ -82,7 +82,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         resolution: tuple[int, int, int] = (64, 64, 16),
         channels: int = 12,
         bins: int = 48,
-        image_widths: tuple[int, ...] = (32, 64, 96),
+        image_widths: tuple[int, ...] = (64, 96, 128),
         grid_widths: tuple[int, ...] = (96, 128, 160),
         decoder_widths: tuple[int, ...] = (48, 64),
         stride: int = 2,
@@ -107,7 +107,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         """
         super().__init__()
         self.grid = (int(resolution[0]), int(resolution[1]), int(resolution[2]))
-        self.image_network = UNet(6, channels + image_widths[0], tuple(image_widths), blocks=1)
+        self.image_network = UNet(6 * stride**2, channels + image_widths[0], tuple(image_widths))
         self.head = nn.Linear(image_widths[0], bins + 1)
         self.hint = nn.Linear(bins + 2, bins)
         nn.init.zeros_(self.hint.weight)
@@ -165,8 +165,8 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         if height % stride or width % stride:
             raise ValueError(f"pictures must be multiples of {stride} pixels, got {width}x{height}; resize them")
         extra = torch.cat([_depth_channels(views, self.grid) for views in scenes])
-        network_input = torch.cat((images - 0.5, extra), dim=1).contiguous(memory_format=torch.channels_last)
-        hidden = functional.avg_pool2d(self.image_network(network_input).float(), stride)
+        network_input = functional.pixel_unshuffle(torch.cat((images - 0.5, extra), dim=1), stride)
+        hidden = self.image_network(network_input.contiguous(memory_format=torch.channels_last)).float()
         features, trunk = hidden.movedim(1, -1).split((channels, hidden.shape[1] - channels), dim=-1)
         colors = functional.avg_pool2d(images, stride).movedim(1, -1)
         features = torch.cat((colors + 0.3 * features[..., :3], features[..., 3:]), dim=-1)
