@@ -2,8 +2,9 @@
 # ruff: noqa: SIM, UP, RUF046 -- Warp compiles plain loops and branches; int(0) tells it that a variable changes
 """Warp functions for walking rays cell by cell through nested grids, and for writing down the samples found.
 
-A ray meets plane n of an axis at ``first[axis] + n * spacing[axis]``: each such distance is computed on its own, so
-that a walk that resumes somewhere finds the same cells as one that came from the beginning.
+A ray meets plane n of an axis at first + n * spacing: each such distance is computed on its own, so that a walk that
+resumes somewhere finds the same cells as one that came from the beginning. What changes from cell to cell are plain
+numbers: Warp copies structs and vectors around, which made the walk 8 times slower.
 """
 
 import typing
@@ -18,73 +19,44 @@ LONGEST = wp.constant(1.0e10)
 
 @wp.struct
 @typing.no_type_check
-class Cell:
-    """Where a walk is: a cell of a grid, and where the ray leaves it along each axis."""
+class Output:
+    """Where the samples of one ray and the edges of their intervals go, if they are to be written at all."""
 
-    index: wp.vec3i
-    step: wp.vec3i
-    first: wp.vec3
-    spacing: wp.vec3
-    ahead: wp.vec3
-    inside: bool
-
-
-@wp.struct
-@typing.no_type_check
-class Samples:
-    """Where a walk's findings go: edges of intervals and the samples between them; ``rays`` say whose they are."""
-
+    fill: bool
+    ray: wp.int64
+    room: int
+    edge_start: wp.int64
+    sample_start: wp.int64
     edges: wp.array(dtype=float)
     edge_rays: wp.array(dtype=wp.int64)
     is_left: wp.array(dtype=wp.bool)
     is_right: wp.array(dtype=wp.bool)
     middles: wp.array(dtype=float)
-    rays: wp.array(dtype=wp.int64)
+    sample_rays: wp.array(dtype=wp.int64)
     is_valid: wp.array(dtype=wp.bool)
-
-
-@wp.struct
-@typing.no_type_check
-class Walk:
-    """A walk along one ray: how it steps, where its findings go, and how far it has come."""
-
-    anchor: float  # sample k of evenly spaced ones begins at anchor + k * step
-    step: float
-    cone: float
-    fill: bool
-    ray: wp.int64
-    first_edge: wp.int64
-    first_sample: wp.int64
-    room: int
-    edge_room: int
-    samples: int
-    edges: int
-    t: float  # evenly: the end of the last cell seen; else: of the last sample or gap
-    joined: bool  # evenly: samples from k on wait for the end of their run; else: the next sample adjoins the last one
-    k: int
 
 
 # Product and sum are rounded on their own, as in ``edge_at``: the middle that is written decided about the cell.
 _WRITE_RUN = """
     #pragma clang fp contract(off)
-    float* __restrict edge = out.edges.data + first_edge;
-    int64_t* __restrict edge_ray = out.edge_rays.data + first_edge;
-    bool* __restrict left = out.is_left.data + first_edge;
-    bool* __restrict right = out.is_right.data + first_edge;
-    float* __restrict middle = out.middles.data + first_sample;
-    int64_t* __restrict sample_ray = out.rays.data + first_sample;
-    bool* __restrict valid = out.is_valid.data + first_sample;
+    float* __restrict edge = out.edges.data + out.edge_start + edges;
+    int64_t* __restrict edge_ray = out.edge_rays.data + out.edge_start + edges;
+    bool* __restrict left = out.is_left.data + out.edge_start + edges;
+    bool* __restrict right = out.is_right.data + out.edge_start + edges;
+    float* __restrict middle = out.middles.data + out.sample_start + samples;
+    int64_t* __restrict sample_ray = out.sample_rays.data + out.sample_start + samples;
+    bool* __restrict valid = out.is_valid.data + out.sample_start + samples;
     #pragma clang loop vectorize(enable)
     for (int i = 0; i <= count; ++i) {
         const float way = (float)(k + i) * step;
         edge[i] = anchor + way;
-        edge_ray[i] = ray;
+        edge_ray[i] = out.ray;
     }
     #pragma clang loop vectorize(enable)
     for (int i = 0; i < count; ++i) {
         const float a = (float)(k + i) * step, b = (float)(k + i + 1) * step;
         middle[i] = 0.5f * ((anchor + a) + (anchor + b));
-        sample_ray[i] = ray;
+        sample_ray[i] = out.ray;
     }
     for (int i = 0; i < count; ++i) left[i] = right[i + 1] = valid[i] = true;
 """
@@ -92,18 +64,26 @@ _WRITE_RUN = """
 
 @wp.func_native(_WRITE_RUN)
 @typing.no_type_check
-def write_run(
-    out: Samples,
-    ray: wp.int64,
-    first_edge: wp.int64,
-    first_sample: wp.int64,
-    anchor: float,
-    step: float,
-    k: int,
-    count: int,
-):
-    """Writes ``count`` evenly spaced samples from the k-th on, and their edges."""
+def write_run(out: Output, edges: int, samples: int, anchor: float, step: float, k: int, count: int):
+    """Writes ``count`` evenly spaced samples from the k-th on, behind so many edges and samples of the ray."""
     ...
+
+
+@wp.func
+@typing.no_type_check
+def write_sample(out: Output, right: int, sample: int, start: float, end: float):
+    """Writes one sample and its two edges, the second of which is the ray's edge ``right``."""
+    edge = out.edge_start + wp.int64(right)
+    out.edges[edge - wp.int64(1)] = start
+    out.edge_rays[edge - wp.int64(1)] = out.ray
+    out.is_left[edge - wp.int64(1)] = True
+    out.edges[edge] = end
+    out.edge_rays[edge] = out.ray
+    out.is_right[edge] = True
+    place = out.sample_start + wp.int64(sample)
+    out.middles[place] = 0.5 * (start + end)
+    out.sample_rays[place] = out.ray
+    out.is_valid[place] = True
 
 
 @wp.func
@@ -134,67 +114,59 @@ def first_behind(t: float, anchor: float, step: float) -> int:
 
 @wp.func
 @typing.no_type_check
-def end_run(walk: Walk, out: Samples, end: int) -> Walk:
-    """Adds the samples walk.k to end - 1, as many as there is room for; walk.k is the next one then."""
-    count = wp.min(end - walk.k, walk.room - walk.samples)
-    if count > 0:
-        if walk.fill and walk.edges + count < walk.edge_room:
-            edge = walk.first_edge + wp.int64(walk.edges)
-            sample = walk.first_sample + wp.int64(walk.samples)
-            write_run(out, walk.ray, edge, sample, walk.anchor, walk.step, walk.k, count)
-        walk.samples += count
-        walk.edges += count + 1
-        walk.k += count
-    walk.joined = False
-    return walk
+def add_run(out: Output, edges: int, samples: int, anchor: float, step: float, k: int, end: int):
+    """Adds evenly spaced samples from k to ``end`` - 1, as many as there is room for; returns the counts and k then."""
+    count = wp.min(end - k, out.room - samples)
+    if count <= 0:
+        return edges, samples, k
+    if out.fill:
+        write_run(out, edges, samples, anchor, step, k, count)
+    return edges + count + 1, samples + count, k + count
 
 
 @wp.func
 @typing.no_type_check
-def add_sample(walk: Walk, out: Samples, end: float) -> Walk:
-    """Adds a sample from walk.t to its end."""
-    edges = wp.where(walk.joined, 1, 2)
-    if walk.fill and walk.edges + edges <= walk.edge_room:
-        right = walk.first_edge + wp.int64(walk.edges + edges - 1)
-        left = right - wp.int64(1)
-        out.edges[left] = walk.t
-        out.edge_rays[left] = walk.ray
-        out.is_left[left] = True
-        out.edges[right] = end
-        out.edge_rays[right] = walk.ray
-        out.is_right[right] = True
-        sample = walk.first_sample + wp.int64(walk.samples)
-        out.middles[sample] = 0.5 * (walk.t + end)
-        out.rays[sample] = walk.ray
-        out.is_valid[sample] = True
-    walk.samples += 1
-    walk.edges += edges
-    walk.t = end
-    walk.joined = True
-    return walk
-
-
-@wp.func
-@typing.no_type_check
-def step_at(walk: Walk, t: float) -> float:
+def step_at(t: float, step: float, cone: float) -> float:
     """How long the sample is that begins at t: it grows with t, and is never lost in its rounding."""
-    return wp.max(wp.clamp(t * walk.cone, walk.step, LONGEST), FINEST * wp.abs(t))
+    return wp.max(wp.clamp(t * cone, step, LONGEST), FINEST * wp.abs(t))
 
 
 @wp.func
 @typing.no_type_check
-def skip_to(walk: Walk, t: float) -> Walk:
-    """Leaves out samples whose middles lie before t; the gap is made of equal steps."""
-    if walk.step > 0.0:
-        step = step_at(walk, walk.t)
-        count = wp.ceil((t - walk.t) / step - 0.5)
-        if count > 0.0:
-            walk.t += count * step
-            walk.joined = False
-    elif t > walk.t:
-        walk.t = t
-        walk.joined = False
-    return walk
+def skip_to(start: float, t: float, step: float, cone: float) -> float:
+    """Where samples go on if those from ``start`` whose middles lie before t are left out; the gap has equal steps."""
+    if step <= 0.0:
+        return wp.max(start, t)
+    stride = step_at(start, step, cone)
+    return start + wp.max(wp.ceil((t - start) / stride - 0.5), 0.0) * stride
+
+
+@wp.func
+@typing.no_type_check
+def add_steps(
+    out: Output, edges: int, samples: int, step: float, cone: float, start: float, end: float, joined: bool
+):
+    """Adds the samples from ``start`` on whose middles lie before ``end``; without a step, the one that ends there.
+
+    Returns the counts, the end of the last sample, and whether the next one adjoins it.
+    """
+    going = samples < out.room and start < end
+    while going:
+        stop = float(end)
+        if step > 0.0:
+            stride = step_at(start, step, cone)
+            stop = start + stride
+            going = start + 0.5 * stride < end
+        if going:
+            right = edges + wp.where(joined, 0, 1)
+            if out.fill:
+                write_sample(out, right, samples, start, stop)
+            edges = right + 1
+            samples += 1
+            joined = True
+            start = stop
+            going = samples < out.room and start < end
+    return edges, samples, start, joined
 
 
 @wp.func
@@ -207,74 +179,36 @@ def is_ray(origin: wp.vec3, direction: wp.vec3) -> bool:
 
 @wp.func
 @typing.no_type_check
-def enter_axis(
-    cell: Cell, axis: int, origin: float, direction: float, lower: float, upper: float, size: int, t: float
-) -> Cell:
-    """Finds where the ray is along an axis: between the planes before and behind t, or else next to t's side."""
+def enter_axis(origin: float, direction: float, lower: float, upper: float, size: int, t: float):
+    """Where a ray is along an axis of a grid just behind t; outside, next to it.
+
+    Returns the cell, its step (0 if the ray is parallel), where the ray leaves it, and ``first`` and ``spacing``.
+    """
     width = (upper - lower) / float(size)
     place = (origin + t * direction - lower) / width
     index = int(0)
     if place > 0.0:
         index = int(wp.min(place, float(size - 1)))
-    if wp.abs(direction) > TINY:
-        first = (lower - origin) / direction
-        spacing = width / direction
-        forward = wp.where(direction > 0.0, 1, 0)
-        step = 2 * forward - 1
-        # Rounding may have put the place on the wrong side of a plane.
-        while index + step >= 0 and index + step < size and first + float(index + forward) * spacing <= t:
-            index += step
-        while index - step >= 0 and index - step < size and first + float(index + 1 - forward) * spacing > t:
-            index -= step
-        cell.first[axis] = first
-        cell.spacing[axis] = spacing
-        cell.step[axis] = step
-        cell.ahead[axis] = first + float(index + forward) * spacing
-    else:
-        cell.step[axis] = 0
-        cell.ahead[axis] = PARALLEL
-    cell.index[axis] = index
-    return cell
+    if wp.abs(direction) <= TINY:
+        return index, 0, PARALLEL, 0.0, 0.0
+    first = (lower - origin) / direction
+    spacing = width / direction
+    ahead = wp.where(direction > 0.0, 1, 0)
+    step = 2 * ahead - 1
+    # Rounding may have put the place on the wrong side of a plane.
+    while index + step >= 0 and index + step < size and first + float(index + ahead) * spacing <= t:
+        index += step
+    while index - step >= 0 and index - step < size and first + float(index + 1 - ahead) * spacing > t:
+        index -= step
+    return index, step, first + float(index + ahead) * spacing, first, spacing
 
 
 @wp.func
 @typing.no_type_check
-def enter_grid(
-    origin: wp.vec3, direction: wp.vec3, boxes: wp.array2d(dtype=float), level: int, shape: wp.vec3i, t: float
-) -> Cell:
-    """The cell of a grid in which a ray is just behind t; outside, the nearest one."""
-    cell = Cell()
-    cell = enter_axis(cell, 0, origin[0], direction[0], boxes[level, 0], boxes[level, 3], shape[0], t)
-    cell = enter_axis(cell, 1, origin[1], direction[1], boxes[level, 1], boxes[level, 4], shape[1], t)
-    cell = enter_axis(cell, 2, origin[2], direction[2], boxes[level, 2], boxes[level, 5], shape[2], t)
-    cell.inside = True
-    return cell
-
-
-@wp.func
-@typing.no_type_check
-def way_out(cell: Cell) -> float:
-    """Where the ray leaves a cell."""
-    return wp.min(wp.min(cell.ahead[0], cell.ahead[1]), cell.ahead[2])
-
-
-@wp.func
-@typing.no_type_check
-def next_cell(cell: Cell, shape: wp.vec3i) -> Cell:
-    """The cell behind the nearest plane; no longer ``inside`` behind the grid's last one."""
-    if cell.ahead[0] <= cell.ahead[1] and cell.ahead[0] <= cell.ahead[2]:
-        cell.index[0] = cell.index[0] + cell.step[0]
-        cell.ahead[0] = cell.first[0] + float(cell.index[0] + wp.max(cell.step[0], 0)) * cell.spacing[0]
-        cell.inside = cell.step[0] != 0 and cell.index[0] >= 0 and cell.index[0] < shape[0]
-    elif cell.ahead[1] <= cell.ahead[2]:
-        cell.index[1] = cell.index[1] + cell.step[1]
-        cell.ahead[1] = cell.first[1] + float(cell.index[1] + wp.max(cell.step[1], 0)) * cell.spacing[1]
-        cell.inside = cell.step[1] != 0 and cell.index[1] >= 0 and cell.index[1] < shape[1]
-    else:
-        cell.index[2] = cell.index[2] + cell.step[2]
-        cell.ahead[2] = cell.first[2] + float(cell.index[2] + wp.max(cell.step[2], 0)) * cell.spacing[2]
-        cell.inside = cell.step[2] != 0 and cell.index[2] >= 0 and cell.index[2] < shape[2]
-    return cell
+def next_along(index: int, step: int, first: float, spacing: float, size: int):
+    """The next cell along an axis, where the ray leaves it, and whether it is one of the grid's."""
+    cell = index + step
+    return cell, first + float(cell + wp.max(step, 0)) * spacing, step != 0 and cell >= 0 and cell < size
 
 
 @wp.func

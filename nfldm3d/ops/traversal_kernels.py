@@ -15,20 +15,17 @@ from nfldm3d.ops.march_kernels import clip
 from nfldm3d.ops.point_kernels import point_at
 from nfldm3d.ops.traversal_functions import (
     FINEST,
-    Samples,
-    Walk,
-    add_sample,
+    Output,
+    add_run,
+    add_steps,
     edge_at,
-    end_run,
     enclosing,
-    enter_grid,
+    enter_axis,
     first_behind,
     foremost,
     is_ray,
-    next_cell,
+    next_along,
     skip_to,
-    step_at,
-    way_out,
 )
 
 wp.set_module_options({"enable_backward": False})
@@ -83,42 +80,6 @@ def span_of(ray: int, t_sorted: wp.array2d(dtype=float), near: float, far: float
     return wp.vec2(wp.max(enter, near), wp.min(leave, far))
 
 
-@wp.func
-@typing.no_type_check
-def walk_cell_evenly(walk: Walk, out: Samples, occupied: bool, ahead: float, limited: bool) -> Walk:
-    """Begins, continues or ends a run of evenly spaced samples in a cell that reaches from walk.t to ``ahead``."""
-    if occupied:
-        if not walk.joined:
-            walk.k = first_behind(walk.t, walk.anchor, walk.step)
-            walk.joined = True
-        if limited:
-            end = first_behind(ahead, walk.anchor, walk.step)
-            if walk.samples + end - walk.k >= walk.room:
-                walk = end_run(walk, out, end)
-    elif walk.joined:
-        walk = end_run(walk, out, first_behind(walk.t, walk.anchor, walk.step))
-    walk.t = ahead
-    return walk
-
-
-@wp.func
-@typing.no_type_check
-def walk_cell(walk: Walk, out: Samples, occupied: bool, ahead: float) -> Walk:
-    """Takes the steps whose middles lie before ``ahead``, or leaves them out."""
-    if not occupied:
-        walk = skip_to(walk, ahead)
-        walk.joined = False
-    elif walk.step <= 0.0:
-        if ahead > walk.t:
-            walk = add_sample(walk, out, ahead)
-    else:
-        step = step_at(walk, walk.t)
-        while walk.samples < walk.room and walk.t + 0.5 * step < ahead:
-            walk = add_sample(walk, out, walk.t + step)
-            step = step_at(walk, walk.t)
-    return walk
-
-
 @wp.kernel(grid_stride=False)
 @typing.no_type_check
 def walk_rays(
@@ -144,7 +105,7 @@ def walk_rays(
     is_left: wp.array(dtype=wp.bool),
     is_right: wp.array(dtype=wp.bool),
     middles: wp.array(dtype=float),
-    rays: wp.array(dtype=wp.int64),
+    sample_rays: wp.array(dtype=wp.int64),
     is_valid: wp.array(dtype=wp.bool),
     edge_counts: wp.array(dtype=wp.int64),
     sample_counts: wp.array(dtype=wp.int64),
@@ -152,45 +113,48 @@ def walk_rays(
 ):
     """Samples ray ``offset`` + tid: counts its samples if ``task`` has bit 1, writes them if it has bit 2.
 
-    Room for samples and edges of ray n reaches from starts[n] to starts[n + 1]. Cells decide for grids in front of
-    others; a step of zero or less makes intervals of whole cells.
+    Room for samples and edges of ray n reaches from starts[n] to starts[n + 1]. A step of zero or less makes one sample
+    of each cell; without a cone, sample k lies at near + (k + 1/2) * step and is only looked for where runs of occupied
+    cells begin and end.
     """
     ray = offset + wp.tid()
     origin = point_at(origins, ray)
     direction = point_at(directions, ray)
-    shape = wp.vec3i(cells.shape[1], cells.shape[2], cells.shape[3])
+    nx, ny, nz = cells.shape[1], cells.shape[2], cells.shape[3]
     grids = cells.shape[0]
     near = nears[ray]
     far = wp.min(fars[ray], FARTHEST)
     even = step > 0.0 and cone <= 0.0
-    out = Samples()
+    out = Output()
+    out.ray = wp.int64(ray)
+    out.room = wp.where(limit > 0, wp.min(limit, MOST), MOST)
     out.edges = edges
     out.edge_rays = edge_rays
     out.is_left = is_left
     out.is_right = is_right
     out.middles = middles
-    out.rays = rays
+    out.sample_rays = sample_rays
     out.is_valid = is_valid
-    walk = Walk()
-    walk.step = step
-    walk.cone = cone
-    walk.ray = wp.int64(ray)
-    walk.t = near
-    walk.room = wp.where(limit > 0, wp.min(limit, MOST), MOST)
-    if task & 2:
-        walk.fill = True
-        walk.first_edge = edge_starts[ray]
-        walk.first_sample = sample_starts[ray]
-        walk.edge_room = int(edge_starts[ray + 1] - walk.first_edge)
-        walk.room = wp.min(walk.room, int(sample_starts[ray + 1] - walk.first_sample))
+    if (task & 2) != 0:
+        out.fill = True
+        out.edge_start = edge_starts[ray]
+        out.sample_start = sample_starts[ray]
+        out.room = wp.min(out.room, int(sample_starts[ray + 1] - out.sample_start))
+    room = out.room
+    n_edges = int(0)
+    n_samples = int(0)
+    last = float(near)  # where samples go on: the end of the last one, or gap; evenly: of the last cell
     span = span_of(ray, t_sorted, near, far)
     is_walked = mask[ray] and is_ray(origin, direction) and not wp.isnan(near) and not wp.isnan(fars[ray])
     if is_walked and span[0] < span[1]:
+        size = float(step)
         if even:
-            walk.step = wp.max(step, FINEST * wp.max(wp.abs(span[0]), wp.abs(span[1])))
-        if step > 0.0 and not (span[0] - near < walk.step * float(MOST)):
-            walk.t = span[0]
-        walk.anchor = walk.t
+            size = wp.max(step, FINEST * wp.max(wp.abs(span[0]), wp.abs(span[1])))
+        if step > 0.0 and not (span[0] - near < size * float(MOST)):
+            last = span[0]
+        anchor = float(last)
+        k = int(0)
+        joined = bool(False)  # the next sample adjoins the last one; evenly: the run from sample k on is still open
         inside = wp.uint64(0)
         for i in range(2 * grids - 1):
             event = t_indices[ray, i]
@@ -199,33 +163,57 @@ def walk_rays(
             level = foremost(inside, grids)
             enter = wp.max(t_sorted[ray, i], near)
             leave = wp.min(t_sorted[ray, i + 1], far)
-            if level >= 0 and enter < leave and walk.samples < walk.room:
+            if level >= 0 and enter < leave and n_samples < room:
                 if not even:
-                    walk = skip_to(walk, enter)
-                elif enter > walk.t:
-                    if walk.joined:
-                        walk = end_run(walk, out, first_behind(walk.t, walk.anchor, walk.step))
-                    walk.t = enter
-                t = float(enter)
-                cell = enter_grid(origin, direction, boxes, level, shape, enter)
-                left = int(shape[0] + shape[1] + shape[2])
-                while left > 0 and cell.inside and t < leave and walk.samples < walk.room:
-                    t = wp.min(way_out(cell), leave)
-                    occupied = cells[level, cell.index[0], cell.index[1], cell.index[2]]
-                    if even:
-                        walk = walk_cell_evenly(walk, out, occupied, t, limit > 0)
-                    else:
-                        walk = walk_cell(walk, out, occupied, t)
-                    cell = next_cell(cell, shape)
+                    start = skip_to(last, enter, step, cone)
+                    joined = joined and start <= last
+                    last = start
+                elif enter > last:
+                    if joined:
+                        end = first_behind(last, anchor, size)
+                        n_edges, n_samples, k = add_run(out, n_edges, n_samples, anchor, size, k, end)
+                        joined = False
+                    last = enter
+                x, sx, ax, fx, dx = enter_axis(origin[0], direction[0], boxes[level, 0], boxes[level, 3], nx, enter)
+                y, sy, ay, fy, dy = enter_axis(origin[1], direction[1], boxes[level, 1], boxes[level, 4], ny, enter)
+                z, sz, az, fz, dz = enter_axis(origin[2], direction[2], boxes[level, 2], boxes[level, 5], nz, enter)
+                going = bool(True)
+                left = int(nx + ny + nz)
+                while going and left > 0:
                     left -= 1
+                    t = wp.min(wp.min(wp.min(ax, ay), az), leave)
+                    occupied = cells[level, x, y, z]
+                    if even:
+                        if joined and (limit > 0 or not occupied):
+                            end = first_behind(wp.where(occupied, t, last), anchor, size)
+                            if not occupied or n_samples + end - k >= room:
+                                n_edges, n_samples, k = add_run(out, n_edges, n_samples, anchor, size, k, end)
+                        elif occupied and not joined:
+                            k = first_behind(last, anchor, size)
+                        joined = occupied
+                        last = t
+                    elif occupied:
+                        n_edges, n_samples, last, joined = add_steps(
+                            out, n_edges, n_samples, step, cone, last, t, joined
+                        )
+                    else:
+                        last = skip_to(last, t, step, cone)
+                        joined = False
+                    if ax <= ay and ax <= az:
+                        x, ax, going = next_along(x, sx, fx, dx, nx)
+                    elif ay <= az:
+                        y, ay, going = next_along(y, sy, fy, dy, ny)
+                    else:
+                        z, az, going = next_along(z, sz, fz, dz, nz)
+                    going = going and t < leave and n_samples < room
         if even:
-            end = first_behind(walk.t, walk.anchor, walk.step)
-            if walk.joined:
-                walk = end_run(walk, out, end)
-            if limit > 0 and walk.samples == walk.room:
-                end = walk.k
-            walk.t = edge_at(walk.anchor, walk.step, end)
-    if task & 1:
-        edge_counts[ray] = wp.int64(walk.edges)
-        sample_counts[ray] = wp.int64(walk.samples)
-        ends[ray] = walk.t
+            end = first_behind(last, anchor, size)
+            if joined:
+                n_edges, n_samples, k = add_run(out, n_edges, n_samples, anchor, size, k, end)
+            if limit > 0 and n_samples == room:
+                end = k
+            last = edge_at(anchor, size, end)
+    if (task & 1) != 0:
+        edge_counts[ray] = wp.int64(n_edges)
+        sample_counts[ray] = wp.int64(n_samples)
+        ends[ray] = last
