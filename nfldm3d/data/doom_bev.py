@@ -82,6 +82,9 @@ def _draw_lines(doom_map: DoomMap, corner: Float[np.ndarray, " 2"], classes: UIn
     narrow = (gap < PLAYER_HEIGHT) & ~closed_door
     walls = one_sided | narrow | (doom_map.line_flags & BLOCKING != 0)
     ledges = ~walls & (np.abs(doom_map.floor[right] - doom_map.floor[left]) > STEP_UP)
+    ends = doom_map.vertices[doom_map.line_vertices]  # lines 2 2
+    near = ((ends.max(1) >= corner) & (ends.min(1) <= corner + np.array(classes.shape) * CELL)).all(1)
+    walls, ledges = walls & near, ledges & near
     for chosen, value in ((ledges, LEDGE), (walls, WALL)):
         start, end = (doom_map.vertices[index] for index in doom_map.line_vertices[chosen].T)
         points, _ = sample_segments(start, end, CELL / SAMPLES_PER_CELL)

@@ -24,6 +24,8 @@ from nfldm3d.data.vizdoom_scenes import ALL_MAPS, World, measure_exposure, recor
 from nfldm3d.files import DataFormatError, atomic_write, read_json
 
 RECORDING_NAME = "recording.json"
+RECORDER = 1
+"""Counts the changes after which equal options give other scenes."""
 SCENES_PER_SHARD = 64
 ATTEMPTS = 3
 """How often a shard is begun whose engine dies."""
@@ -186,7 +188,7 @@ def _share_out(scenes: int, levels: list[np.ndarray]) -> list[int]:
 
 def _claim(folder: Path, options: SceneOptions) -> None:
     """Notes the options in the folder, or compares them with those noted there; removes what a killed run left."""
-    wanted = json.loads(json.dumps({"vizdoom": load_vizdoom().__version__} | asdict(options)))
+    wanted = json.loads(json.dumps({"vizdoom": load_vizdoom().__version__, "recorder": RECORDER} | asdict(options)))
     path = folder / RECORDING_NAME
     if path.exists():
         found = read_json(path)

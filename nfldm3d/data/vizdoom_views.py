@@ -15,7 +15,6 @@ from nfldm3d.geometry import pose_from_axes
 
 FLAT_DEPTH, FLAT_SLOPE, WALL_SLOPE = 14.5, 7.159, 4.4667
 """The engine's depth on floors and ceilings: map units at level 0, and per level; and the latter on walls."""
-SATURATED = 255
 TOLERANCE, RELATIVE_TOLERANCE = 10.0, 0.05
 """Map units, and share of the depth, by which the engine's depth may differ."""
 WALL_MARK, FIRST_THING_MARK = 0, 2
@@ -51,8 +50,9 @@ def measure_view(doom_map: DoomMap, shot: Shot, size: int) -> View:
     level, marks = shot.depth_level[rows, columns.T].astype(np.float64), shot.labels[rows, columns.T]
     depth, labels = hits.depth.copy(), hits.labels.copy()
     as_wall = screen.wall_depth + WALL_SLOPE * level
-    screened = _put_screens(hits, np.where((marks == WALL_MARK) & (level < SATURATED), as_wall, np.inf), depth, labels)
-    plain = ~screened & (marks < FIRST_THING_MARK) & (level < SATURATED)
+    known = level < screen.saturated
+    screened = _put_screens(hits, np.where((marks == WALL_MARK) & known, as_wall, np.inf), depth, labels)
+    plain = ~screened & (marks < FIRST_THING_MARK) & known
     flat = (labels == FLOOR) | (labels == CEILING)
     compared = plain & (flat | (labels == WALL))
     error = np.abs(np.where(flat, FLAT_DEPTH + FLAT_SLOPE * level, as_wall) - depth)[compared]
