@@ -191,6 +191,21 @@ def transform_points(
     return points @ matrix[..., :3, :3].transpose(-1, -2) + matrix[..., None, :3, 3]
 
 
+def turn_about(box: Box, quarters: int) -> Float[Tensor, "4 4"]:
+    """The motion that turns the world by quarters, counter-clockwise seen from above, about the middle of a box.
+
+    Raises:
+        ValueError: the turned box would not lie on itself.
+    """
+    if quarters % 2 and not math.isclose(box.size[0], box.size[1], rel_tol=1e-6):
+        raise ValueError(f"a quarter turn needs a box that is square from above, got {box}; turn it by halves")
+    cosine, sine = round(math.cos(quarters * math.pi / 2)), round(math.sin(quarters * math.pi / 2))
+    motion, middle = torch.eye(4), torch.tensor(box.center[:2], dtype=torch.float32)
+    motion[:2, :2] = torch.tensor([[cosine, -sine], [sine, cosine]], dtype=torch.float32)
+    motion[:2, 3] = middle - motion[:2, :2] @ middle
+    return motion
+
+
 def flip_opencv(pose: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
     """Camera poses in OpenCV axes (y down, looks along +z) from ours, or ours from OpenCV's: it is its own inverse."""
     return pose * pose.new_tensor(OPENCV_FROM_OPENGL)

@@ -1,6 +1,5 @@
 """Scenes to train on: which views are encoded, which are compared with, and from which side the world is seen."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from nfldm3d.camera import Camera
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.geometry import Box, Rays
+from nfldm3d.geometry import Box, Rays, turn_about
 from nfldm3d.models.scene_autoencoder import Views
 
 
@@ -96,7 +95,8 @@ class SceneSource:
         """One scene with views in random order, after ``turn`` quarter turns of the world."""
         sample, drawing = self.scenes[index], self.drawing
         order = torch.randperm(len(sample.images), generator=generator)
-        camera = turn_quarter(sample, turn)
+        square = sample.box.size[0] == sample.box.size[1]
+        camera = sample.camera.transformed(turn_about(sample.box, turn if square else 2 * (turn // 2)))
         with_depth = float(torch.rand((), generator=generator)) >= drawing.without_depth
         low, high = drawing.inputs
         count = int(torch.randint(low, high + 1, (), generator=generator))
@@ -126,18 +126,6 @@ class SceneBatch:
     def to(self, device: torch.device, non_blocking: bool = False) -> "SceneBatch":
         """The same on another device."""
         return SceneBatch([scene.to(device) for scene in self.scenes])
-
-
-def turn_quarter(sample: SceneSample, quarters: int) -> Camera:
-    """The cameras after the world has been turned by quarters, counter-clockwise, about the middle of its box."""
-    if sample.box.size[0] != sample.box.size[1]:
-        quarters = 2 * (quarters // 2)  # the box has to fit onto itself
-    cosine, sine = round(math.cos(quarters * math.pi / 2)), round(math.sin(quarters * math.pi / 2))
-    x, y, _ = sample.box.center
-    motion = torch.eye(4)
-    motion[:2, :2] = torch.tensor([[cosine, -sine], [sine, cosine]])
-    motion[:2, 3] = torch.tensor([x, y]) - motion[:2, :2] @ torch.tensor([x, y])
-    return sample.camera.transformed(motion)
 
 
 def crop_targets(views: Views, size: int, generator: torch.Generator) -> Targets:

@@ -1,0 +1,1 @@
+"""The trained parts working together: encoding, judging, generating."""

@@ -1,0 +1,78 @@
+"""Both auto-encoders as one: posed images to a scene that shows itself, and to latents and back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nfldm3d._types import PathName
+from nfldm3d.appearance import EnvironmentMap
+from nfldm3d.camera import Camera
+from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.field import VoxelField
+from nfldm3d.files import DataFormatError
+from nfldm3d.geometry import Box
+from nfldm3d.models.latent_autoencoder import LatentAutoencoder, Latents
+from nfldm3d.models.scene_autoencoder import SceneAutoencoder, Views
+from nfldm3d.models.scene_voxels import background_of, field_of, voxels_of
+from nfldm3d.models.weights import load_network
+from nfldm3d.scene import Scene
+
+SCENE, LATENT = "scene_autoencoder", "latent_autoencoder"
+
+
+@dataclass(frozen=True)
+class Autoencoders:
+    """The trained networks of stages 1 and 2."""
+
+    scene: SceneAutoencoder
+    latent: LatentAutoencoder | None
+    """None if the folder holds stage 1 alone."""
+
+    @classmethod
+    def from_pretrained(cls, folder: PathName, device: torch.device | str = "cpu") -> "Autoencoders":
+        """Reads the folders ``scene_autoencoder`` and ``latent_autoencoder`` of a folder of weights.
+
+        Raises:
+            DataFormatError: if weights are missing, damaged or of another network.
+        """
+        folder = Path(folder)
+        if not (folder / SCENE).is_dir():
+            raise DataFormatError(folder, f"holds no folder {SCENE}; give a folder of weights such as assets/vizdoom")
+        scene = load_network(SceneAutoencoder, folder / SCENE).to(device).eval()
+        latent = None
+        if (folder / LATENT).is_dir():
+            latent = load_network(LatentAutoencoder, folder / LATENT).to(device).eval()
+        return cls(scene, latent)
+
+    @torch.no_grad()
+    def encode(self, views: Views, box: Box) -> Scene:
+        """A scene from posed images, in one pass of the network."""
+        encoding = self.scene.encode(views.to(self.scene.device), box)
+        return self.assemble(encoding.field, encoding.background, views.camera)
+
+    def assemble(self, field: VoxelField, background: EnvironmentMap, cameras: Camera | None = None) -> Scene:
+        """A field with the learned appearance."""
+        return Scene(field, self.scene.decoder, background, cameras=cameras)
+
+    @torch.no_grad()
+    def compress(self, scene: Scene) -> Latents:
+        """The latents of an encoded scene, quantised."""
+        if self.latent is None or not isinstance(scene.background, EnvironmentMap):
+            raise ValueError("latents need the weights of stage 2, and a scene that these auto-encoders have made")
+        return self.latent.quantize(self.latent.encode(voxels_of(scene.field, scene.background)).latents)[0]
+
+    @torch.no_grad()
+    def decompress(self, latents: Latents, box: Box) -> Scene:
+        """The scene of the latents of one scene."""
+        if self.latent is None:
+            raise ValueError("latents need the weights of stage 2; give a folder that holds latent_autoencoder")
+        voxels = self.latent.decode(latents)[0]
+        return self.assemble(field_of(voxels, box), background_of(voxels, self.scene.sky_code))
+
+
+def views_of(sample: SceneSample, chosen: Sequence[int] | None = None) -> Views:
+    """The views of a scene as the encoder takes them."""
+    numbers = list(range(len(sample.images))) if chosen is None else list(chosen)
+    return Views(sample.images[numbers].float() / 255, sample.camera[numbers], sample.depth[numbers])

@@ -1,0 +1,110 @@
+"""Encodes whole data sets, to fields for stage 2 or to latents for the denoisers; a stopped run goes on."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from nfldm3d._types import PathName
+from nfldm3d.data.encoded_scenes import EncodedScene, check_finite, has_encoding, start_folder, write_encoding
+from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.files import DataFormatError
+from nfldm3d.geometry import turn_about
+from nfldm3d.models.scene_autoencoder import Views
+from nfldm3d.models.scene_voxels import tensors_from_voxels, voxels_of
+from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
+
+Kept = Literal["fields", "latents"]
+MAX_BAD_SHARE = 0.05
+"""A data set of which a larger share is broken is not encoded further."""
+
+
+@runtime_checkable
+class Scenes(Protocol):
+    """A data set of scenes, e.g. ``SceneDataset``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> SceneSample: ...
+
+
+@dataclass(frozen=True)
+class EncodingReport:
+    """What became of a data set."""
+
+    written: int
+    present: int
+    """Encodings that were there before."""
+    problems: tuple[str, ...]
+    """What was wrong with scenes that were left out."""
+
+
+@torch.no_grad()
+def encode_scenes(
+    networks: Autoencoders,
+    scenes: Scenes,
+    folder: PathName,
+    *,
+    keep: Kept = "fields",
+    turns: Sequence[int] = (0, 1, 2, 3),
+) -> EncodingReport:
+    """Encodes every scene after each of the quarter turns, from all its views, with depth.
+
+    Raises:
+        ValueError: the folder holds other encodings, weights of stage 2 are missing, or too many scenes are broken.
+    """
+    if keep == "latents" and networks.latent is None:
+        raise ValueError("latents need the weights of stage 2; give a folder that holds latent_autoencoder")
+    parts = [networks.scene, networks.latent] if keep == "latents" else [networks.scene]
+    header = {"keep": keep, "weights": [fingerprint(part) for part in parts if part is not None]}
+    start_folder(folder, header)
+    written, present, problems = 0, 0, []
+    for number in tqdm(range(len(scenes)), desc="encode", unit="scene"):
+        try:
+            sample = scenes[number]
+        except DataFormatError as error:
+            problems.append(str(error))
+            if len(problems) > max(1, MAX_BAD_SHARE * len(scenes)):
+                raise DataFormatError(folder, f"{len(problems)} scenes are broken, e.g. {problems[0]}") from error
+            continue
+        for turn in turns:
+            if has_encoding(folder, sample.key, turn):
+                present += 1
+                continue
+            tensors = _encode(networks, sample, turn, keep)
+            check_finite(tensors, sample.key)
+            write_encoding(folder, EncodedScene(sample.key, turn, tensors))
+            written += 1
+    return EncodingReport(written, present, tuple(problems))
+
+
+def fingerprint(network: nn.Module) -> str:
+    """A sha256 of all weights, which tells networks apart."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _encode(networks: Autoencoders, sample: SceneSample, turn: int, keep: Kept) -> dict[str, Tensor]:
+    views = views_of(sample)
+    turned = Views(views.images, views.camera.transformed(turn_about(sample.box, turn)), views.depth)
+    encoding = networks.scene.encode(turned.to(networks.scene.device), sample.box)
+    voxels = voxels_of(encoding.field, encoding.background)
+    if keep == "fields":
+        return tensors_from_voxels(voxels)
+    assert networks.latent is not None
+    latents = networks.latent.encode(voxels).latents
+    return {"g": latents.g[0], "c": latents.c[0], "f": latents.f[0]}
+
+
+def folder_of_run(path: PathName) -> Path:
+    """The folder of weights of a training run, or the folder itself."""
+    path = Path(path)
+    return path / "weights" if (path / "weights").is_dir() else path
