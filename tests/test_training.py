@@ -18,8 +18,9 @@ from torch import Tensor
 from toy_stage import Points, ToyStage
 
 from nfldm3d.files import DataFormatError
-from nfldm3d.training import DivergenceError, TrainingOptions, export_weights, read_weights, train
+from nfldm3d.training import DivergenceError, Evaluation, TrainingOptions, export_weights, read_weights, train
 from nfldm3d.training.run_folder import RunFolder
+from nfldm3d.training.signals import Interruption
 
 pytest.importorskip("accelerate")
 pytest.importorskip("tensorboard")
@@ -35,6 +36,7 @@ OPTIONS = TrainingOptions(
     precision="fp32",
 )
 TESTS = Path(__file__).parent
+FORK_WARNING = "ignore:This process .* is multi-threaded:DeprecationWarning"  # Python 3.12 on; torch forks workers
 
 
 class CrashError(Exception):
@@ -98,6 +100,7 @@ def test_evaluating_more_often_changes_nothing(straight: Path, tmp_path: Path) -
     assert_same_run(straight, tmp_path)
 
 
+@pytest.mark.filterwarnings(FORK_WARNING)
 def test_workers_change_nothing(straight: Path, tmp_path: Path) -> None:
     train(ToyStage(), tmp_path, options=replace(OPTIONS, workers=2))
     assert_same_run(straight, tmp_path)
@@ -128,6 +131,31 @@ def test_signal_finishes_the_step_and_saves(
     assert "after step 13; go on with --resume" in caplog.text
     train(ToyStage(), tmp_path, options=OPTIONS, resume=True)
     assert_same_run(straight, tmp_path)
+
+
+def test_signal_during_the_last_evaluation_is_not_forgotten(tmp_path: Path) -> None:
+    stage = ToyStage()
+    judge = stage.evaluate
+
+    def evaluate(generator: torch.Generator) -> Evaluation:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return judge(generator)
+
+    stage.evaluate = evaluate
+    with pytest.raises(SystemExit):
+        train(stage, tmp_path, options=replace(OPTIONS, steps=2))
+    assert RunFolder(tmp_path).steps() == [2]
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_second_signal_ends_at_once(number: signal.Signals, error: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Interruption() as interruption:
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)  # a launcher repeats what the terminal sent
+        assert interruption.wanted == number
+        monkeypatch.setattr(interruption, "since", interruption.since - 2)
+        with pytest.raises(error):
+            os.kill(os.getpid(), number)
 
 
 def test_accumulated_parts_equal_one_large_batch(tmp_path: Path) -> None:
@@ -215,6 +243,10 @@ def test_another_network_is_refused(straight: Path) -> None:
     stage.config = lambda: {"width": 5}
     with pytest.raises(DataFormatError, match=r"3 of 5 weights differ \(layers.0.bias \(5,\), not \(6,\)"):
         train(stage, straight, options=OPTIONS, resume=True)
+    stage = ToyStage()
+    stage.model.layers[0].weight.requires_grad_(False)
+    with pytest.raises(DataFormatError, match="has moments of layers.0.weight, which this run does not train"):
+        train(stage, straight, options=OPTIONS, resume=True)
     stage.name = "other"
     with pytest.raises(DataFormatError, match="is a run of toy, not other"):
         train(stage, straight, options=OPTIONS, resume=True)
@@ -297,6 +329,7 @@ class BrokenPoints(Points):
         return super().sample(index, generator)
 
 
+@pytest.mark.filterwarnings(FORK_WARNING)
 @pytest.mark.parametrize("workers", [0, 1])
 def test_broken_sample_is_replaced_and_told(tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture) -> None:
     stage = ToyStage()
@@ -425,6 +458,16 @@ def start_program(arguments: list[str], environment: dict[str, str]) -> subproce
     command = [sys.executable, str(TESTS / "toy_stage.py"), *arguments]
     path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_gpu(tmp_path: Path, precision: str) -> None:
+    options = replace(OPTIONS, precision=precision, steps=40)
+    train(ToyStage(), tmp_path, options=replace(options, steps=20))
+    result = train(ToyStage(), tmp_path, options=options, resume=True)
+    assert result.step == 40 and result.skipped == 0
+    assert all(value.isfinite().all() for value in read_weights(tmp_path)[1].values())
 
 
 @pytest.mark.slow

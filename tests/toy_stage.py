@@ -1,8 +1,8 @@
 """A stage small enough for tests: a line through noisy points, with dropout and a buffer; also a program of its own.
 
-    python -m tests.toy_stage FOLDER STEPS BATCH [--resume] [--kill-at STEP] [--signal NUMBER] [--plain]
+    python tests/toy_stage.py FOLDER STEPS BATCH [--resume] [--kill-at STEP] [--signal NUMBER] [--plain]
 
-trains it, and prints the sum of the weights; ``--kill-at`` sends the process a signal in the middle of that step.
+trains it; ``--kill-at`` makes the process send itself a signal (9 unless given) in the middle of that step.
 """
 
 import os

@@ -140,7 +140,12 @@ def load_checkpoint(folder: Path, state: TrainingState) -> None:
     if state.ema is not None:
         averaged = folder / EMA
         state.ema.load(read_tensors(averaged) if averaged.exists() else weights)
-    _restore_moments(read_tensors(folder / OPTIMIZER), state)
+    moments = read_tensors(folder / OPTIMIZER)
+    if unknown := {key.partition("/")[2] for key in moments} - set(parameter_names(state)):
+        raise DataFormatError(
+            folder / OPTIMIZER, f"has moments of {min(unknown)}, which this run does not train; start a new run folder"
+        )
+    _restore_moments(moments, state)
     if state.scaler is not None and "scaler" in head:
         state.scaler.load_state_dict(head["scaler"])
     state.progress = Progress(**head["progress"])

@@ -77,13 +77,13 @@ def train(
         if accelerator.is_main_process:
             reports = Reports(run.path, stage.name, session.state.progress.step, options.steps)
             session.reports = stack.enter_context(reports)
-        signal = session.run_steps(stack.enter_context(Interruption()))
-        result = session.finish(signal)
+        interruption = stack.enter_context(Interruption())
+        result = session.finish(signal := session.run_steps(interruption))
     accelerator.free_memory()
     if accelerator.num_processes > 1:
         accelerator.end_training()
-    if signal:
-        end_for(signal)
+    if signal or interruption.wanted:  # the latter during the last evaluation
+        end_for(signal or interruption.wanted)
     return result
 
 
