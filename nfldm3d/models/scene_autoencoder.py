@@ -90,6 +90,8 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         pooling: Pooling = "occupancy",
         density: DensityFrom = "explicit",
         complete: bool = True,
+        weigh_evidence: bool = True,
+        carry_colors: bool = True,
         sky_rows: int = 16,
     ):
         """Sets the widths; the resolution is that of the field.
@@ -103,6 +105,9 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
                 ``attention`` weighs views against each other.
             density: ``explicit`` from the predicted densities, ``inferred`` from the pooled features alone.
             complete: whether a network over the folded grid repairs and completes what was pooled.
+            weigh_evidence: whether a small map turns hits and passing light into density; else it is the mean of the
+                predicted densities, as in the paper.
+            carry_colors: whether the first features start from the pictures' own colours.
             sky_rows: of the panorama of what lies beyond the box; it has twice as many columns.
         """
         super().__init__()
@@ -112,9 +117,9 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         self.hint = nn.Linear(bins + 2, bins)
         nn.init.zeros_(self.hint.weight)
         with torch.no_grad():
-            self.hint.weight[:, :bins] += 5 * torch.eye(bins)
+            self.hint.weight[:, :bins] += 8 * torch.eye(bins)  # a measured surface absorbs most light at once
         nn.init.zeros_(self.hint.bias)
-        nn.init.constant_(self.head.bias, -3.0)
+        nn.init.constant_(self.head.bias, -5.0)  # all bins together absorb a quarter
         self.evidence = nn.Sequential(nn.Linear(EVIDENCE + channels, 32), nn.SiLU(), nn.Linear(32, 1 + 8))
         inputs = (8 + channels) * self.grid[2]
         self.grid_network = UNet(inputs, (1 + channels) * self.grid[2], tuple(grid_widths)) if complete else None
@@ -169,7 +174,8 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         hidden = self.image_network(network_input.contiguous(memory_format=torch.channels_last)).float()
         features, trunk = hidden.movedim(1, -1).split((channels, hidden.shape[1] - channels), dim=-1)
         colors = functional.avg_pool2d(images, stride).movedim(1, -1)
-        features = torch.cat((colors + 0.3 * features[..., :3], features[..., 3:]), dim=-1)
+        if self.config["carry_colors"]:
+            features = torch.cat((colors + 0.3 * features[..., :3], features[..., 3:]), dim=-1)
         logits = self.head(functional.silu(trunk)).float()
         counts = [len(views.images) for views in scenes]
         parts = zip(features.split(counts), logits.split(counts), colors.split(counts), strict=True)
@@ -188,7 +194,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
             known = functional.one_hot(bins, count + 1).float()
             logits = logits + self.hint(torch.cat((known, torch.ones_like(known[:, :1])), dim=-1))
             frustums = lifting.snap_distances(frustums, depth, bins, camera)
-        density = functional.softplus(logits)
+        density = functional.softplus(logits) / frustums.lengths  # a bin absorbs as much near by as far away
         weights, passed = lifting.occupancy_weights(density, frustums.lengths)
         features, pooling = seen.features.flatten(0, 2), self.config["pooling"]
         lift = weights * score.exp() if pooling == "attention" else weights
@@ -210,6 +216,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         """Density per voxel, and features, from what was pooled."""
         channels = int(self.config["channels"])
         features, evidence = inputs.split((channels, EVIDENCE), dim=-1)
+        density_mean = torch.expm1(evidence[..., 3])
         if self.config["density"] == "inferred":
             evidence = torch.zeros_like(evidence)
         logits, summary = self.evidence(torch.cat((features, evidence), dim=-1)).float().split((1, 8), dim=-1)
@@ -219,8 +226,14 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
             logits = logits + change[..., :1]
             color, rest = change[..., 1:4], change[..., 4:]
             features = features + torch.cat((0.3 * color, rest), dim=-1)
-        density = functional.relu(functional.softplus(logits[..., 0]) - CLEAR)
-        return density, features
+        density = functional.softplus(logits[..., 0])
+        if self.config["density"] == "explicit" and not self.config["weigh_evidence"]:
+            density = density_mean
+        return functional.relu(density - CLEAR), features
+
+
+PAPER = {"pooling": "mean", "complete": False, "weigh_evidence": False, "carry_colors": False}
+"""Constructor arguments that leave out what we added."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,66 @@
+"""``nfldm3d encode``: posed images to a scene, or a data set to fields or latents, by trained networks."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Encodes one capture to a scene (OUT ends in .nfld), or every scene of a data set to fields or latents."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """A capture, shards of nfldm3d capture --scenes, or a folder of captures."""
+    out: Path
+    """Scene file, or folder for encodings."""
+    weights: Path = Path("assets/vizdoom")
+    """Weights of the auto-encoders, or a run folder of nfldm3d train."""
+    keep: Literal["fields", "latents"] = "fields"
+    """What of each scene is kept."""
+    split: Literal["train", "test"] = "train"
+    """Which scenes of a data set."""
+    turns: tuple[int, ...] = (0, 1, 2, 3)
+    """Quarter turns of the world before encoding: each gives an encoding of its own."""
+    scene: int = 0
+    """Which scene of the data set, if OUT is a scene file."""
+    views: int = 16
+    """At most so many views are encoded to a scene file, evenly chosen."""
+    use_depth: bool = True
+    """Whether to a scene file depth is an input, where the capture has it."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where the networks run."""
+
+    def run(self) -> None:
+        """Encodes and saves."""
+        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.pipelines.autoencoders import Autoencoders
+        from nfldm3d.pipelines.encoding import encode_scenes, folder_of_run
+
+        networks = Autoencoders.from_pretrained(folder_of_run(self.weights), self.device)
+        scenes = open_scenes(self.data, self.split)
+        if self.out.suffix == ".nfld":
+            figures = self._encode_one(networks, scenes)
+        else:
+            report = encode_scenes(networks, scenes, self.out, keep=self.keep, turns=self.turns)
+            figures = {"written": report.written, "present": report.present, "left_out": len(report.problems)}
+        print(json.dumps(figures))  # noqa: T201 - the command's result
+
+    def _encode_one(self, networks, scenes) -> dict[str, object]:
+        from nfldm3d.models.scene_autoencoder import Views
+        from nfldm3d.pipelines.autoencoders import views_of
+
+        sample = scenes[self.scene]
+        count = min(self.views, len(sample.images))
+        views = views_of(sample, [number * len(sample.images) // count for number in range(count)])
+        if not self.use_depth:
+            views = Views(views.images, views.camera, None)
+        start = time.monotonic()
+        scene = networks.encode(views, sample.box)
+        seconds = time.monotonic() - start
+        scene.to("cpu").save(self.out)
+        return {"scene": sample.key, "views": count, "seconds": round(seconds, 3), "out": str(self.out)}

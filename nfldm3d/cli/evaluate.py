@@ -1,0 +1,63 @@
+"""``nfldm3d evaluate``: how good trained networks are on scenes that they have not seen."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+
+@dataclass(frozen=True)
+class EvaluateAutoencoders:
+    """Both auto-encoders: novel views of held-out scenes, before and after compression to latents."""
+
+    data: Path
+    """Shards of nfldm3d capture --scenes, a folder of captures, or one capture."""
+    weights: Path = Path("assets/vizdoom")
+    """Weights of the auto-encoders, or a run folder of nfldm3d train."""
+    split: Literal["train", "test"] = "test"
+    """Which scenes of a data set."""
+    scenes: int = 64
+    """At most so many scenes, evenly chosen."""
+    views: int = 16
+    """Views of each scene that are encoded; the others are compared with."""
+    page: Path | None = None
+    """PNG page of truth, stage 1 and stage 2, one above the other."""
+    json: bool = False
+    """Print one line of JSON and nothing else."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where the networks run."""
+
+    def run(self) -> None:
+        """Measures and prints."""
+        from tqdm.auto import tqdm
+
+        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.pictures import save_image
+        from nfldm3d.pipelines.autoencoder_scores import judge_autoencoders
+        from nfldm3d.pipelines.autoencoders import Autoencoders
+        from nfldm3d.pipelines.encoding import folder_of_run
+
+        networks = Autoencoders.from_pretrained(folder_of_run(self.weights), self.device)
+        found = open_scenes(self.data, self.split)
+        count = min(self.scenes, len(found))
+        chosen = (found[number * len(found) // count] for number in range(count))
+        report = judge_autoencoders(
+            networks, tqdm(chosen, total=count, desc="judge", disable=self.json), inputs=self.views
+        )
+        if self.page is not None:
+            save_image(torch.cat(report.strips, dim=-2), self.page)
+        print(json.dumps(report.summary(), indent=None if self.json else 1))  # noqa: T201 - the command's result
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measures trained networks."""
+
+    what: Annotated[EvaluateAutoencoders, tyro.conf.subcommand("autoencoders")]
+
+    def run(self) -> None:
+        """Measures."""
+        self.what.run()

@@ -1,0 +1,129 @@
+"""``nfldm3d train``: the networks, one stage after another."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from nfldm3d.files import atomic_folder
+from nfldm3d.training import TrainingOptions
+
+
+@dataclass(frozen=True)
+class TrainSceneAutoencoder:
+    """Stage 1: posed images to a field and back. The averaged weights land in OUT/weights."""
+
+    data: Path
+    """Shards of nfldm3d capture --scenes, or a folder of captures."""
+    out: Path
+    """Run folder: checkpoints, logs, pictures, weights."""
+    options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(default_factory=TrainingOptions)
+    """How to train."""
+    recipe: Literal["full", "paper"] = "full"
+    """``paper`` leaves out what we added: depth as an input, evidence, carried colours, completion, extra losses."""
+    resolution: tuple[int, int, int] = (64, 64, 16)
+    """Voxels of the field along x, y and z."""
+    channels: int = 12
+    """Features of a voxel."""
+    without_depth: float = 0.3
+    """Share of scenes that are encoded from colour alone."""
+    resume: bool = False
+    """Go on with the run in OUT."""
+
+    def run(self) -> None:
+        """Trains and writes the weights."""
+        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.models.scene_autoencoder import PAPER, SceneAutoencoder
+        from nfldm3d.training.scene_source import Drawing, SceneSource
+        from nfldm3d.training.scene_stage import PAPER_WEIGHTS, SceneStage, SceneWeights
+
+        plain = self.recipe == "paper"
+        changes = PAPER if plain else {}
+        model = SceneAutoencoder(resolution=self.resolution, channels=self.channels, **changes)
+        drawing = Drawing(without_depth=1.0 if plain else self.without_depth)
+        source = SceneSource(open_scenes(self.data, "train"), drawing)
+        weights = PAPER_WEIGHTS if plain else SceneWeights()
+        stage = SceneStage(model, source, open_scenes(self.data, "test"), weights=weights)
+        _train(stage, model, self.out, self.options, self.resume)
+
+
+@dataclass(frozen=True)
+class TrainLatentAutoencoder:
+    """Stage 2: fields to the latents g, c and f and back, through the frozen decoder of stage 1."""
+
+    data: Path
+    """The scenes that the fields were encoded from."""
+    fields: Path
+    """Folder of nfldm3d encode."""
+    weights: Path
+    """Weights of stage 1: a run folder or a folder with scene_autoencoder."""
+    out: Path
+    """Run folder."""
+    options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(default_factory=TrainingOptions)
+    """How to train."""
+    downsampling: Literal[4, 8, 16] = 4
+    """Of c against the field."""
+    use_global: bool = True
+    """Whether there is a g."""
+    use_fine: bool = True
+    """Whether there is an f."""
+    resume: bool = False
+    """Go on with the run in OUT."""
+
+    def run(self) -> None:
+        """Trains and writes the weights."""
+        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.data.encoded_scenes import EncodedScenes
+        from nfldm3d.models.latent_autoencoder import LatentAutoencoder
+        from nfldm3d.pipelines.autoencoders import Autoencoders
+        from nfldm3d.training.latent_stage import LatentSource, LatentStage
+
+        scene = Autoencoders.from_pretrained(self.weights).scene
+        scenes = open_scenes(self.data, "train")
+        model = LatentAutoencoder(
+            resolution=scene.grid,
+            channels=int(scene.config["channels"]),
+            sky_rows=int(scene.config["sky_rows"]),
+            downsampling=self.downsampling,
+            use_global=self.use_global,
+            use_fine=self.use_fine,
+        )
+        source = LatentSource(EncodedScenes(self.fields), scenes, scenes.keys)
+        stage = LatentStage(model, scene, source, open_scenes(self.data, "test"))
+        _train(stage, model, self.out, self.options, self.resume)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Trains one stage; Ctrl-C saves, and --resume goes on."""
+
+    stage: (
+        Annotated[TrainSceneAutoencoder, tyro.conf.subcommand("scene-autoencoder")]
+        | Annotated[TrainLatentAutoencoder, tyro.conf.subcommand("latent-autoencoder")]
+    )
+
+    def run(self) -> None:
+        """Trains the stage."""
+        self.stage.run()
+
+
+def _train(stage, model, out: Path, options: TrainingOptions, resume: bool) -> None:
+    import torch
+
+    from nfldm3d.training import read_weights, train
+
+    torch.manual_seed(options.seed)
+    result = train(stage, out, options=options, resume=resume)
+    if result.evaluation is None:
+        return
+    _, tensors = read_weights(out)
+    model.load_state_dict(tensors)
+    with atomic_folder(out / "weights") as temporary:
+        model.half().save_pretrained(temporary / stage.name.replace("-", "_"))
+    figures = {name: round(float(value), 4) for name, value in result.evaluation.scalars.items()}
+    print(json.dumps({"step": result.step, "seconds": round(result.seconds, 1)} | figures))  # noqa: T201
+
+
+__all__ = ["Train", "TrainLatentAutoencoder", "TrainSceneAutoencoder"]
