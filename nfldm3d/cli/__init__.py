@@ -1,4 +1,4 @@
-"""The command line: ``nfldm3d capture | fit | render | export | info``; every option is a field of a dataclass.
+"""The command line: ``nfldm3d COMMAND``, see ``nfldm3d --help``; every option is a field of a dataclass.
 
 Exit codes: 0 done, 2 wrong usage, 3 bad data, 130 interrupted, 143 terminated.
 """
@@ -12,10 +12,13 @@ from typing import Annotated
 import tyro
 
 from nfldm3d.cli.capture import Capture
+from nfldm3d.cli.encode import Encode
+from nfldm3d.cli.evaluate import Evaluate
 from nfldm3d.cli.export import Export
 from nfldm3d.cli.fit import Fit
 from nfldm3d.cli.info import Info
 from nfldm3d.cli.render import Render
+from nfldm3d.cli.train import Train
 from nfldm3d.files import DataFormatError
 
 __all__ = ["main"]
@@ -26,8 +29,11 @@ Command = (
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Encode, tyro.conf.subcommand("encode")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
 )
-DESCRIPTION = "Voxel neural fields: record, fit, render and export 3-D scenes. Add --debug for tracebacks."
+DESCRIPTION = "Voxel neural fields: record, fit, learn, render and export 3-D scenes. Add --debug for tracebacks."
 USAGE, BAD_DATA, INTERRUPTED, TERMINATED = 2, 3, 130, 143
 
 
@@ -55,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]) -> Command:
-    return tyro.cli(Command, prog="nfldm3d", args=arguments, description=DESCRIPTION)  # type: ignore[arg-type]
+    names = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
+    return tyro.cli(Command, prog="nfldm3d", args=arguments, description=DESCRIPTION, config=names)  # type: ignore[arg-type]
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

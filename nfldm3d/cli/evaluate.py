@@ -10,9 +10,12 @@ import tyro
 
 
 @dataclass(frozen=True)
-class EvaluateAutoencoders:
-    """Both auto-encoders: novel views of held-out scenes, before and after compression to latents."""
+class Evaluate:
+    """Measures trained networks: ``autoencoders`` compares novel views of held-out scenes, before and after
+    compression to latents, with the truth."""
 
+    what: Annotated[Literal["autoencoders"], tyro.conf.Positional]
+    """What to measure."""
     data: Path
     """Shards of nfldm3d capture --scenes, a folder of captures, or one capture."""
     weights: Path = Path("assets/vizdoom")
@@ -50,14 +53,3 @@ class EvaluateAutoencoders:
         if self.page is not None:
             save_image(torch.cat(report.strips, dim=-2), self.page)
         print(json.dumps(report.summary(), indent=None if self.json else 1))  # noqa: T201 - the command's result
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Measures trained networks."""
-
-    what: Annotated[EvaluateAutoencoders, tyro.conf.subcommand("autoencoders")]
-
-    def run(self) -> None:
-        """Measures."""
-        self.what.run()

@@ -5,10 +5,10 @@ from typing import Literal
 
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_folder import SceneFolder
-from nfldm3d.data.scene_shards import INDEX
+from nfldm3d.data.scene_shards import INDEX_NAME
 
 
 def open_scenes(path: Path, split: Literal["train", "test"]) -> SceneDataset | SceneFolder:
     """Tar shards, a folder of captures, or a single capture."""
-    shards = (path / INDEX).is_file() or any(path.glob("*.tar"))
+    shards = (path / INDEX_NAME).is_file() or any(path.glob("*.tar"))
     return SceneDataset(path, split=split) if shards else SceneFolder(path, split=split)
