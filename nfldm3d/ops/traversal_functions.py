@@ -104,7 +104,7 @@ def middle_at(anchor: float, step: float, k: int) -> float:
 @typing.no_type_check
 def first_behind(t: float, anchor: float, step: float) -> int:
     """The first of evenly spaced samples whose middle does not lie before t."""
-    k = wp.clamp(int(wp.ceil((t - anchor) / step - 0.5)), 0, 1 << 24)
+    k = int(wp.clamp((t - anchor) / step, 0.0, 16777216.0) + 0.5)
     while k > 0 and middle_at(anchor, step, k - 1) >= t:
         k -= 1
     while k < 1 << 24 and middle_at(anchor, step, k) < t:
@@ -182,33 +182,26 @@ def is_ray(origin: wp.vec3, direction: wp.vec3) -> bool:
 def enter_axis(origin: float, direction: float, lower: float, upper: float, size: int, t: float):
     """Where a ray is along an axis of a grid just behind t; outside, next to it.
 
-    Returns the cell, its step (0 if the ray is parallel), where the ray leaves it, and ``first`` and ``spacing``.
+    Returns the cell, the step to the next one (0 if the ray is parallel), the number of the plane in between, the
+    distance to it, and ``first`` and ``spacing``, which give the distances to all planes.
     """
     width = (upper - lower) / float(size)
     place = (origin + t * direction - lower) / width
-    index = int(0)
+    cell = int(0)
     if place > 0.0:
-        index = int(wp.min(place, float(size - 1)))
+        cell = int(wp.min(place, float(size - 1)))
     if wp.abs(direction) <= TINY:
-        return index, 0, PARALLEL, 0.0, 0.0
+        return cell, 0, 0, PARALLEL, PARALLEL, 0.0
     first = (lower - origin) / direction
     spacing = width / direction
     ahead = wp.where(direction > 0.0, 1, 0)
     step = 2 * ahead - 1
     # Rounding may have put the place on the wrong side of a plane.
-    while index + step >= 0 and index + step < size and first + float(index + ahead) * spacing <= t:
-        index += step
-    while index - step >= 0 and index - step < size and first + float(index + 1 - ahead) * spacing > t:
-        index -= step
-    return index, step, first + float(index + ahead) * spacing, first, spacing
-
-
-@wp.func
-@typing.no_type_check
-def next_along(index: int, step: int, first: float, spacing: float, size: int):
-    """The next cell along an axis, where the ray leaves it, and whether it is one of the grid's."""
-    cell = index + step
-    return cell, first + float(cell + wp.max(step, 0)) * spacing, step != 0 and cell >= 0 and cell < size
+    while cell + step >= 0 and cell + step < size and first + float(cell + ahead) * spacing <= t:
+        cell += step
+    while cell - step >= 0 and cell - step < size and first + float(cell + 1 - ahead) * spacing > t:
+        cell -= step
+    return cell, step, cell + ahead, first + float(cell + ahead) * spacing, first, spacing
 
 
 @wp.func

@@ -24,7 +24,6 @@ from nfldm3d.ops.traversal_functions import (
     first_behind,
     foremost,
     is_ray,
-    next_along,
     skip_to,
 )
 
@@ -174,38 +173,55 @@ def walk_rays(
                         n_edges, n_samples, k = add_run(out, n_edges, n_samples, anchor, size, k, end)
                         joined = False
                     last = enter
-                x, sx, ax, fx, dx = enter_axis(origin[0], direction[0], boxes[level, 0], boxes[level, 3], nx, enter)
-                y, sy, ay, fy, dy = enter_axis(origin[1], direction[1], boxes[level, 1], boxes[level, 4], ny, enter)
-                z, sz, az, fz, dz = enter_axis(origin[2], direction[2], boxes[level, 2], boxes[level, 5], nz, enter)
+                x, sx, px, ax, fx, dx = enter_axis(origin[0], direction[0], boxes[level, 0], boxes[level, 3], nx, enter)
+                y, sy, py, ay, fy, dy = enter_axis(origin[1], direction[1], boxes[level, 1], boxes[level, 4], ny, enter)
+                z, sz, pz, az, fz, dz = enter_axis(origin[2], direction[2], boxes[level, 2], boxes[level, 5], nz, enter)
+                t = float(enter)
                 going = bool(True)
                 left = int(nx + ny + nz)
                 while going and left > 0:
                     left -= 1
-                    t = wp.min(wp.min(wp.min(ax, ay), az), leave)
+                    before = t
                     occupied = cells[level, x, y, z]
-                    if even:
-                        if joined and (limit > 0 or not occupied):
-                            end = first_behind(wp.where(occupied, t, last), anchor, size)
-                            if not occupied or n_samples + end - k >= room:
-                                n_edges, n_samples, k = add_run(out, n_edges, n_samples, anchor, size, k, end)
-                        elif occupied and not joined:
-                            k = first_behind(last, anchor, size)
-                        joined = occupied
-                        last = t
-                    elif occupied:
-                        n_edges, n_samples, last, joined = add_steps(
-                            out, n_edges, n_samples, step, cone, last, t, joined
-                        )
-                    else:
-                        last = skip_to(last, t, step, cone)
-                        joined = False
                     if ax <= ay and ax <= az:
-                        x, ax, going = next_along(x, sx, fx, dx, nx)
+                        t = ax
+                        x += sx
+                        px += sx
+                        ax = fx + float(px) * dx
+                        going = px >= 0 and px <= nx
                     elif ay <= az:
-                        y, ay, going = next_along(y, sy, fy, dy, ny)
+                        t = ay
+                        y += sy
+                        py += sy
+                        ay = fy + float(py) * dy
+                        going = py >= 0 and py <= ny
                     else:
-                        z, az, going = next_along(z, sz, fz, dz, nz)
-                    going = going and t < leave and n_samples < room
+                        t = az
+                        z += sz
+                        pz += sz
+                        az = fz + float(pz) * dz
+                        going = pz >= 0 and pz <= nz
+                    if not (t < leave):
+                        t = leave
+                        going = False
+                    if not even:
+                        if occupied:
+                            n_edges, n_samples, last, joined = add_steps(
+                                out, n_edges, n_samples, step, cone, last, t, joined
+                            )
+                        else:
+                            last = skip_to(last, t, step, cone)
+                            joined = False
+                    elif occupied != joined or (occupied and limit > 0):
+                        end = first_behind(wp.where(occupied and joined, t, before), anchor, size)
+                        if not joined:
+                            k = end
+                        elif not occupied or n_samples + end - k >= room:
+                            n_edges, n_samples, k = add_run(out, n_edges, n_samples, anchor, size, k, end)
+                        joined = occupied
+                    going = going and n_samples < room
+                if even:
+                    last = t
         if even:
             end = first_behind(last, anchor, size)
             if joined:
