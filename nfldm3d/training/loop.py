@@ -51,10 +51,11 @@ def train(
 ) -> TrainingResult:
     """Trains ``stage.model`` and keeps checkpoints, logs and configuration in the run folder ``folder``.
 
-    Runs in this process alone, or in as many as ``torchrun`` or ``accelerate launch`` started, on CPUs or GPUs; all of
-    them need to see the same folder. With ``resume`` a run goes on from its newest whole checkpoint, on a CPU bit for
-    bit as if it had never stopped, given the same options and number of processes; if there is none, it begins.
-    Ctrl-C and SIGTERM let the step finish, save, and raise ``KeyboardInterrupt`` or ``SystemExit(143)``.
+    Runs in this process alone, or in as many as ``torchrun`` started (``accelerate launch`` starts several on GPUs, but
+    only one on a CPU); all of them need to see the same folder. With ``resume`` a run goes on from its newest whole
+    checkpoint, on a CPU bit for bit as if it had never stopped, given the same options and number of processes; if
+    there is none, it begins. Ctrl-C and SIGTERM let the step finish, save, and raise ``KeyboardInterrupt`` or
+    ``SystemExit(143)``.
 
     Raises:
         ValueError: if the options do not fit this machine, the folder is in use by another process or holds a run

@@ -131,7 +131,8 @@ class Stepper:
             for group in self.state.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
-            self.means.add({"loss": loss, "gradient_norm": norm} | figures)
+            if torch.isfinite(norm):  # or else fp16 still looks for its scale
+                self.means.add({"loss": loss, "gradient_norm": norm} | figures)
         self.optimizer.zero_grad()
         progress.samples += options.batch_size * options.accumulate * accelerator.num_processes
         progress.step += 1
