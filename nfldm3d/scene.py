@@ -163,7 +163,7 @@ def _from_file(config: dict, tensors: dict[str, Tensor], appearance: Appearance 
     background = tensors.get("background")
     return Scene(
         levels[0],
-        scene_file.unpack_appearance(config["appearance"]) if appearance is None else appearance,
+        scene_file.unpack_appearance(config["appearance"], appearance),
         EnvironmentMap(background)
         if background is not None and config["background"] == "environment_map"
         else background,

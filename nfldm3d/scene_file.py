@@ -21,7 +21,7 @@ from nfldm3d.appearance import Appearance, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
 from nfldm3d.field import VoxelField
 from nfldm3d.files import DataFormatError, atomic_folder, atomic_write, parse_json, read_json
-from nfldm3d.geometry import Box
+from nfldm3d.geometry import Box, find_pose_problem, invert_pose
 from nfldm3d.memory import require_memory
 from nfldm3d.ops.bricks import BRICK, gather_bricks, scatter_bricks_
 
@@ -154,8 +154,10 @@ def unpack_camera(config: dict[str, Any], tensors: dict[str, Tensor]) -> Camera:
     )
 
 
-def unpack_appearance(config: dict[str, Any]) -> Appearance:
-    """The built-in appearance that a config describes."""
+def unpack_appearance(config: dict[str, Any], given: Appearance | None = None) -> Appearance:
+    """The built-in appearance that a config describes, or the given one, moved to where the saved one was."""
+    if given is not None:
+        return _move_to_anchor(given, config)
     match config["type"]:
         case "Rgb":
             return Rgb(int(config["channels"]))
@@ -163,6 +165,18 @@ def unpack_appearance(config: dict[str, Any]) -> Appearance:
             return SphericalHarmonics(int(config["degree"]), tuple(tuple(row) for row in config["frame"]))  # type: ignore[arg-type]
         case other:
             raise ValueError(f"appearance {other!r} is a network: load it and pass Scene.load(path, appearance=...)")
+
+
+def _move_to_anchor(given: Appearance, config: dict[str, Any]) -> Appearance:
+    """Networks that see positions name the pose of their axes, which is the scene's and not the weights'."""
+    own = given.config()
+    if "anchor" not in config or "anchor" not in own or config["anchor"] == own["anchor"]:
+        return given
+    saved, present = torch.tensor(config["anchor"]), torch.tensor(own["anchor"])
+    problem = find_pose_problem(saved) if saved.shape == (4, 4) else f"has shape {tuple(saved.shape)}"
+    if problem:
+        raise ValueError(f"the appearance's anchor {problem}; save the scene again")
+    return given.moved(saved @ invert_pose(present))
 
 
 def _read_folder(path: Path) -> tuple[Any, bytes]:

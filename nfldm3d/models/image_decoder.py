@@ -14,7 +14,7 @@ from nfldm3d.models.layers import UNet
 class ImageDecoder(nn.Module):
     """Channels 0 to 2 are sRGB; a network adds what it makes of all channels and of where each ray ends.
 
-    The last layer starts at zero, so an untrained decoder shows the plain colours. Fine texture comes from sines and
+    The last layer starts small, so an untrained decoder shows about the plain colours. Fine texture comes from sines and
     cosines of the surface's position, in octaves from ``finest`` metres upwards.
     """
 
@@ -30,8 +30,8 @@ class ImageDecoder(nn.Module):
         self.widths, self.octaves, self.finest = tuple(widths), octaves, finest
         self._channels = channels
         self.network = UNet(channels + 4 + 6 * octaves, 3, self.widths, blocks=2, local=True)
-        nn.init.zeros_(self.network.head.weight)
-        nn.init.zeros_(self.network.head.bias)
+        for parameter in self.network.head.parameters():
+            nn.init.zeros_(parameter)
         self.register_buffer("anchor", torch.eye(4), persistent=False)
 
     @property
@@ -43,6 +43,10 @@ class ImageDecoder(nn.Module):
     def per_ray(self) -> bool:
         """It looks at neighbouring pixels."""
         return False
+
+    def __str__(self) -> str:
+        weights = sum(parameter.numel() for parameter in self.parameters())
+        return f"ImageDecoder of {self.channels} channels, {weights} weights"
 
     def forward(
         self,

@@ -1,8 +1,8 @@
 """The latent auto-encoder: a voxel field to three latents and back (NF-LDM, stage 2).
 
-g, a vector, is global (palette, light, sky); c, coarse and 3-D, is the layout. f, flat and fine, is the residual of each
-column of voxels seen from above. Density enters as the opacity of a voxel; the vertical axis is folded into channels,
-so that all convolutions are 2-D. The decoder is conditioned on g by group norm; f joins at full resolution.
+g, a vector, is global (palette, light, sky); c, coarse and 3-D, is the layout; f, flat and fine, is the residual of
+each column of voxels seen from above. Density enters as the opacity of a voxel; the vertical axis is folded into
+channels, so that all convolutions are 2-D. The decoder is conditioned on g by group norm; f joins at full resolution.
 """
 
 import itertools
@@ -99,6 +99,8 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"downsampling must be 4, 8 or 16 and divide the resolution {resolution}, got {downsampling}"
             )
+        if sky_rows % 2:
+            raise ValueError(f"sky_rows must be even, got {sky_rows}")
         self.heights = int(z)
         self.coarse_heights = max(1, int(z) // int(downsampling))
         levels = downsampling.bit_length() - 1
@@ -118,7 +120,12 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         )
 
     def encode(self, voxels: Voxels) -> LatentEncoding:
-        """The latents of fields, c and f not yet quantised, g as mean and logarithm of the variance."""
+        """The latents of fields, c and f not yet quantised, g as mean and logarithm of the variance.
+
+        Raises:
+            ValueError: the fields or panoramas have another shape than the network was made for.
+        """
+        self._check(voxels)
         picture = fold(torch.cat((voxels.opacity[..., None] * 2 - 1, voxels.features), dim=-1))
         picture = picture.contiguous(memory_format=torch.channels_last)
         seen = torch.cat((self.encoder_g(picture).mean((-2, -1)), self.sky_encoder(voxels.sky - 0.5)), dim=-1)
@@ -145,6 +152,16 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         sky = self.sky_decoder(latents.g).float().unflatten(-1, (3, rows // 2, rows))
         sky = functional.interpolate(sky, scale_factor=2.0, mode="bilinear", align_corners=False)
         return Voxels(torch.sigmoid(grid[..., 0]), grid[..., 1:], sky.movedim(1, -1) + 0.3)
+
+    def _check(self, voxels: Voxels) -> None:
+        grid = (*self.config["resolution"], int(self.config["channels"]))
+        sky = (int(self.config["sky_rows"]), 2 * int(self.config["sky_rows"]))
+        found, found_sky = tuple(voxels.features.shape[1:]), tuple(voxels.sky.shape[1:3])
+        if found != grid or found_sky != sky:
+            raise ValueError(
+                f"this latent auto-encoder takes fields (x, y, z, channels) of {grid} with a panorama of {sky} pixels, "
+                f"got {found} and {found_sky}; use the weights of both stages together"
+            )
 
 
 class _Encoder(nn.Module):

@@ -1,5 +1,7 @@
 """What training compares: pictures, depths, and which voxels hold matter."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +12,9 @@ from nfldm3d.geometry import Box
 
 SSIM_WINDOW = 7
 SSIM_SCALES = 3
+TEXTURE_WINDOW, TEXTURE_SCALES = 5, 2
+TEXTURE_FLOOR = 0.03
+"""Contrasts below this count as none."""
 LUMINANCE, CONTRAST = 0.01**2, 0.03**2
 
 
@@ -31,6 +36,41 @@ def structural_loss(
         likeness = (2 * mean * mean_target + LUMINANCE) / (mean * mean + mean_target * mean_target + LUMINANCE)
         total = total + 1 - (likeness * (2 * covariance + CONTRAST) / (variances + CONTRAST)).mean()
     return total / SSIM_SCALES
+
+
+def cross_entropy(share: Float[Tensor, "*batch"], target: Float[Tensor, "*batch"]) -> Float[Tensor, ""]:
+    """Mean binary cross entropy of shares strictly between 0 and 1; torch's own refuses mixed precision on GPUs."""
+    return -(target * share.log() + (1 - target) * torch.log1p(-share)).mean()
+
+
+def texture_loss(
+    image: Float[Tensor, "views 3 height width"], target: Float[Tensor, "views 3 height width"]
+) -> Float[Tensor, ""]:
+    """How far local contrasts are from those of the target, whatever their phase.
+
+    A place that a network cannot know pixel by pixel comes out blurred under errors of pixels; here it is asked for
+    texture of the right strength and direction. Contrasts are mean absolute differences along rows, columns and both
+    diagonals, at two scales, over windows of 5 pixels; their errors are divided by the target's own contrast.
+    """
+    total = image.new_zeros(())
+    for scale in range(TEXTURE_SCALES):
+        if scale:
+            image, target = functional.avg_pool2d(image, 2), functional.avg_pool2d(target, 2)
+        here, there = _contrasts(image), _contrasts(target)
+        total = total + ((here - there).abs() / (there + TEXTURE_FLOOR)).mean()
+    return total / TEXTURE_SCALES
+
+
+def _contrasts(image: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views 12 rows columns"]:
+    corner = image[..., :-1, :-1]
+    differences = (
+        image[..., :-1, 1:] - corner,
+        image[..., 1:, :-1] - corner,
+        image[..., 1:, 1:] - corner,
+        image[..., :-1, 1:] - image[..., 1:, :-1],
+    )
+    window = min(TEXTURE_WINDOW, *corner.shape[-2:])
+    return functional.avg_pool2d(torch.cat(differences, dim=1).abs(), window, max(1, window // 2))
 
 
 def relative_depth_error(
@@ -64,7 +104,7 @@ def observe_voxels(
     flat, distance = flat[known], distance[known]
     hits = _count(flat.at(distance), box, resolution)
     free = torch.zeros_like(hits)
-    for step in range(int(max(resolution) * 1.5)):
+    for step in range(math.ceil(math.dist(box.lower, box.upper) / size)):
         along = (step + 0.5) * size
         ahead = along < distance - 1.5 * size
         if not bool(ahead.any()):

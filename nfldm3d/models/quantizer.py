@@ -45,17 +45,18 @@ class VectorQuantizer(nn.Module):
         flat = vectors.detach().float().flatten(0, -2)
         if self.training and int(self.steps) == 0:
             self._place(torch.ones_like(self.usage, dtype=torch.bool), flat)
-        indices = self.nearest(flat)
+        found = self.nearest(flat)
+        indices = found.unflatten(0, vectors.shape[:-1])
+        codes = functional.embedding(indices, self.codebook)  # before the codes move, some of them far away
         if self.training:
-            self._follow(flat, indices)
-        indices = indices.unflatten(0, vectors.shape[:-1])
-        codes = functional.embedding(indices, self.codebook)
+            self._follow(flat, found)
         commitment = (vectors - codes).square().mean()
         return Quantized(vectors + (codes - vectors).detach(), indices, commitment)
 
     def nearest(self, vectors: Float[Tensor, "vectors dimensions"]) -> Int64[Tensor, " vectors"]:
         """Which code is nearest to each vector."""
-        distance = self.codebook.square().sum(-1) - 2 * vectors @ self.codebook.T
+        with torch.autocast(vectors.device.type, enabled=False):  # half precision would confuse neighbours
+            distance = self.codebook.square().sum(-1) - 2 * vectors @ self.codebook.T
         return distance.argmin(-1)
 
     @torch.no_grad()

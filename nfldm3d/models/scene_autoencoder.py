@@ -21,13 +21,13 @@ from torch.nn import functional
 
 from nfldm3d import ops
 from nfldm3d.appearance import EnvironmentMap
-from nfldm3d.camera import Camera
 from nfldm3d.field import VoxelField
 from nfldm3d.geometry import Box, Rays
 from nfldm3d.models import lifting
 from nfldm3d.models.image_decoder import ImageDecoder
 from nfldm3d.models.layers import UNet, fold, unfold
 from nfldm3d.models.panorama import gather_panorama
+from nfldm3d.models.views import Views, check_views
 from nfldm3d.rendering import MIN_OPACITY
 
 Pooling = Literal["mean", "occupancy", "attention"]
@@ -38,22 +38,6 @@ PRIOR = 0.05
 CLEAR = 0.01
 """Densities below this many per voxel become zero: no fog, and rays leap over empty space."""
 EVIDENCE = 7
-
-
-@dataclass(frozen=True)
-class Views:
-    """Pictures of one scene, to encode or to compare with."""
-
-    images: Float[Tensor, "views 3 height width"]
-    """sRGB in [0, 1]."""
-    camera: Camera
-    depth: Float[Tensor, "views height width"] | None
-    """Metres along the optical axis, 0 where there is no surface; None if it was not measured."""
-
-    def to(self, device: torch.device | str) -> "Views":
-        """The same on another device."""
-        depth = None if self.depth is None else self.depth.to(device)
-        return Views(self.images.to(device), self.camera.to(device), depth)
 
 
 @dataclass(frozen=True)
@@ -111,6 +95,11 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
             sky_rows: of the panorama of what lies beyond the box; it has twice as many columns.
         """
         super().__init__()
+        if channels < 3 or stride < 1 or bins < 1 or min(resolution) < 1:
+            raise ValueError(
+                "a scene auto-encoder needs at least 3 channels, and a stride, bins and a resolution of at least 1, "
+                f"got {channels}, {stride}, {bins} and {tuple(resolution)}"
+            )
         self.grid = (int(resolution[0]), int(resolution[1]), int(resolution[2]))
         self.image_network = UNet(6 * stride**2, channels + image_widths[0], tuple(image_widths))
         self.head = nn.Linear(image_widths[0], bins + 1)
@@ -127,7 +116,13 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         self.decoder = ImageDecoder(channels, widths=tuple(decoder_widths), octaves=octaves)
 
     def encode(self, views: Views, box: Box) -> Encoding:
-        """The field that the views of one scene give; see ``encode_batch``."""
+        """The field that the views of one scene give; see ``encode_batch``.
+
+        Raises:
+            ValueError: views show nothing of the box, are not finite, or have depth in other units than metres; or the
+                box's voxels are no cubes.
+        """
+        check_views(views, box, self.grid)
         return self.encode_batch([views], [box])[0]
 
     def encode_batch(self, scenes: Sequence[Views], boxes: Sequence[Box]) -> list[Encoding]:
@@ -153,8 +148,10 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         with _full_precision(self.device):
             sums = ops.integrate_rays(field.density, field.features, flat.origins, flat.directions, None, march)
             features = sums.features + (1 - sums.opacity)[:, None] * background.query(flat.directions)
-        parts = (value.unflatten(0, rays.shape) for value in (features, sums.opacity, sums.distance))
-        return FeatureImages(*parts, rays)
+        images, opacity, distance = (
+            value.unflatten(0, rays.shape) for value in (features, sums.opacity, sums.distance)
+        )
+        return FeatureImages(images, opacity, distance, rays)
 
     def decode(self, rendered: "FeatureImages") -> Float[Tensor, "views 3 height width"]:
         """The pictures, sRGB, not clamped."""

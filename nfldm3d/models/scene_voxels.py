@@ -40,5 +40,11 @@ def tensors_from_voxels(voxels: Voxels) -> dict[str, Tensor]:
 
 
 def voxels_from_tensors(tensors: Mapping[str, Tensor]) -> Voxels:
-    """The inverse of ``tensors_from_voxels``."""
+    """The inverse of ``tensors_from_voxels``; a ValueError if something is missing or does not fit together."""
+    for name in ("opacity", "features", "sky"):
+        if name not in tensors:
+            raise ValueError(f"lacks {name}, which a field has; encode the scene again")
+    if tensors["features"].dim() != 4 or tensors["features"].shape[:3] != tensors["opacity"].shape:
+        shapes = " and ".join(str(tuple(tensors[name].shape)) for name in ("opacity", "features"))
+        raise ValueError(f"has opacity and features of shapes {shapes}; encode the scene again")
     return Voxels(*(tensors[name].float()[None] for name in ("opacity", "features", "sky")))

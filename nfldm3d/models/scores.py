@@ -13,7 +13,8 @@ from nfldm3d.camera import Camera
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.field import VoxelField
 from nfldm3d.models.losses import relative_depth_error
-from nfldm3d.models.scene_autoencoder import SceneAutoencoder, Views
+from nfldm3d.models.scene_autoencoder import SceneAutoencoder
+from nfldm3d.models.views import Views
 
 INPUTS = 16
 """Views that are encoded; the others are compared with."""
@@ -43,8 +44,17 @@ class SceneSplit:
 
 
 def split_views(sample: SceneSample, *, with_depth: bool = True, inputs: int = INPUTS) -> SceneSplit:
-    """Every scene is split in the same way each time: the views to compare with are spread evenly over all views."""
+    """Every scene is split in the same way each time: the views to compare with are spread evenly over all views.
+
+    Raises:
+        ValueError: a scene of one view.
+    """
     count = len(sample.images)
+    if count < 2 or inputs < 1:
+        raise ValueError(
+            f"{sample.key} has {count} view(s) of which {inputs} are to be encoded, but at least one is needed to "
+            "encode and one to judge by; record more views"
+        )
     held_out = max(1, count - inputs)
     targets = torch.tensor(sorted({(2 * number + 1) * count // (2 * held_out) for number in range(held_out)}))
     rest = torch.tensor([number for number in range(count) if number not in set(targets.tolist())])
@@ -93,7 +103,9 @@ def judge_field(
 
 
 def mean_scores(scores: Sequence[SceneScores]) -> SceneScores:
-    """The mean over scenes."""
+    """The mean over scenes; a ValueError if there are none."""
+    if not scores:
+        raise ValueError("there are no scenes to judge; give a split that holds some")
     tables = [asdict(score) for score in scores]
     return SceneScores(**{name: sum(table[name] for table in tables) / len(tables) for name in tables[0]})
 

@@ -9,14 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from nfldm3d.data.encoded_scenes import EncodedScenes
+from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite, parse_name
+from nfldm3d.files import DataFormatError
 from nfldm3d.models.latent_autoencoder import OPAQUE, LatentAutoencoder, Latents, Voxels
-from nfldm3d.models.losses import structural_loss
+from nfldm3d.models.losses import cross_entropy, structural_loss
 from nfldm3d.models.quantizer import Quantized, perplexity
 from nfldm3d.models.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.scene_voxels import background_of, field_of, stack_voxels, voxels_from_tensors, voxels_of
 from nfldm3d.models.scores import judge_field, mean_scores, split_views
-from nfldm3d.training.scene_source import Drawing, SceneItem, Scenes, SceneSource
+from nfldm3d.training.scene_source import Drawing, SceneItem, Scenes, SceneSource, require_scenes
 from nfldm3d.training.stage import Evaluation
 
 BASE_VISIBILITY = 0.02
@@ -69,10 +70,16 @@ class LatentSource:
     """Draws encodings, and views of the scenes that they encode; see ``SampleSource``."""
 
     def __init__(self, encoded: EncodedScenes, scenes: Scenes, keys: Sequence[str], drawing: Drawing | None = None):
-        """``keys`` names the scenes in their order."""
+        """``keys`` names the scenes in their order; a ValueError if there are encodings of other scenes."""
         self.encoded = encoded
         self.views = SceneSource(scenes, drawing or Drawing(targets=4, seen_targets=1, without_depth=0.0))
         self.numbers = {key: number for number, key in enumerate(keys)}
+        unknown = sorted({parse_name(name)[0] for name in encoded.names} - set(self.numbers))
+        if unknown:
+            raise ValueError(
+                f"{encoded.folder} holds encodings of {len(unknown)} scenes, {unknown[0]} the first, that are not in "
+                "the data set; encode the data set that is given for training"
+            )
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -81,7 +88,11 @@ class LatentSource:
         """One encoding with views from the side that it was encoded from."""
         scene = self.encoded[index]
         views = self.views.draw(self.numbers[scene.key], scene.turn, generator)
-        return LatentItem(voxels_from_tensors(scene.tensors), views)
+        try:
+            check_finite(scene.tensors, scene.key)
+            return LatentItem(voxels_from_tensors(scene.tensors), views)
+        except ValueError as error:
+            raise DataFormatError(self.encoded.folder / self.encoded.names[index], str(error)) from error
 
     def collate(self, samples: Sequence[LatentItem]) -> LatentBatch:
         """The fields side by side."""
@@ -108,7 +119,7 @@ class LatentStage:
         """Trains with f left out of a share ``without_fine`` of the scenes, lest c be ignored."""
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.scene_autoencoder = scene_autoencoder.eval().requires_grad_(False)
-        self.source, self.held_out = source, held_out
+        self.source, self.held_out = source, require_scenes(held_out)
         self.weights, self.without_fine, self.judged = weights or LatentWeights(), without_fine, judged
 
     def config(self) -> dict[str, Any]:
@@ -118,7 +129,7 @@ class LatentStage:
     def to(self, device: torch.device) -> None:
         """Moves both networks."""
         self.model.to(device)
-        self.scene_autoencoder.to(device)
+        self.scene_autoencoder.to(device)  # type: ignore[arg-type]
 
     def loss(self, batch: LatentBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted mean over scenes of all parts, and each part."""
@@ -130,7 +141,7 @@ class LatentStage:
         variance = encoding.log_variance.exp()
         parts = voxel_losses(made, truth)
         parts["divergence"] = 0.5 * (encoding.latents.g.square() + variance - 1 - encoding.log_variance).mean()
-        parts["commitment"] = sum((code.commitment for code in codes.values()), variance.new_zeros(()))
+        parts["commitment"] = torch.stack([variance.new_zeros(()), *(code.commitment for code in codes.values())]).sum()
         pictures = [self._picture_losses(made[number], item) for number, item in enumerate(batch.items)]
         parts |= {name: torch.stack([each[name] for each in pictures]).mean() for name in pictures[0]}
         total = torch.stack([getattr(self.weights, name) * value for name, value in parts.items()]).sum()
@@ -147,7 +158,7 @@ class LatentStage:
             before.append(judge_field(self.scene_autoencoder, encoding.field, encoding.background, split)[0])
             voxels = voxels_of(encoding.field, encoding.background)
             latents, codes = self.model.quantize(self.model.encode(voxels).latents)
-            made = self.model.decode(latents)
+            made = self.model.decode(latents)[0]
             background = background_of(made, self.scene_autoencoder.sky_code)
             score, strip = judge_field(self.scene_autoencoder, field_of(made, sample.box), background, split)
             after.append(score)
@@ -190,7 +201,7 @@ def voxel_losses(made: Voxels, truth: Voxels) -> dict[str, Float[Tensor, ""]]:
     visible = functional.max_pool3d(truth.opacity[:, None], 3, 1, 1)[:, 0] + BASE_VISIBILITY
     error = (made.features - truth.features).abs().mean(-1)
     return {
-        "opacity": functional.binary_cross_entropy(opacity, truth.opacity.clamp(0, 1)),
+        "opacity": cross_entropy(opacity, truth.opacity.clamp(0, 1)),
         "features": (error * visible).sum() / visible.sum(),
         "sky": (made.sky - truth.sky).abs().mean(),
     }

@@ -11,7 +11,7 @@ from torch import Tensor
 from nfldm3d.camera import Camera
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.geometry import Box, Rays, turn_about
-from nfldm3d.models.scene_autoencoder import Views
+from nfldm3d.models.views import Views
 
 
 @runtime_checkable
@@ -21,6 +21,13 @@ class Scenes(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> SceneSample: ...
+
+
+def require_scenes(scenes: Scenes) -> Scenes:
+    """The same; a ValueError if there are none."""
+    if not len(scenes):
+        raise ValueError("the split for judging holds no scenes; record scenes of test maps, or change the split")
+    return scenes
 
 
 @dataclass(frozen=True)

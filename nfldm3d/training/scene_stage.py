@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.models.losses import observe_voxels, relative_depth_error, structural_loss
+from nfldm3d.models.losses import cross_entropy, observe_voxels, relative_depth_error, structural_loss, texture_loss
 from nfldm3d.models.scene_autoencoder import Encoding, SceneAutoencoder
 from nfldm3d.models.scores import SceneScores, judge_scene, mean_scores
-from nfldm3d.training.scene_source import SceneBatch, SceneItem, Scenes, SceneSource
+from nfldm3d.training.scene_source import SceneBatch, SceneItem, Scenes, SceneSource, require_scenes
 from nfldm3d.training.stage import Evaluation
 
 OBSERVED_STRIDE = 2
@@ -31,24 +30,24 @@ class SceneWeights:
     """Mean absolute error of the pictures."""
     structure: float = 0.2
     """One minus structural similarity at three scales."""
-    perceptual: float = 0.0
-    """Distance in the features of a network; needs its weights."""
+    texture: float = 0.05
+    """Relative error of local contrasts."""
     color: float = 0.3
     """Mean absolute error of the rendered colours, before the decoder."""
     depth: float = 0.3
     """Relative error of the expected depth."""
     squared_depth: float = 0.0
     """Squared error of the expected depth, in voxels; the paper's depth loss."""
-    opacity: float = 0.05
+    opacity: float = 0.1
     """Rays end at surfaces and pass where there is none."""
-    voxels: float = 0.05
+    voxels: float = 0.3
     """Voxels that were seen hold matter or none."""
     frustum: float = 0.02
     """Input rays end in the bin of the measured depth."""
 
 
 PAPER_WEIGHTS = SceneWeights(
-    structure=0.2, color=0.0, depth=0.0, squared_depth=0.01, opacity=0.0, voxels=0.0, frustum=0.0
+    structure=0.2, texture=0.0, color=0.0, depth=0.0, squared_depth=0.01, opacity=0.0, voxels=0.0, frustum=0.0
 )
 """Pictures and squared depth alone."""
 
@@ -70,7 +69,7 @@ class SceneStage:
     ):
         """Judges by the first ``judged`` scenes of ``held_out``, spread evenly."""
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.source, self.held_out = source, held_out
+        self.source, self.held_out = source, require_scenes(held_out)
         self.weights = weights or SceneWeights()
         self.judged = judged
 
@@ -110,6 +109,7 @@ class SceneStage:
         parts = {
             "absolute": (picture - targets.images).abs().mean(),
             "structure": structural_loss(picture, targets.images),
+            "texture": texture_loss(picture, targets.images),
             "color": (rendered.features[..., :3].movedim(-1, 1) - targets.images).abs().mean(),
             "depth": relative_depth_error(rendered.distance, rendered.opacity, targets.depth, targets.cosine, inside),
             "opacity": _opacity_loss(rendered.opacity, inside),
@@ -149,7 +149,7 @@ def _opacity_loss(
     opacity: Float[Tensor, "views height width"], inside: Float[Tensor, "views height width"]
 ) -> Float[Tensor, ""]:
     clamped = opacity.clamp(TINY, 1 - TINY)
-    return functional.binary_cross_entropy(clamped, inside)
+    return cross_entropy(clamped, inside)
 
 
 __all__ = ["PAPER_WEIGHTS", "SceneScores", "SceneStage", "SceneWeights"]

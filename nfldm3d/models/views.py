@@ -1,0 +1,110 @@
+"""Posed pictures as the networks take them, and what makes them useless."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfldm3d.camera import Camera
+from nfldm3d.data.scene_sample import FARTHEST_MEDIAN, NEAREST_MAXIMUM
+from nfldm3d.geometry import Box
+
+BRIGHTEST = 2.0
+"""Pictures with larger values are not in [0, 1]."""
+STRETCH = 1.5
+"""Voxels may be so many times longer along one axis than along another."""
+SIGHT = 8
+"""Rays along each side of a picture that tell whether it shows any of the box."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Pictures of one scene, to encode or to compare with."""
+
+    images: Float[Tensor, "views 3 height width"]
+    """sRGB in [0, 1]."""
+    camera: Camera
+    depth: Float[Tensor, "views height width"] | None
+    """Metres along the optical axis, 0 where there is no surface; None if it was not measured."""
+
+    def __post_init__(self):
+        shape = (*self.camera.shape, 3, self.camera.height, self.camera.width)
+        if len(shape) != 4 or 0 in shape or self.images.shape != shape:
+            raise ValueError(
+                f"views need at least one picture, and a camera for each: cameras for {shape} (views, 3, height, "
+                f"width) came with pictures of shape {tuple(self.images.shape)}; resize either"
+            )
+        if self.depth is not None and self.depth.shape != (shape[0], *shape[2:]):
+            raise ValueError(
+                f"depth must have the shape {(shape[0], *shape[2:])} (views, height, width), got "
+                f"{tuple(self.depth.shape)}; resize it, or leave it out with depth=None"
+            )
+
+    def to(self, device: torch.device | str) -> "Views":
+        """The same on another device."""
+        depth = None if self.depth is None else self.depth.to(device)
+        return Views(self.images.to(device), self.camera.to(device), depth)
+
+
+def check_views(views: Views, box: Box, resolution: tuple[int, int, int]) -> None:
+    """Raises a ValueError that says what is wrong with the views of a scene, or with its box."""
+    problem = _find_box_problem(box, resolution) or _find_picture_problem(views) or _find_blind_view(views.camera, box)
+    if problem is None and views.depth is not None:
+        problem = _find_depth_problem(views.depth, box)
+    if problem is not None:
+        raise ValueError(problem)
+
+
+def _find_box_problem(box: Box, resolution: tuple[int, int, int]) -> str | None:
+    size = box.voxel_size(resolution)
+    if max(size) <= STRETCH * min(size):
+        return None
+    wanted = [count * min(size) for count in resolution]
+    extent, edges, counts, like = (
+        " x ".join(f"{value:.3g}" for value in values) for values in (box.size, size, resolution, wanted)
+    )
+    return (
+        f"a box of {extent} m makes voxels of {edges} m in a field of {counts}, but the network knows cubes; "
+        f"choose a box of such proportions as {like} m"
+    )
+
+
+def _find_picture_problem(views: Views) -> str | None:
+    if not bool(torch.isfinite(views.images).all()):
+        return "the pictures hold NaN or infinity; repair them"
+    low, high = (float(value) for value in views.images.aminmax())
+    if low < -BRIGHTEST or high > BRIGHTEST:
+        return f"the pictures hold values from {low:.3g} to {high:.3g}, not from 0 to 1; divide 8-bit pictures by 255"
+    return None
+
+
+def _find_blind_view(camera: Camera, box: Box) -> str | None:
+    if not bool(torch.isfinite(camera.world_from_camera).all() and torch.isfinite(camera.focal).all()):
+        return "the cameras hold NaN or infinity; repair their poses and focal lengths"
+    near, far = box.scaled(1.01).clip(camera.resized(SIGHT, SIGHT).rays())  # rounding puts cameras before the wall
+    blind = ~(near < far).flatten(1).any(1)
+    if not bool(blind.any()):
+        return None
+    number = int(blind.nonzero()[0])
+    place = ", ".join(f"{value:.3g}" for value in camera.centers[number].tolist())
+    return (
+        f"view {number} at ({place}) shows nothing of the box {box.lower} to {box.upper} ({int(blind.sum())} of "
+        f"{len(camera)} views do not); leave it out, or give a box around what the views show"
+    )
+
+
+def _find_depth_problem(depth: Float[Tensor, "views height width"], box: Box) -> str | None:
+    if not bool(torch.isfinite(depth).all()) or bool((depth < 0).any()):
+        return "the depth holds NaN, infinity or negative numbers; put 0 where there is no surface"
+    known, diagonal = depth[depth > 0], math.dist(box.lower, box.upper)
+    if not len(known):
+        return "the depth is 0 everywhere; give depth=None if it was not measured"
+    median, largest = float(known.median()), float(known.max())
+    if median > FARTHEST_MEDIAN * diagonal or largest < NEAREST_MAXIMUM * diagonal:
+        return (
+            f"the depth is {median:.3g} in the middle and {largest:.3g} at most in a box {diagonal:.3g} m across: "
+            "it is not in metres; rescale it"
+        )
+    return None
