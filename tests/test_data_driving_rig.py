@@ -147,6 +147,19 @@ def test_a_local_scene_is_the_same_place_moved(tmp_path: Path):
     assert (-front.world_from_camera[:3, 2]).tolist() == pytest.approx((1, 0, 0), abs=1e-5)
 
 
+def test_far_from_the_origin_a_local_scene_loses_nothing(tmp_path: Path):
+    near, far = write_rig(tmp_path, frames=2), [20_000.0, -7_000.0, 300.0]
+    scene = next(rig_scenes(near, window=2))
+
+    def move(content: dict[str, Any]) -> None:
+        for frame in content["frames"]:
+            for row, shift in zip(frame["world_from_vehicle"], far, strict=False):
+                row[3] += shift
+
+    moved = next(rig_scenes(alter(near, move), window=2))
+    assert torch.allclose(scene.camera.world_from_camera, moved.camera.world_from_camera, atol=1e-6)
+
+
 def test_each_local_scene_has_the_map_and_box_of_its_vehicle(tmp_path: Path):
     rig = write_rig(tmp_path)
     Image.fromarray(np.array(((0, 1), (1, 1), (0, 0)), np.uint8)).save(rig / "bev.png")

@@ -6,12 +6,14 @@ from nfldm3d.data.driving_rig import read_driving_rig, rig_scenes
 from nfldm3d.data.layouts import read_posed_images
 from nfldm3d.data.posed_images import Frame, PosedImages
 from nfldm3d.data.replica import read_replica
+from nfldm3d.data.scene_folder import SceneFolder
 from nfldm3d.data.transforms_json import read_transforms_json
 
 __all__ = [
     "BevMap",
     "Frame",
     "PosedImages",
+    "SceneFolder",
     "read_colmap",
     "read_driving_rig",
     "read_posed_images",

@@ -45,8 +45,8 @@ def read_driving_rig(
 def rig_scenes(
     path: PathName,
     *,
-    window: int = 8,
-    stride: int = 8,
+    window: int = 4,
+    stride: int = 4,
     cameras: Sequence[str] | None = None,
     background: Vector = WHITE,
 ) -> Iterator[PosedImages]:
@@ -212,7 +212,7 @@ def _level(world_from_vehicle: Float[Tensor, "4 4"]) -> Float[Tensor, "4 4"]:
     """The motion that takes the vehicle to the origin and its heading to +x, turning about z alone."""
     x, y, z, cosine, sine = _to_trajectory(world_from_vehicle)
     turn = torch.eye(4, dtype=torch.float64)
-    turn[:2, :2] = torch.tensor(((cosine, sine), (-sine, cosine)))
+    turn[:2, :2] = torch.tensor(((cosine, sine), (-sine, cosine)), dtype=torch.float64)
     shift = torch.eye(4, dtype=torch.float64)
     shift[:3, 3] = -torch.tensor((x, y, z), dtype=torch.float64)
     return turn @ shift

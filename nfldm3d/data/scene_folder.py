@@ -1,0 +1,242 @@
+"""Many captures in one folder as a data set of scenes: each subfolder is a capture in any layout that can be read.
+
+    scenes/kitchen/transforms.json, scenes/office0/traj.txt, scenes/drive/rig.json, ...
+    scenes/splits.json      optional: {"train": ["kitchen", "office0"], "test": ["drive"]}
+
+A driving rig is cut into windows of moments, each a scene. Without ``splits.json`` a tenth of the captures, chosen by
+the hash of their names, is the test set, so that captures which come later change no one's side.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfldm3d._types import PathName
+from nfldm3d.data.capture_files import natural_key
+from nfldm3d.data.driving_rig import DrivingRig
+from nfldm3d.data.json_record import Record
+from nfldm3d.data.layouts import find_layout, read_posed_images
+from nfldm3d.data.posed_images import PosedImages
+from nfldm3d.data.rig_file import RigFile
+from nfldm3d.data.scene_box import find_box
+from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.files import DataFormatError, read_json
+from nfldm3d.geometry import Box
+
+Side = Literal["train", "test", "all"]
+
+SPLITS_NAME = "splits.json"
+TEST_SHARE = 10
+"""One in so many captures is for testing."""
+MAX_BAD_SHARE = 0.05
+"""Above this share of bad scenes the folder is not worth reading on."""
+
+
+@dataclass(frozen=True)
+class FolderScene:
+    """One scene of the folder, not read yet."""
+
+    key: str
+    """The capture's name, for rigs with the number of the first moment."""
+    place: str
+    """The capture's name: scenes of one place stay on one side of the split."""
+    split: str
+    """``train`` or ``test``."""
+    path: Path
+    moments: range | None = None
+    """Of a driving rig."""
+
+
+class SceneFolder:
+    """A map-style data set: ``folder[i]`` reads scene i, iterating leaves bad ones out.
+
+    For fast training write the samples to shards once, with ``scene_shards.write_shard``.
+    """
+
+    def __init__(
+        self,
+        path: PathName,
+        *,
+        split: Side = "train",
+        views: int | None = 24,
+        size: tuple[int, int] | None = None,
+        window: int = 4,
+        stride: int = 4,
+    ):
+        """Lists the captures; their pictures are read when asked for.
+
+        Args:
+            path: the folder of captures, or one capture.
+            split: ``all`` for both sides.
+            views: at most so many of a scene, evenly spread over the capture; None takes all.
+            size: width and height in pixels that pictures are scaled to; None leaves them as they are.
+            window: moments of a scene of a driving rig.
+            stride: moments from one such scene to the next.
+
+        Raises:
+            DataFormatError: there are no captures, the split is empty, or more than 5 % of the captures are bad.
+        """
+        if (views is not None and views < 2) or (size is not None and min(size) < 1):
+            raise ValueError(f"a scene needs at least 2 views and pictures 1 pixel, got views={views}, size={size}")
+        self.path, self.views, self.size = Path(path), views, size
+        self.problems: dict[str, str] = {}
+        """What is wrong with the scenes found bad so far, by key."""
+        self._rigs: dict[Path, DrivingRig] = {}
+        self._captures: dict[str, PosedImages] = {}
+        places = {place.name or place.resolve().name: place for place in _list_places(self.path)}
+        sides = _read_sides(self.path, list(places))
+        chosen = [name for name in places if name in sides and split in ("all", sides[name])]
+        if not chosen:
+            raise DataFormatError(
+                self.path,
+                f"has no capture on the {split} side of {len(places)}; name some in {SPLITS_NAME}, or read split='all'",
+            )
+        self.scenes = [
+            scene for name in chosen for scene in self._list_scenes(name, places[name], sides[name], window, stride)
+        ]
+        self._stop_if_bad()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of the scenes."""
+        return tuple(scene.key for scene in self.scenes)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> SceneSample:
+        """Scene ``index`` in memory; a DataFormatError says what makes it useless."""
+        scene = self.scenes[index]
+        try:
+            sample = _to_sample(scene, self.read_views(index))
+        except ValueError as error:
+            raise error if isinstance(error, DataFormatError) else DataFormatError(scene.path, str(error)) from error
+        problem = sample.find_problem()
+        if problem:
+            raise DataFormatError(scene.path, f"scene {scene.key} {problem}")
+        return sample
+
+    def __iter__(self) -> Iterator[SceneSample]:
+        """The usable scenes in order; warns at the end of the bad ones, stops when they are above 5 %."""
+        for index, scene in enumerate(self.scenes):
+            try:
+                sample = self[index]
+            except DataFormatError as error:
+                self.problems[scene.key] = str(error)
+                self._stop_if_bad()
+                continue
+            self.problems.pop(scene.key, None)
+            yield sample
+        if self.problems:
+            warnings.warn(f"{self.path}: {self._count_bad()}; they are left out", stacklevel=2)
+
+    def read_views(self, index: int) -> PosedImages:
+        """The chosen views of scene ``index``, in size; their pixels load when asked for."""
+        scene = self.scenes[index]
+        if scene.moments is not None:
+            return self._choose(self._rigs[scene.path].local_scene(scene.moments))
+        if scene.key not in self._captures:  # long walks have thousands of files to look at
+            self._captures[scene.key] = self._choose(read_posed_images(scene.path))
+        return self._captures[scene.key]
+
+    def _choose(self, views: PosedImages) -> PosedImages:
+        if self.views is not None and len(views) > self.views:
+            views = views[torch.linspace(0, len(views) - 1, self.views, dtype=torch.float64).round().long()]
+        return views if self.size is None else views.resized(*self.size)
+
+    def _list_scenes(self, name: str, place: Path, side: str, window: int, stride: int) -> list[FolderScene]:
+        if find_layout(place) != "driving_rig":
+            return [FolderScene(name, name, side, place)]
+        try:
+            rig = DrivingRig(RigFile.read(place))
+            windows = rig.windows(window, stride)
+        except DataFormatError as error:
+            self.problems[name] = str(error)
+            return []
+        self._rigs[place] = rig
+        return [FolderScene(f"{name}_{moments.start:06d}", name, side, place, moments) for moments in windows]
+
+    def _stop_if_bad(self) -> None:
+        if len(self.problems) > MAX_BAD_SHARE * self._count():
+            raise DataFormatError(self.path, f"{self._count_bad()}; above 5 % it stops, repair or remove them")
+
+    def _count(self) -> int:
+        """Scenes and captures of which not even the scenes are known."""
+        return len(self.problems.keys() | set(self.keys))
+
+    def _count_bad(self) -> str:
+        first = next(iter(self.problems.values()))
+        return f"{len(self.problems)} of {self._count()} scenes cannot be used, the first: {first}"
+
+
+def _list_places(root: Path) -> list[Path]:
+    """The captures: ``root`` itself, or its subfolders."""
+    if find_layout(root) is not None:
+        return [root]
+    folders = sorted((path for path in root.glob("[!.]*") if path.is_dir()), key=lambda path: natural_key(path.name))
+    places = [folder for folder in folders if find_layout(folder) is not None]
+    if not places:
+        raise DataFormatError(
+            root,
+            f"{'holds' if root.is_dir() else 'does not exist or holds'} no folder with a capture "
+            "(transforms.json, COLMAP, Replica or rig.json); give the folder above the captures",
+        )
+    return places
+
+
+def _read_sides(root: Path, names: Sequence[str]) -> dict[str, str]:
+    """``train`` or ``test`` for each capture, as ``splits.json`` says or by the hash of its name."""
+    source = root / SPLITS_NAME
+    if not source.is_file():
+        hashes = {name: hashlib.sha256(name.encode()).digest() for name in names}
+        return {name: "train" if int.from_bytes(hashes[name], "big") % TEST_SHARE else "test" for name in names}
+    record, sides = Record.of(source, read_json(source)), {}
+    for side in record.values:
+        for name in record.items(side):
+            if side not in ("train", "test") or name not in names or sides.get(name, side) != side:
+                raise record.problem(
+                    side, f"list names of captures under train and test, each on one side; {name!r} does not fit"
+                )
+            sides[name] = side
+    return sides
+
+
+def _to_sample(scene: FolderScene, views: PosedImages) -> SceneSample:
+    depth = views.load_depth()
+    if depth is None:
+        raise DataFormatError(scene.path, f"scene {scene.key} has no depth, which scenes to train on need; add it")
+    metadata = dict(views.metadata)
+    box, path, name = (metadata.pop(key, None) for key in ("box", "trajectory", "map"))
+    return SceneSample(
+        scene.key,
+        (views.load_images() * 255).round().to(torch.uint8),
+        depth,
+        views.camera,
+        find_box(views.camera, depth, scene.path) if box is None else _read_box(box, scene.path),
+        views.load_labels(),
+        views.bev,
+        str(name or scene.place),
+        scene.split,
+        trajectory=None if path is None else _read_trajectory(path, scene.path),
+        metadata=metadata,
+    )
+
+
+def _read_box(values: object, source: Path) -> Box:
+    record = Record.of(source, values, "box")
+    return Box(tuple(record.numbers("lower")), tuple(record.numbers("upper")))  # type: ignore[arg-type]
+
+
+def _read_trajectory(values: object, source: Path) -> Float[Tensor, "poses 5"]:
+    record = Record.of(source, {"trajectory": values})
+    poses = [Record.of(source, {"pose": pose}, "trajectory").numbers("pose") for pose in record.items("trajectory")]
+    if not poses or any(len(pose) != 5 for pose in poses):
+        raise record.problem("trajectory", "write poses [x, y, z, cosine, sine of the heading]")
+    return torch.tensor(poses)
