@@ -13,6 +13,9 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 MAX_LEVEL = 15  # Kaolin keeps coordinates as int16
+SHIFTS = (16, 8, 4, 2)
+RUNS = (0xFFFF, 0xFF0000FF, 0xF00F00F00F, 0xC30C30C30C3, 0x249249249249)
+"""Where the 16 bits of a coordinate stand while shifts cut them into shorter runs, until two zeros follow each bit."""
 
 
 def octree_level(resolution: tuple[int, int, int]) -> int:
@@ -25,21 +28,19 @@ def octree_level(resolution: tuple[int, int, int]) -> int:
 
 def morton_from_points(points: Int[Tensor, "points 3"]) -> Int[Tensor, " points"]:
     """Morton codes of cells at the coordinates x, y, z, each in 0 ... 2^15 - 1."""
-    x, y, z = points.long().unbind(-1)
-    codes = torch.zeros_like(x)
-    for bit in range(MAX_LEVEL):
-        child = (x >> bit & 1) << 2 | (y >> bit & 1) << 1 | (z >> bit & 1)
-        codes |= child << 3 * bit
-    return codes
+    bits = points.long()
+    for shift, run in zip(SHIFTS, RUNS[1:], strict=True):
+        bits = (bits | bits << shift) & run
+    x, y, z = bits.unbind(-1)
+    return x << 2 | y << 1 | z
 
 
 def points_from_morton(codes: Int[Tensor, " points"]) -> Int[Tensor, "points 3"]:
     """Coordinates x, y, z of cells with the given Morton codes."""
-    points = torch.zeros(len(codes), 3, dtype=torch.long, device=codes.device)
-    for bit in range(MAX_LEVEL):
-        for axis in range(3):
-            points[:, axis] |= (codes >> 3 * bit + 2 - axis & 1) << bit
-    return points
+    bits = (codes[:, None] >> torch.tensor((2, 1, 0), device=codes.device)) & RUNS[-1]
+    for shift, run in zip(reversed(SHIFTS), reversed(RUNS[:-1]), strict=True):
+        bits = (bits | bits >> shift) & run
+    return bits
 
 
 def cells_above(leaves: Int[Tensor, " leaves"], level: int) -> list[Int[Tensor, " _"]]:

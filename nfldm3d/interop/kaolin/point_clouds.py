@@ -35,8 +35,9 @@ def to_kaolin_spc(field: VoxelField, *, threshold: float | None = None) -> Any:
     for number, mask in enumerate(kept):
         if not bool(mask.any()):
             raise ValueError(f"scene {number} has no occupied voxel, and Kaolin has no empty octrees; leave it out")
-        leaves = octree.morton_from_points(mask.nonzero()).sort().values
-        x, y, z = octree.points_from_morton(leaves).unbind(-1)
+        points = mask.nonzero()
+        leaves, order = octree.morton_from_points(points).sort()
+        x, y, z = points[order].unbind(-1)
         rows.append(torch.cat((density[number, x, y, z, None], features[number, x, y, z]), dim=-1))
         trees.append(octree.cells_above(leaves, level))
     octrees = [octree.encode_octree(cells) for cells in trees]
@@ -45,7 +46,7 @@ def to_kaolin_spc(field: VoxelField, *, threshold: float | None = None) -> Any:
         torch.tensor([len(part) for part in octrees], dtype=torch.int),
         max_level=level,
         pyramids=_pyramids(trees, level),
-        point_hierarchies=torch.cat([octree.points_from_morton(codes).short() for cells in trees for codes in cells]),
+        point_hierarchies=octree.points_from_morton(torch.cat([codes for cells in trees for codes in cells])).short(),
         features=torch.cat(rows),
     )
 
