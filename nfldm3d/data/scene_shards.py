@@ -21,6 +21,7 @@ from nfldm3d.files import DataFormatError, atomic_write, parse_json, read_json, 
 
 INDEX_NAME = "index.json"
 FORMAT, VERSION = "nfldm3d scene shards", 1
+END = bytes(2 * tarfile.BLOCKSIZE)
 SHARD_NAME = re.compile(r"(?P<split>[a-z]+)-\d{6}\.tar")
 
 
@@ -85,14 +86,14 @@ def index_shard(path: PathName) -> tuple[ShardEntry, tuple[SceneEntry, ...]]:
     texts: dict[str, bytes] = {}
     try:
         content = path.read_bytes()
+        if len(content) % tarfile.BLOCKSIZE or content[-len(END) :] != END:
+            raise tarfile.ReadError("the mark of its end is missing")
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
             for member in tar:
                 key, _, extension = member.name.partition(".")
                 members.setdefault(key, {})[extension] = (member.offset_data, member.size)
                 if extension == "json":
                     texts[key] = content[member.offset_data : member.offset_data + member.size]
-                if member.offset_data + member.size > len(content):
-                    raise tarfile.ReadError(f"it ends within {member.name}")
     except (OSError, tarfile.TarError) as error:
         raise DataFormatError(path, f"cannot be read to its end ({error}); copy or record the shard again") from error
     scenes = tuple(_describe(path, key, files, texts.get(key)) for key, files in members.items())
