@@ -1,4 +1,4 @@
-"""Cameras, fields and meshes to and from NVIDIA's Kaolin, which must be installed for what goes there.
+"""Cameras, fields and meshes to and from NVIDIA's Kaolin, which must be installed (but voxel grids are plain tensors).
 
 Coordinates stay as they are. Kaolin names no world axes, so what comes from us has z up there, too; its cameras are
 ours (x right, y up, looking along -z). Kaolin's tensors have exactly one batch axis: our ``*scenes`` and ``*batch``
