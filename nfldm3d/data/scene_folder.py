@@ -8,7 +8,7 @@ the hash of their names, is the test set, so that captures which come later chan
 """
 
 import hashlib
-import warnings
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from nfldm3d.data.layouts import find_layout, read_posed_images
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.data.rig_file import RigFile
 from nfldm3d.data.scene_box import find_box
+from nfldm3d.data.scene_dataset import check_share
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.geometry import Box
@@ -35,8 +36,8 @@ Side = Literal["train", "test", "all"]
 SPLITS_NAME = "splits.json"
 TEST_SHARE = 10
 """One in so many captures is for testing."""
-MAX_BAD_SHARE = 0.05
-"""Above this share of bad scenes the folder is not worth reading on."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,23 +86,23 @@ class SceneFolder:
         """
         if (views is not None and views < 2) or (size is not None and min(size) < 1):
             raise ValueError(f"a scene needs at least 2 views and pictures 1 pixel, got views={views}, size={size}")
-        self.path, self.views, self.size = Path(path), views, size
+        self.folder, self.views, self.size = Path(path), views, size
         self.problems: dict[str, str] = {}
         """What is wrong with the scenes found bad so far, by key."""
         self._rigs: dict[Path, DrivingRig] = {}
         self._captures: dict[str, PosedImages] = {}
-        places = {place.name or place.resolve().name: place for place in _list_places(self.path)}
-        sides = _read_sides(self.path, list(places))
+        places = {place.name or place.resolve().name: place for place in _list_places(self.folder)}
+        sides = _read_sides(self.folder, list(places))
         chosen = [name for name in places if name in sides and split in ("all", sides[name])]
         if not chosen:
             raise DataFormatError(
-                self.path,
+                self.folder,
                 f"has no capture on the {split} side of {len(places)}; name some in {SPLITS_NAME}, or read split='all'",
             )
         self.scenes = [
             scene for name in chosen for scene in self._list_scenes(name, places[name], sides[name], window, stride)
         ]
-        self._stop_if_bad()
+        check_share(self.folder, self.problems, self._count())
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -124,18 +125,16 @@ class SceneFolder:
         return sample
 
     def __iter__(self) -> Iterator[SceneSample]:
-        """The usable scenes in order; warns at the end of the bad ones, stops when they are above 5 %."""
+        """The usable scenes in order; bad ones are counted in ``problems`` and logged, above 5 % it stops."""
         for index, scene in enumerate(self.scenes):
             try:
                 sample = self[index]
             except DataFormatError as error:
-                self.problems[scene.key] = str(error)
-                self._stop_if_bad()
+                self._note(scene.key, str(error))
+                check_share(self.folder, self.problems, self._count())
                 continue
             self.problems.pop(scene.key, None)
             yield sample
-        if self.problems:
-            warnings.warn(f"{self.path}: {self._count_bad()}; they are left out", stacklevel=2)
 
     def read_views(self, index: int) -> PosedImages:
         """The chosen views of scene ``index``, in size; their pixels load when asked for."""
@@ -158,22 +157,18 @@ class SceneFolder:
             rig = DrivingRig(RigFile.read(place))
             windows = rig.windows(window, stride)
         except DataFormatError as error:
-            self.problems[name] = str(error)
+            self._note(name, str(error))
             return []
         self._rigs[place] = rig
         return [FolderScene(f"{name}_{moments.start:06d}", name, side, place, moments) for moments in windows]
 
-    def _stop_if_bad(self) -> None:
-        if len(self.problems) > MAX_BAD_SHARE * self._count():
-            raise DataFormatError(self.path, f"{self._count_bad()}; above 5 % it stops, repair or remove them")
+    def _note(self, key: str, problem: str) -> None:
+        logger.warning("a scene is left out: %s", problem)
+        self.problems[key] = problem
 
     def _count(self) -> int:
         """Scenes and captures of which not even the scenes are known."""
         return len(self.problems.keys() | set(self.keys))
-
-    def _count_bad(self) -> str:
-        first = next(iter(self.problems.values()))
-        return f"{len(self.problems)} of {self._count()} scenes cannot be used, the first: {first}"
 
 
 def _list_places(root: Path) -> list[Path]:
