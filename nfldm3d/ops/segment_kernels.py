@@ -1,0 +1,175 @@
+# pyright: basic, reportInvalidTypeForm=false, reportIndexIssue=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+"""Warp kernels for running sums and products over segments of a packed vector: one thread a segment.
+
+All sums and products run in double precision, in the order of the elements, so that results do not depend on threads.
+A sum takes four elements at a time: its chain of dependent additions, which is what costs time, is a quarter as long.
+"""
+
+import typing
+from typing import Any
+
+import warp as wp
+
+wp.set_module_options({"enable_backward": False})
+
+# Element i of a segment lies at in[i * step]; step -1 walks it from behind.
+_SUM = """
+    const int64_t step = reverse ? -1 : 1;
+    const auto* __restrict in = values.data + start + (reverse ? count - 1 : 0);
+    auto* __restrict out = results.data + start + (reverse ? count - 1 : 0);
+    const int64_t late = exclusive ? step : 0;
+    double total = 0.0;
+    int64_t i = 0;
+    if (exclusive) out[0] = 0;
+    for (; i + 4 < count; i += 4) {
+        const double a = (double)in[i * step], b = (double)in[(i + 1) * step];
+        const double c = (double)in[(i + 2) * step], d = (double)in[(i + 3) * step];
+        const double ab = a + b, cd = c + d;
+        out[i * step + late] = total + a;
+        out[(i + 1) * step + late] = total + ab;
+        out[(i + 2) * step + late] = total + (ab + c);
+        total += ab + cd;
+        out[(i + 3) * step + late] = total;
+    }
+    for (; i < count; ++i) {
+        total += (double)in[i * step];
+        if (i + 1 < count || !exclusive) out[i * step + late] = total;
+    }
+    if (normalize) {
+        const double divisor = total > 1e-10 ? total : 1e-10;
+        for (int64_t j = 0; j < count; ++j) out[j * step] /= divisor;
+    }
+"""
+
+_PRODUCT = """
+    const auto* __restrict in = values.data + start;
+    auto* __restrict out = results.data + start;
+    double total = 1.0;
+    for (int64_t i = 0; i < count; ++i) {
+        const double before = total;
+        total *= (double)in[i];
+        out[i] = exclusive ? before : total;
+    }
+"""
+
+_PRODUCT_ADJOINT = """
+    const auto* __restrict in = values.data + start;
+    const auto* __restrict grad = grads.data + start;
+    auto* __restrict out = results.data + start;
+    double before = 1.0;
+    for (int64_t i = 0; i < count; ++i) {
+        out[i] = before;
+        before *= (double)in[i];
+    }
+    double behind = 0.0;
+    for (int64_t i = count - 1; i >= 0; --i) {
+        if (!exclusive) behind += (double)grad[i];
+        out[i] = (double)out[i] * behind;
+        behind = exclusive ? (double)grad[i] + (double)in[i] * behind : (double)in[i] * behind;
+    }
+"""
+
+
+@wp.func_native(_SUM)
+@typing.no_type_check
+def sum_segment(
+    values: wp.array(dtype=Any),
+    results: wp.array(dtype=Any),
+    start: wp.int64,
+    count: wp.int64,
+    exclusive: bool,
+    reverse: bool,
+    normalize: bool,
+):
+    """Running sums of a segment; normalised ones are divided by the sum of all, or 1e-10 if that is less."""
+    ...
+
+
+@wp.func_native(_PRODUCT)
+@typing.no_type_check
+def multiply_segment(
+    values: wp.array(dtype=Any), results: wp.array(dtype=Any), start: wp.int64, count: wp.int64, exclusive: bool
+):
+    """Running products of a segment."""
+    ...
+
+
+@wp.func_native(_PRODUCT_ADJOINT)
+@typing.no_type_check
+def multiply_segment_adjoint(
+    values: wp.array(dtype=Any),
+    grads: wp.array(dtype=Any),
+    results: wp.array(dtype=Any),
+    start: wp.int64,
+    count: wp.int64,
+    exclusive: bool,
+):
+    """Gradient of running products p_j: of element i, it is (product before i) * (sum of dL/dp_j * p_j / p_i).
+
+    The sum runs over the products with i and follows from the next element's, so nothing is divided by.
+    """
+    ...
+
+
+@wp.func
+@typing.no_type_check
+def is_within(start: wp.int64, count: wp.int64, size: int) -> bool:
+    """Whether a segment is one of a vector of this size, and not empty."""
+    return start >= wp.int64(0) and count > wp.int64(0) and count <= wp.int64(size) - start
+
+
+@wp.kernel(grid_stride=False)
+@typing.no_type_check
+def sum_segments(
+    offset: int,
+    values: wp.array(dtype=Any),
+    starts: wp.array(dtype=wp.int64),
+    counts: wp.array(dtype=wp.int64),
+    exclusive: bool,
+    reverse: bool,
+    normalize: bool,
+    results: wp.array(dtype=Any),
+):
+    """Running sums of segment ``offset`` + tid, from its end if ``reverse``."""
+    segment = offset + wp.tid()
+    start = starts[segment]
+    count = counts[segment]
+    if is_within(start, count, values.shape[0]):
+        sum_segment(values, results, start, count, exclusive, reverse, normalize)
+
+
+@wp.kernel(grid_stride=False)
+@typing.no_type_check
+def multiply_segments(
+    offset: int,
+    values: wp.array(dtype=Any),
+    starts: wp.array(dtype=wp.int64),
+    counts: wp.array(dtype=wp.int64),
+    exclusive: bool,
+    results: wp.array(dtype=Any),
+):
+    """Running products of segment ``offset`` + tid."""
+    segment = offset + wp.tid()
+    start = starts[segment]
+    count = counts[segment]
+    if is_within(start, count, values.shape[0]):
+        multiply_segment(values, results, start, count, exclusive)
+
+
+@wp.kernel(grid_stride=False)
+@typing.no_type_check
+def multiply_segments_adjoint(
+    offset: int,
+    values: wp.array(dtype=Any),
+    starts: wp.array(dtype=wp.int64),
+    counts: wp.array(dtype=wp.int64),
+    exclusive: bool,
+    grads: wp.array(dtype=Any),
+    results: wp.array(dtype=Any),
+):
+    """The gradient of ``multiply_segments`` for segment ``offset`` + tid."""
+    segment = offset + wp.tid()
+    start = starts[segment]
+    count = counts[segment]
+    if is_within(start, count, values.shape[0]):
+        multiply_segment_adjoint(values, grads, results, start, count, exclusive)
