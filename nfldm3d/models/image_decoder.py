@@ -14,7 +14,7 @@ from nfldm3d.models.layers import UNet
 class ImageDecoder(nn.Module):
     """Channels 0 to 2 are sRGB; a network adds what it makes of all channels and of where each ray ends.
 
-    The last layer starts small, so an untrained decoder shows about the plain colours. Fine texture comes from sines and
+    The last layer starts small: an untrained decoder shows about the plain colours. Fine texture comes from sines and
     cosines of the surface's position, in octaves from ``finest`` metres upwards.
     """
 

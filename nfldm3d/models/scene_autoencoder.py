@@ -91,7 +91,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
             complete: whether a network over the folded grid repairs and completes what was pooled.
             weigh_evidence: whether a small map turns hits and passing light into density; else it is the mean of the
                 predicted densities, as in the paper.
-            carry_colors: whether the first features start from the pictures' own colours.
+            carry_colors: whether the first seven features start from the pictures' own colours and contrasts.
             sky_rows: of the panorama of what lies beyond the box; it has twice as many columns.
         """
         super().__init__()
@@ -108,7 +108,8 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         with torch.no_grad():
             self.hint.weight[:, :bins] += 8 * torch.eye(bins)  # a measured surface absorbs most light at once
         nn.init.zeros_(self.hint.bias)
-        nn.init.constant_(self.head.bias, -5.0)  # all bins together absorb a quarter
+        nn.init.constant_(self.head.bias[:bins], -5.0)  # all bins together absorb a quarter
+        nn.init.zeros_(self.head.bias[bins:])  # the score: no view outweighs another
         self.evidence = nn.Sequential(nn.Linear(EVIDENCE + channels, 32), nn.SiLU(), nn.Linear(32, 1 + 8))
         inputs = (8 + channels) * self.grid[2]
         self.grid_network = UNet(inputs, (1 + channels) * self.grid[2], tuple(grid_widths)) if complete else None
@@ -172,7 +173,8 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         features, trunk = hidden.movedim(1, -1).split((channels, hidden.shape[1] - channels), dim=-1)
         colors = functional.avg_pool2d(images, stride).movedim(1, -1)
         if self.config["carry_colors"]:
-            features = torch.cat((colors + 0.3 * features[..., :3], features[..., 3:]), dim=-1)
+            carried = torch.cat((colors, local_contrast(images, stride)), dim=-1)
+            features = functional.pad(carried, (0, channels - carried.shape[-1])) + 0.3 * features
         logits = self.head(functional.silu(trunk)).float()
         counts = [len(views.images) for views in scenes]
         parts = zip(features.split(counts), logits.split(counts), colors.split(counts), strict=True)
@@ -259,6 +261,20 @@ class _Pooled:
     weights: Float[Tensor, "rays bins"]
     passed: Float[Tensor, "rays bins"]
     bins: Int64[Tensor, " rays"] | None
+
+
+def local_contrast(
+    images: Float[Tensor, "views 3 height width"], stride: int
+) -> Float[Tensor, "views rows columns 4"]:
+    """Mean differences of brightness along rows, columns and both diagonals around each pixel of a coarser grid.
+
+    Voxels cannot hold a texture's phase; its strength and direction let the decoder draw one.
+    """
+    gray = functional.pad(images.mean(1, keepdim=True), (0, 1, 0, 1), mode="replicate")
+    corner, right, below, across = gray[..., :-1, :-1], gray[..., :-1, 1:], gray[..., 1:, :-1], gray[..., 1:, 1:]
+    differences = torch.cat((right - corner, below - corner, across - corner, right - below), dim=1).abs()
+    smooth = functional.avg_pool2d(differences, 3 * stride, stride, stride, count_include_pad=False)
+    return 4 * smooth[..., : images.shape[-2] // stride, : images.shape[-1] // stride].movedim(1, -1)
 
 
 def _full_precision(device: torch.device) -> torch.autocast:
