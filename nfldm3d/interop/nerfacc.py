@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from nfldm3d.interop import nerfacc_backend
+from nfldm3d.interop.nerfacc_field import NerfaccCallbacks, from_nerfacc_rendering, occ_grid_estimator
 
-__all__ = ["install"]
+__all__ = ["NerfaccCallbacks", "from_nerfacc_rendering", "install", "occ_grid_estimator"]
 
 VERSIONS = ("0.5.3", "0.5.2")
 NATIVE = "nerfacc.csrc"
@@ -46,12 +47,13 @@ def install(*, force: bool = False) -> bool:
         return False
     native = current if current is not None and _is_ours(current) else _native_module(version)
     sys.modules[NATIVE] = native
-    nerfacc.csrc = native
+    nerfacc.csrc = native  # pyright: ignore[reportAttributeAccessIssue]
     loader = sys.modules.get(LOADER)
     if loader is None:
         # nerfacc's own loader would look for a compiler, make a build folder and print.
         loader = ModuleType(LOADER, "Stands in for nerfacc's loader of compiled code.")
-        sys.modules[LOADER] = importlib.import_module("nerfacc.cuda")._backend = loader
+        sys.modules[LOADER] = loader
+        importlib.import_module("nerfacc.cuda")._backend = loader  # pyright: ignore[reportAttributeAccessIssue]
     loader._C = native  # pyright: ignore[reportAttributeAccessIssue]
     _replace_everywhere("pack_info", importlib.import_module("nerfacc.pack").pack_info, nerfacc_backend.pack_info)
     rendering = importlib.import_module("nerfacc.volrend").rendering
