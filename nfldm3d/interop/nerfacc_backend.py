@@ -1,6 +1,6 @@
 """nerfacc's native functions under their own names and signatures, from Warp kernels, for CPU and CUDA tensors.
 
-Signatures follow nerfacc.cpp of nerfacc 0.5.3 (and 0.5.2 where ``v052`` says so), because nerfacc calls them by position.
+Signatures follow nerfacc.cpp of nerfacc 0.5.3 (``v052``: of 0.5.2), because nerfacc calls them by position.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,13 @@ from torch import Tensor
 
 from nfldm3d.ops.resampling import Rows, sample_rows, search_rows
 from nfldm3d.ops.segments import running_product, running_product_adjoint, running_sum
-from nfldm3d.ops.traversal import Crossings, NestedGrids, Rays, Stepping, intersect_boxes
-from nfldm3d.ops.traversal import traverse_grids as traverse
+from nfldm3d.ops.traversal import Crossings, NestedGrids, Rays, Stepping, intersect_boxes, traverse_grids as traverse
 from nfldm3d.ops.undistortion import COEFFICIENTS, undistort_points
 
 
 @dataclass
 class RaySegmentsSpec:
-    """Numbers along rays: ``vals`` has a row per ray, or is flat and ray n has chunk_cnts[n] from chunk_starts[n] on."""
+    """Numbers along rays: ``vals`` has a row a ray, or is flat and ray n has chunk_cnts[n] from chunk_starts[n] on."""
 
     vals: Tensor | None = None
     chunk_starts: Tensor | None = None
@@ -55,9 +54,7 @@ def ray_aabb_intersect(
     miss_value: float,
 ) -> tuple[Float[Tensor, "rays boxes"], Float[Tensor, "rays boxes"], Bool[Tensor, "rays boxes"]]:
     """Where rays enter and leave boxes, and whether they do."""
-    return intersect_boxes(
-        rays_o, rays_d, aabbs, near=float(near_plane), far=float(far_plane), miss=float(miss_value)
-    )
+    return intersect_boxes(rays_o, rays_d, aabbs, near=float(near_plane), far=float(far_plane), miss=float(miss_value))
 
 
 def traverse_grids(

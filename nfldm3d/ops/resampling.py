@@ -22,7 +22,7 @@ class Rows:
 def search_rows(
     queries: Float[Tensor, " queries"], rows_of_queries: Int64[Tensor, " queries"], rows: Rows, *, relative: bool
 ) -> tuple[Int64[Tensor, " queries"], Int64[Tensor, " queries"]]:
-    """Where values[left] <= query < values[right] within the query's row, or the nearest ends of the row.
+    """Where values[left] <= query < values[right] within the query's row; outside, the row's first or last two.
 
     ``relative`` counts from the row's start. Queries whose row is empty or does not exist get zeros.
 

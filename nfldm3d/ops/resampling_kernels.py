@@ -1,5 +1,4 @@
 # pyright: basic, reportInvalidTypeForm=false, reportIndexIssue=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
-# ruff: noqa: RUF046 -- int(0) tells Warp that a variable changes in a loop
 """Warp kernels that search sorted rows and draw samples from piecewise linear distributions along rays."""
 
 import typing
@@ -31,7 +30,7 @@ def search_rows(
     lefts: wp.array(dtype=wp.int64),
     rights: wp.array(dtype=wp.int64),
 ):
-    """The neighbours of query ``offset`` + tid in its row, at most as far as the row's ends; ``relative`` to its start."""
+    """The neighbours of query ``offset`` + tid in its row, or its outer two; ``relative`` to the row's start."""
     index = offset + wp.tid()
     row = int(rows[index])
     if row < 0 or row >= starts.shape[0]:
@@ -50,8 +49,9 @@ def search_rows(
         else:
             low = middle + wp.int64(1)
     base = wp.where(relative, start, wp.int64(0))
-    lefts[index] = wp.max(low - wp.int64(1), start) - base
-    rights[index] = wp.min(low, last) - base
+    right = wp.min(wp.max(low, start + wp.int64(1)), last)
+    lefts[index] = wp.max(right - wp.int64(1), start) - base
+    rights[index] = right - base
 
 
 @wp.kernel(grid_stride=False)

@@ -1,4 +1,4 @@
-"""Where rays cross boxes and occupied cells of nested grids: the samples and intervals of a traversal, packed by ray."""
+"""Where rays cross boxes and the occupied cells of nested grids: samples and their intervals, packed by ray."""
 
 import math
 from dataclasses import dataclass
@@ -131,12 +131,12 @@ def traverse_grids(
         room = torch.stack((2 * stepping.limit * rays.mask, stepping.limit * rays.mask))
         starts, results = _allocate(room)
         launch(kernels.walk_rays, count, [COUNT | FILL, *inputs, *starts, *results, *counts, ends], device, grain=64)
-        return Traversal(*results, *counts, ends)
+        return _traversal(results, counts, ends)
     nowhere = _allocate(counts[:, :0])
     launch(kernels.walk_rays, count, [COUNT, *inputs, *nowhere[0], *nowhere[1], *counts, ends], device, grain=64)
     starts, results = _allocate(counts)
     launch(kernels.walk_rays, count, [FILL, *inputs, *starts, *results, *counts, ends], device, grain=64)
-    return Traversal(*results, *counts, ends)
+    return _traversal(results, counts, ends)
 
 
 def _allocate(counts: Int64[Tensor, "2 rays"]) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
@@ -150,6 +150,11 @@ def _allocate(counts: Int64[Tensor, "2 rays"]) -> tuple[tuple[Tensor, Tensor], l
     ):
         results += [torch.zeros(size, dtype=dtype, device=counts.device) for dtype in dtypes]
     return (starts[0], starts[1]), results
+
+
+def _traversal(results: list[Tensor], counts: Int64[Tensor, "2 rays"], ends: Float[Tensor, " rays"]) -> Traversal:
+    edges, edge_rays, is_left, is_right, middles, sample_rays, is_valid = results
+    return Traversal(edges, edge_rays, is_left, is_right, middles, sample_rays, is_valid, *counts.unbind(), ends=ends)
 
 
 def _check(rays: Rays, grids: NestedGrids, crossings: Crossings, stepping: Stepping) -> None:

@@ -1,5 +1,5 @@
 # pyright: basic, reportInvalidTypeForm=false, reportIndexIssue=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
-# ruff: noqa: SIM, UP, RUF046 -- Warp compiles plain loops and branches; int(0) tells it that a variable changes
+# ruff: noqa: RUF046, UP018 -- int(0) tells Warp that a variable changes in a loop
 """Warp functions for walking rays cell by cell through nested grids, and for writing down the samples found.
 
 A ray meets plane n of an axis at first + n * spacing: each such distance is computed on its own, so that a walk that
@@ -143,9 +143,7 @@ def skip_to(start: float, t: float, step: float, cone: float) -> float:
 
 @wp.func
 @typing.no_type_check
-def add_steps(
-    out: Output, edges: int, samples: int, step: float, cone: float, start: float, end: float, joined: bool
-):
+def add_steps(out: Output, edges: int, samples: int, step: float, cone: float, start: float, end: float, joined: bool):
     """Adds the samples from ``start`` on whose middles lie before ``end``; without a step, the one that ends there.
 
     Returns the counts, the end of the last sample, and whether the next one adjoins it.

@@ -1,5 +1,4 @@
 # pyright: basic, reportInvalidTypeForm=false, reportIndexIssue=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
-# ruff: noqa: RUF046 -- int(0) tells Warp that a variable changes in a loop
 """Warp kernels that undo OpenCV's lens distortion by Newton's method, one thread a point."""
 
 import typing
