@@ -1,0 +1,189 @@
+"""The learned appearance: alive, local, moved with its scene, and welcome wherever an appearance is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+from small_rooms import BOX, GRID, ROOM, cameras
+from torch import Tensor
+
+from nfldm3d import Appearance, Camera, EnvironmentMap, Rays, Scene, VoxelField, extract_mesh, render
+from nfldm3d.editing import transform
+from nfldm3d.geometry import turn_about
+from nfldm3d.models.image_decoder import ImageDecoder
+
+CHANNELS = 5
+Inputs = tuple[Tensor, Tensor, Rays, Tensor]
+
+
+def small_decoder(*, alive: bool = True, finest: float = 0.5) -> ImageDecoder:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        decoder = ImageDecoder(CHANNELS, widths=(8, 16), octaves=2, finest=finest)
+        if alive:
+            for parameter in decoder.parameters():
+                parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return decoder
+
+
+def composited(camera: Camera, generator: torch.Generator) -> Inputs:
+    shape = (*camera.shape, camera.height, camera.width)
+    features, opacity = torch.rand(*shape, CHANNELS, generator=generator), torch.rand(shape, generator=generator)
+    return features, opacity, camera.rays(), 3 * torch.rand(shape, generator=generator)
+
+
+def small_scene(decoder: ImageDecoder, generator: torch.Generator) -> Scene:
+    """A ball in a box, before a background of features."""
+    field = VoxelField.zeros(BOX, GRID, CHANNELS)
+    apart = (field.voxel_centers() - torch.tensor(BOX.center)).norm(dim=-1)
+    features = torch.rand(*GRID, CHANNELS, generator=generator)
+    ball = VoxelField(8 * (1.1 - apart).clamp(min=0), features, BOX)
+    return Scene(ball, decoder, EnvironmentMap(torch.rand(4, 8, CHANNELS, generator=generator)))
+
+
+def outside_cameras() -> Camera:
+    return Camera.orbit(BOX.center, 3.0, views=3, width=20, height=14)
+
+
+def test_an_untrained_decoder_shows_the_colours(generator: torch.Generator) -> None:
+    inputs = composited(cameras(2), generator)
+    assert torch.equal(small_decoder(alive=False).image(*inputs), inputs[0][..., :3])
+
+
+def test_one_step_brings_it_to_life(generator: torch.Generator) -> None:
+    """The last layer starts at zero: it alone learns at first, then everything does."""
+    decoder, (features, *rest) = small_decoder(alive=False), composited(cameras(2), generator)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
+    target, other = torch.rand(*features.shape[:-1], 3, generator=generator), features.clone()
+    other[..., 3:] = torch.rand(other[..., 3:].shape, generator=generator)
+    assert torch.equal(decoder.image(features, *rest), decoder.image(other, *rest))
+    for _ in range(3):
+        optimizer.zero_grad()
+        (decoder.image(features, *rest) - target).square().mean().backward()
+        optimizer.step()
+    change = decoder.image(features, *rest) - decoder.image(other, *rest)
+    assert float(change.detach().abs().mean()) > 1e-4
+    silent = [name for name, value in decoder.named_parameters() if value.grad is None or not value.grad.any()]
+    assert not silent
+
+
+def test_detail_weighs_as_much_as_there_is_matter(generator: torch.Generator) -> None:
+    decoder, (features, opacity, rays, distance) = small_decoder(), composited(cameras(1), generator)
+    detail = decoder.image(features, torch.ones_like(opacity), rays, distance) - features[..., :3]
+    expected = features[..., :3] + opacity[..., None] * detail
+    assert torch.allclose(decoder.image(features, opacity, rays, distance), expected, atol=1e-5)
+
+
+def test_views_are_decoded_one_by_one(generator: torch.Generator) -> None:
+    decoder, inputs = small_decoder(), composited(cameras(3), generator)
+    together = decoder.image(*inputs)
+    for number in range(3):
+        alone = decoder.image(*(part[number] for part in inputs))  # type: ignore[arg-type]
+        assert torch.allclose(alone, together[number], atol=1e-5)
+
+
+def test_a_crop_is_decoded_as_part_of_the_picture(generator: torch.Generator) -> None:
+    camera = Camera.look_at((1.5, 0.0, 1.0), (4.0, 0.5, 1.2), width=72, height=64).reshape(1)
+    decoder, inputs = small_decoder(), composited(camera, generator)
+    window = slice(2, 62), slice(4, 70)  # an even step: the network halves the picture once
+    part = decoder.image(*(value[:, window[0], window[1]] for value in inputs))  # type: ignore[arg-type]
+    rim = 24
+    whole = decoder.image(*inputs)[:, window[0], window[1]]
+    assert torch.allclose(part[:, rim:-rim, rim:-rim], whole[:, rim:-rim, rim:-rim], atol=1e-5)
+    assert part[:, rim:-rim, rim:-rim].numel() > 500
+
+
+def test_motion_of_camera_and_scene_together_changes_nothing(generator: torch.Generator) -> None:
+    motion = torch.eye(4)
+    motion[:2, :2], motion[:3, 3] = torch.tensor([[0.6, -0.8], [0.8, 0.6]]), torch.tensor([1.0, -2.0, 3.0])
+    decoder, camera = small_decoder(), cameras(2)
+    features, opacity, rays, distance = composited(camera, generator)
+    moved = camera.transformed(motion).rays()
+    still = decoder.image(features, opacity, rays, distance)
+    assert not torch.allclose(decoder.image(features, opacity, moved, distance), still, atol=1e-3)
+    assert torch.allclose(decoder.moved(motion).image(features, opacity, moved, distance), still, atol=1e-4)
+    twice = decoder.moved(motion).moved(motion)
+    again = camera.transformed(motion).transformed(motion).rays()
+    assert torch.allclose(twice.image(features, opacity, again, distance), still, atol=1e-3)
+
+
+def test_moving_shares_the_weights_and_leaves_the_original() -> None:
+    decoder = small_decoder()
+    moved = decoder.moved(torch.eye(4) * 1.0 + torch.nn.functional.pad(torch.ones(3, 1), (3, 0, 0, 1)))
+    assert torch.equal(decoder.anchor, torch.eye(4)) and not torch.equal(moved.anchor, decoder.anchor)
+    assert all(a is b for a, b in zip(moved.parameters(), decoder.parameters(), strict=True))
+    assert "anchor" not in decoder.state_dict()
+
+
+def test_it_is_an_appearance() -> None:
+    decoder = small_decoder()
+    assert isinstance(decoder, Appearance) and not decoder.per_ray and decoder.channels == CHANNELS
+    features = torch.tensor([[0.2, 1.4, -0.3, 9.0, 9.0]])
+    assert decoder.point_color(features, torch.tensor([[1.0, 0.0, 0.0]])).tolist() == [[pytest.approx(0.2), 1.0, 0.0]]
+    assert str(decoder).startswith("ImageDecoder of 5 channels, ") and "\n" not in str(decoder)
+
+
+def test_render_decodes_whole_pictures(generator: torch.Generator) -> None:
+    decoder = small_decoder()
+    scene, camera = small_scene(decoder, generator), outside_cameras()
+    seen = render(scene, camera, with_features=True)
+    chunked = render(scene, camera, rays_per_chunk=60)
+    assert torch.allclose(chunked.image, seen.image, atol=1e-5)
+    assert isinstance(scene.background, EnvironmentMap) and seen.features is not None
+    rays = camera.rays()
+    behind = (1 - seen.opacity)[..., None] * scene.background.query(rays.directions)
+    picture = decoder.image(
+        seen.features.movedim(1, -1) + behind, torch.ones_like(seen.opacity), rays, seen.distance
+    ).clamp(0, 1)
+    assert torch.allclose(seen.image.movedim(1, -1), picture, atol=1e-5)
+    plain = render(replace(scene, appearance=small_decoder(alive=False)), camera)
+    assert float((plain.image - seen.image).detach().abs().mean()) > 1e-3
+
+
+def test_meshes_take_the_colours_without_the_detail(generator: torch.Generator) -> None:
+    scene = small_scene(small_decoder(), generator)
+    colors = [extract_mesh(each).colors for each in (scene, replace(scene, cameras=outside_cameras()))]
+    assert colors[0] is not None and colors[1] is not None and len(colors[0]) > 50
+    low, high = scene.field.features[..., :3].aminmax()
+    for color in colors:
+        assert (
+            color is not None and float(color.min()) >= float(low) - 1e-3 and float(color.max()) <= float(high) + 1e-3
+        )
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_transformed_scenes_look_the_same(quarters: int, generator: torch.Generator) -> None:
+    scene, camera = small_scene(small_decoder(), generator), outside_cameras()
+    motion = turn_about(BOX, quarters)
+    motion[:3, 3] += torch.tensor([4.0, -1.0, 2.0])
+    seen = render(replace(scene, background=None), camera)
+    moved = render(replace(transform(scene, motion), background=None), camera.transformed(motion))
+    assert torch.allclose(moved.image, seen.image, atol=2e-3)
+
+
+def test_a_moved_scene_keeps_its_looks_on_disk(tmp_path: Path, generator: torch.Generator) -> None:
+    decoder = small_decoder()
+    motion = turn_about(BOX, 1)
+    motion[:3, 3] += torch.tensor([0.3, -1.0, 2.0])
+    scene = transform(small_scene(decoder, generator), motion)
+    scene.save(tmp_path / "moved.nfld")
+    camera = outside_cameras().transformed(motion)
+    seen = render(scene, camera).image
+    for appearance in (decoder, scene.appearance):  # as it was trained, and as it is
+        loaded = Scene.load(tmp_path / "moved.nfld", appearance=appearance)
+        assert torch.equal(render(loaded, camera).image, seen)
+    assert torch.equal(decoder.anchor, torch.eye(4))
+
+
+def test_mistakes_are_named(generator: torch.Generator) -> None:
+    with pytest.raises(ValueError, match="at least the 3 colour channels, got 2"):
+        ImageDecoder(2)
+    features, opacity, rays, distance = composited(cameras(1), generator)
+    with pytest.raises(ValueError, match="whole pictures"):
+        small_decoder().image(features, opacity, rays)
+    with pytest.raises((ValueError, TypeCheckError), match="whole pictures|Type-check"):
+        small_decoder().image(features[0, 0], opacity[0, 0], rays[0, 0], distance[0, 0])
+    with pytest.raises((ValueError, TypeCheckError), match="5 channels|Type-check"):
+        Scene(VoxelField.zeros(ROOM, GRID, 4), small_decoder())
