@@ -17,9 +17,9 @@ class Capture:
     """What to record from."""
     out: Path
     """Folder for the capture or the shards."""
-    map: str | None = None
-    """Freedoom map, MAP01 to MAP32 or E1M1 to E4M9, MAP01 if none is given. With --scenes a list such as MAP01,E1M1;
-    by default all 68."""
+    map: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Freedoom map, MAP01 to MAP32 or E1M1 to E4M9; MAP01 if none is given. With --scenes several, as MAP01,E1M1 or by
+    repeating the option; all 68 if none is given."""
     scenes: int | None = None
     """Record so many scenes, spread evenly over the maps, as shards."""
     views: int | None = None
@@ -51,7 +51,10 @@ class Capture:
             raise ValueError("--split and --workers are for many scenes; give --scenes, or leave them out")
         views, size = 60 if self.views is None else self.views, 128 if self.size is None else self.size
         options = CaptureOptions(views=views, size=size, seed=self.seed, walk=self.walk)
-        record_vizdoom(self.map or "MAP01", options=options).save(self.out, overwrite=self.overwrite)
+        names = self._maps()
+        if len(names) > 1:
+            raise ValueError(f"one capture shows one map, got {', '.join(names)}; name one, or give --scenes")
+        record_vizdoom(names[0] if names else "MAP01", options=options).save(self.out, overwrite=self.overwrite)
 
     def _record_many(self, scenes: int) -> None:
         from nfldm3d.data.vizdoom_shards import SceneOptions, record_scenes
@@ -63,10 +66,14 @@ class Capture:
             views=24 if self.views is None else self.views,
             size=64 if self.size is None else self.size,
             seed=self.seed,
-            maps=tuple(name for name in (self.map or "").replace(" ", "").split(",") if name),
+            maps=self._maps(),
             split=self.split,
         )
         report = record_scenes(self.out, options=options, workers=self.workers)
-        figures = {"scenes": report.scenes, "missing": report.missing, "seconds": round(report.seconds, 1)}
-        figures["views_per_second"] = round(report.recorded_views / max(report.seconds, 1e-9), 1)
+        speed = report.recorded_views / max(report.seconds, 1e-9)
+        figures = {"scenes": report.scenes, "skipped": report.skipped, "missing": report.missing}
+        figures |= {"seconds": round(report.seconds, 1), "views_per_second": round(speed, 1)}
         print(json.dumps(figures))  # noqa: T201 - the command's result
+
+    def _maps(self) -> tuple[str, ...]:
+        return tuple(name for names in self.map for name in names.replace(" ", "").split(",") if name)

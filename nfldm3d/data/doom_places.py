@@ -4,13 +4,15 @@ Places of one list are ordered so that its beginning, however long, is spread ov
 512 map units in random order, then those that squares of 256 add, then those of 128.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nfldm3d.data.doom_grid import CELL, WalkGrid, walk_distance
-from nfldm3d.data.doom_map import DoomMap
+from nfldm3d.data.doom_map import STEP_UP, DoomMap
 from nfldm3d.data.doom_path import camera_steps
-from nfldm3d.data.doom_rooms import CENTER_HEIGHT, Room
+from nfldm3d.data.doom_rooms import CENTER_HEIGHT, EYE_HEIGHT, Room
 
 SPACINGS = (512, 256, 128)
 """Map units; the squares of each hold at most one centre."""
@@ -21,7 +23,7 @@ REACH = 384
 MIN_WALKABLE = 0.12
 """The share of the box's ground that a camera can stand on."""
 MIN_GAP = 0.5
-"""Centres of a finer level keep this share of its spacing from all others."""
+"""Centres of a finer level keep this share of its spacing from those of coarser ones."""
 
 
 def list_places(
@@ -42,14 +44,16 @@ def list_places(
 
 
 def open_place(doom_map: DoomMap, grid: WalkGrid, cell: tuple[int, int]) -> tuple[Room, WalkGrid]:
-    """The place around a cell, with all points that can be reached without leaving it, and its part of the grid."""
+    """The place around a cell, with all points that can be reached within its box, and its part of the grid."""
     part = _crop(grid, cell, REACH // CELL)
     middle, floor = grid.center(cell), float(doom_map.floor[grid.sector[cell]])
+    eyes = doom_map.floor[part.sector] + EYE_HEIGHT - (floor + CENTER_HEIGHT)
+    part = replace(part, standable=part.standable & (np.abs(eyes) <= BOX_UNITS[2] / 2 - STEP_UP))
     reached = walk_distance(camera_steps(part), np.array([part.cell_at(middle)])) >= 0
     points = part.centers(reached)
     order = np.argsort(np.linalg.norm(points - middle, axis=1), kind="stable")
     room = Room((float(middle[0]), float(middle[1]), floor + CENTER_HEIGHT), floor, points[order])
-    return room, WalkGrid(part.lower, part.sector, part.open_steps, reached)
+    return room, replace(part, standable=reached)
 
 
 def _one_per_square(grid: WalkGrid, cells: Int[np.ndarray, "cells 2"], spacing: int) -> Int[np.ndarray, "squares 2"]:

@@ -87,13 +87,17 @@ def record_scene(
 def measure_exposure(world: World, game: Game) -> float:
     """The one factor for all pictures of a map, from views all over it."""
     generator = _generator(world.doom_map.name, 0)
-    middles = world.grid.centers(world.grid.standable)
-    everywhere = Room((0.0, 0.0, 0.0), 0.0, middles)
-    x, y = middles[generator.integers(len(middles))].tolist()
-    everywhere = replace(everywhere, center=(x, y, 0.0))
+    i, j = world.places[0].tolist()
+    room, _ = open_place(world.doom_map, world.grid, (i, j))
+    everywhere = replace(room, points=world.grid.centers(world.grid.standable))
     poses = islice(scatter_poses(world.doom_map, everywhere, generator), 2 * EXPOSURE_VIEWS)
     pictures = [view.image for _, view in _take(world, game, poses, 64, EXPOSURE_VIEWS)]
     return choose_exposure(np.stack(pictures), bright_quantile=BRIGHT_QUANTILE) if pictures else 1.0
+
+
+def scene_key(map_name: str, number: int) -> str:
+    """The name of the scene at a place."""
+    return f"{map_name}_{number:04d}"
 
 
 def split_of(map_name: str) -> str:
@@ -152,7 +156,7 @@ def _assemble(
     size = (BOX_UNITS[0] / UNITS_PER_METRE, BOX_UNITS[1] / UNITS_PER_METRE, BOX_UNITS[2] / UNITS_PER_METRE)
     assert cells[0] * BEV_CELL == size[0]
     return SceneSample(
-        key=f"{doom_map.name}_{number:04d}",
+        key=scene_key(doom_map.name, number),
         images=expose(np.stack([view.image for view in views]), exposure),
         depth=torch.from_numpy(np.stack([view.depth for view in views])),
         camera=to_camera(views, room.center),

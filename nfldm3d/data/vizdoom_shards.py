@@ -20,7 +20,7 @@ from nfldm3d._types import PathName
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scene_shards import ShardIndex, index_shard, shard_name, write_index, write_shard
 from nfldm3d.data.vizdoom_game import SCREENS, choose_screen, find_wad, load_vizdoom, open_game
-from nfldm3d.data.vizdoom_scenes import ALL_MAPS, World, measure_exposure, record_scene, split_of
+from nfldm3d.data.vizdoom_scenes import ALL_MAPS, World, measure_exposure, record_scene, scene_key, split_of
 from nfldm3d.files import DataFormatError, atomic_write, read_json
 
 RECORDING_NAME = "recording.json"
@@ -87,8 +87,10 @@ class RecordingReport:
 
     scenes: int
     """All in the folder now."""
+    skipped: int
+    """Places that did not yield enough good views; others took their turn."""
     missing: int
-    """Planned, but no place was left that yields good views."""
+    """Scenes for which no place was left."""
     recorded_views: int
     """Taken by this run, in how many seconds."""
     seconds: float
@@ -125,9 +127,15 @@ def record_scenes(
             progress.update(len(parts[name][1]))
             _save_index(folder, parts)
     _save_index(folder, parts)
-    scenes = sum(len(found) for _, found in parts.values())
-    missing = sum(plan.quota for plan in plans) - scenes
-    return RecordingReport(scenes, missing, (scenes - before) * options.views, time.monotonic() - start)
+    found = {plan.name: [scene.key for scene in parts[plan.name][1]] for plan in plans}
+    scenes = sum(len(keys) for keys in found.values())
+    return RecordingReport(
+        scenes,
+        sum(_count_skipped(plan, found[plan.name]) for plan in plans),
+        sum(plan.quota for plan in plans) - scenes,
+        (scenes - before) * options.views,
+        time.monotonic() - start,
+    )
 
 
 def plan_shards(options: SceneOptions) -> list[ShardPlan]:
@@ -171,6 +179,13 @@ def _record_samples(options: SceneOptions, plan: ShardPlan) -> list[SceneSample]
     return samples
 
 
+def _count_skipped(plan: ShardPlan, keys: list[str]) -> int:
+    """How many places were tried in vain."""
+    numbers = [scene_key(plan.map, number) for number in plan.places]
+    tried = numbers.index(keys[-1]) + 1 if keys and len(keys) == plan.quota else len(numbers)
+    return tried - len(keys)
+
+
 def _share_out(scenes: int, levels: list[np.ndarray]) -> list[int]:
     """How many scenes each map gives: as equal as its places allow, of coarser levels before finer ones."""
     quotas, reach = np.zeros(len(levels), dtype=int), np.zeros(len(levels), dtype=int)
@@ -202,8 +217,9 @@ def _claim(folder: Path, options: SceneOptions) -> None:
             )
     elif folder.exists() and any(folder.glob("*.tar")):
         raise DataFormatError(folder, f"holds shards but no {RECORDING_NAME}; choose another folder")
-    for left in folder.glob(".*-??????.*.tar"):
-        left.unlink()
+    for pattern in (".*-??????.*.tar", ".index.*.json", ".recording.*.json"):
+        for left in folder.glob(pattern):
+            left.unlink()
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
 
@@ -220,7 +236,7 @@ def _workers(count: int) -> Iterator[Callable[[Path, SceneOptions, ShardPlan], "
     pool: Executor = ProcessPoolExecutor(count, mp_context=context, initializer=_obey, initargs=(os.getpid(),))
     others = set(multiprocessing.active_children())
     try:
-        yield lambda folder, options, plan: pool.submit(record_shard, folder, options, plan)
+        yield lambda folder, options, plan: pool.submit(_record_or_leave, folder, options, plan)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
@@ -228,6 +244,13 @@ def _workers(count: int) -> Iterator[Callable[[Path, SceneOptions, ShardPlan], "
         raise
     finally:
         pool.shutdown()
+
+
+def _record_or_leave(folder: Path, options: SceneOptions, plan: ShardPlan) -> str:
+    try:
+        return record_shard(folder, options, plan)
+    except SystemExit:  # the pool would take it for a result and go on
+        os._exit(143)
 
 
 def _obey(parent: int) -> None:
