@@ -22,6 +22,8 @@ REACH = 384
 """Map units from the centre to cameras, along x and y."""
 MIN_WALKABLE = 0.12
 """The share of the box's ground that a camera can stand on."""
+MIN_POINTS = 128
+"""Cells within reach, 32 square metres: smaller rooms are closets that show one wall."""
 MIN_GAP = 0.5
 """Centres of a finer level keep this share of its spacing from those of coarser ones."""
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from nfldm3d.data.doom_bev import BEV_CELL, draw_bev
 from nfldm3d.data.doom_grid import CELL, WalkGrid, build_grid
 from nfldm3d.data.doom_map import UNITS_PER_METRE, DoomMap
-from nfldm3d.data.doom_places import BOX_UNITS, list_places, open_place
-from nfldm3d.data.doom_rooms import EYE_HEIGHT, MIN_CELLS, Room
+from nfldm3d.data.doom_places import BOX_UNITS, MIN_POINTS, list_places, open_place
+from nfldm3d.data.doom_rooms import EYE_HEIGHT, Room
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.vizdoom import MAX_DISAGREEMENT, choose_exposure, describe_place, expose
 from nfldm3d.data.vizdoom_game import MAP_NAMES, Game, find_wad
@@ -72,7 +72,7 @@ def record_scene(
     generator, doom_map = _generator(world.doom_map.name, world.seed, number), world.doom_map
     i, j = world.places[number].tolist()
     room, part = open_place(doom_map, world.grid, (i, j))
-    if len(room.points) < MIN_CELLS:
+    if len(room.points) < MIN_POINTS:
         return None
     walked = views // WALK_SHARE
     scattered = scatter_poses(doom_map, room, generator, half_box=HALF_BOX)

@@ -111,9 +111,9 @@ def record_scenes(
     from tqdm.auto import tqdm
 
     options, folder = SceneOptions() if options is None else options, Path(folder)
-    load_vizdoom()
+    start = time.monotonic()
     _claim(folder, options)
-    plans, start = plan_shards(options), time.monotonic()
+    plans = plan_shards(options)
     parts = {plan.name: index_shard(folder / plan.name) for plan in plans if (folder / plan.name).exists()}
     before = sum(len(scenes) for _, scenes in parts.values())
     todo = [plan for plan in plans if plan.name not in parts]
