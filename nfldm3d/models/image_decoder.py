@@ -30,8 +30,9 @@ class ImageDecoder(nn.Module):
         self.widths, self.octaves, self.finest = tuple(widths), octaves, finest
         self._channels = channels
         self.network = UNet(channels + 4 + 6 * octaves, 3, self.widths, blocks=2, local=True)
-        for parameter in self.network.head.parameters():
-            nn.init.zeros_(parameter)
+        with torch.no_grad():
+            for parameter in self.network.head.parameters():
+                parameter *= 0.1  # not 0: every layer learns from the first step on
         self.register_buffer("anchor", torch.eye(4), persistent=False)
 
     @property

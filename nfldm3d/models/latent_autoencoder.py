@@ -50,7 +50,7 @@ class Latents:
     """What a scene is made from; ``c`` is not folded."""
 
     g: Float[Tensor, "scenes global"]
-    c: Float[Tensor, "scenes channels z x y"]
+    c: Float[Tensor, "scenes channels zs xs ys"]
     f: Float[Tensor, "scenes channels x y"]
 
 

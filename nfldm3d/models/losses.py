@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from nfldm3d.camera import Camera
 from nfldm3d.geometry import Box
+from nfldm3d.models.lifting import sunken_points
 
 SSIM_WINDOW = 7
 SSIM_SCALES = 3
@@ -93,16 +94,24 @@ def relative_depth_error(
 
 
 def observe_voxels(
-    depth: Float[Tensor, "views height width"], camera: Camera, box: Box, resolution: tuple[int, int, int]
+    depth: Float[Tensor, "views height width"],
+    camera: Camera,
+    box: Box,
+    resolution: tuple[int, int, int],
+    stride: int = 1,
 ) -> tuple[Float[Tensor, "x y z"], Float[Tensor, "x y z"]]:
-    """How many measured surfaces lie in each voxel, and how many samples in front of one, a voxel apart."""
-    size = min(box.voxel_size(resolution))
+    """How many measured surfaces lie in each voxel, and how many samples in front of one, a voxel apart.
+
+    Surfaces are sunken as ``sunken_points`` does; of the pixels, every ``stride``-th along each side is looked at.
+    """
+    size, chosen = min(box.voxel_size(resolution)), slice(stride // 2, None, stride)
     rays = camera.rays()
     distance = depth / (rays.directions * camera.forward[:, None, None]).sum(-1)
-    flat, distance = rays.reshape(-1), distance.reshape(-1)
+    points = sunken_points(depth, camera, box, resolution)[:, chosen, chosen].reshape(-1, 3)
+    flat, distance = rays[:, chosen, chosen].reshape(-1), distance[:, chosen, chosen].reshape(-1)
     known = distance > 0
     flat, distance = flat[known], distance[known]
-    hits = _count(flat.at(distance), box, resolution)
+    hits = _count(points[known], box, resolution)
     free = torch.zeros_like(hits)
     for step in range(math.ceil(math.dist(box.lower, box.upper) / size)):
         along = (step + 0.5) * size

@@ -9,7 +9,7 @@ density read from hits and from light that passed; the completing network; colou
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -33,11 +33,13 @@ from nfldm3d.rendering import MIN_OPACITY
 Pooling = Literal["mean", "occupancy", "attention"]
 DensityFrom = Literal["explicit", "inferred"]
 
-PRIOR = 0.05
+PRIOR = 0.005
 """Weight with which the scene's mean colour stands in every voxel: what nothing was seen of gets it."""
 CLEAR = 0.01
 """Densities below this many per voxel become zero: no fog, and rays leap over empty space."""
 EVIDENCE = 7
+SOLID = 3.0
+"""Optical depth of the bin that a measured surface lies in."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +105,19 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         self.grid = (int(resolution[0]), int(resolution[1]), int(resolution[2]))
         self.image_network = UNet(6 * stride**2, channels + image_widths[0], tuple(image_widths))
         self.head = nn.Linear(image_widths[0], bins + 1)
-        self.hint = nn.Linear(bins + 2, bins)
-        nn.init.zeros_(self.hint.weight)
-        with torch.no_grad():
-            self.hint.weight[:, :bins] += 8 * torch.eye(bins)  # a measured surface absorbs most light at once
-        nn.init.zeros_(self.hint.bias)
         nn.init.constant_(self.head.bias[:bins], -5.0)  # all bins together absorb a quarter
         nn.init.zeros_(self.head.bias[bins:])  # the score: no view outweighs another
         self.evidence = nn.Sequential(nn.Linear(EVIDENCE + channels, 32), nn.SiLU(), nn.Linear(32, 1 + 8))
         inputs = (8 + channels) * self.grid[2]
         self.grid_network = UNet(inputs, (1 + channels) * self.grid[2], tuple(grid_widths)) if complete else None
+        if carry_colors:
+            nn.init.zeros_(self.image_network.head.weight[:channels])
+            nn.init.zeros_(self.image_network.head.bias[:channels])  # type: ignore[index]
+        if weigh_evidence:  # the networks start from what lifting knows, and learn what to change
+            nn.init.zeros_(self.evidence[2].weight[:1])  # type: ignore[index]
+            nn.init.zeros_(self.evidence[2].bias[:1])  # type: ignore[index]
+            for parameter in () if self.grid_network is None else self.grid_network.head.parameters():
+                nn.init.zeros_(parameter)
         self.sky_code = nn.Parameter(torch.zeros(channels - 3))
         self.decoder = ImageDecoder(channels, widths=tuple(decoder_widths), octaves=octaves)
 
@@ -171,14 +176,13 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         network_input = functional.pixel_unshuffle(torch.cat((images - 0.5, extra), dim=1), stride)
         hidden = self.image_network(network_input.contiguous(memory_format=torch.channels_last)).float()
         features, trunk = hidden.movedim(1, -1).split((channels, hidden.shape[1] - channels), dim=-1)
-        colors = functional.avg_pool2d(images, stride).movedim(1, -1)
+        features = features.repeat_interleave(stride, dim=1).repeat_interleave(stride, dim=2)
         if self.config["carry_colors"]:
-            carried = torch.cat((colors, local_contrast(images, stride)), dim=-1)
+            carried = torch.cat((images.movedim(1, -1), local_contrast(images)), dim=-1)
             features = functional.pad(carried, (0, channels - carried.shape[-1])) + 0.3 * features
         logits = self.head(functional.silu(trunk)).float()
         counts = [len(views.images) for views in scenes]
-        parts = zip(features.split(counts), logits.split(counts), colors.split(counts), strict=True)
-        return [_Seen(*part) for part in parts]
+        return [_Seen(*part) for part in zip(features.split(counts), logits.split(counts), strict=True)]
 
     def _pool(self, views: Views, box: Box, seen: "_Seen") -> "_Pooled":
         """Lifts what was seen in one scene's views into its voxels."""
@@ -186,28 +190,58 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         camera = views.camera.resized(views.camera.width // stride, views.camera.height // stride)
         frustums = lifting.build_frustums(camera, box, self.grid, count)
         logits, score = seen.logits.flatten(0, 2).split((count, 1), dim=-1)
+        measured = views.depth is not None and bool(self.config["weigh_evidence"])
         bins = None
         if views.depth is not None:
-            depth = views.depth[:, stride // 2 :: stride, stride // 2 :: stride].reshape(-1)
-            bins = lifting.find_bins(depth, box, self.grid, count)
-            known = functional.one_hot(bins, count + 1).float()
-            logits = logits + self.hint(torch.cat((known, torch.ones_like(known[:, :1])), dim=-1))
-            frustums = lifting.snap_distances(frustums, depth, bins, camera)
-        density = functional.softplus(logits) / frustums.lengths  # a bin absorbs as much near by as far away
-        weights, passed = lifting.occupancy_weights(density, frustums.lengths)
-        features, pooling = seen.features.flatten(0, 2), self.config["pooling"]
-        lift = weights * score.exp() if pooling == "attention" else weights
-        sums = lifting.splat(features, lift, passed, density, frustums, (box, self.grid))
-        mean = seen.colors.mean((0, 1, 2))
-        prior = torch.cat((mean, mean.new_zeros(features.shape[-1] - 3)))
-        if pooling == "mean":
-            pooled = sums.features / sums.counts.clamp(min=1)[..., None]
+            nearest = views.depth[:, stride // 2 :: stride, stride // 2 :: stride].reshape(-1)
+            bins = lifting.find_bins(nearest, box, self.grid, count)
+        if measured and bins is not None:
+            weights = functional.one_hot(bins, count + 1)[:, :count].float()
+            passed, density = 1 - weights.cumsum(-1), SOLID * weights / frustums.lengths
         else:
-            pooled = (sums.features + PRIOR * prior) / (sums.hits + PRIOR)[..., None]
-        panorama = gather_panorama(
-            seen.colors.flatten(0, 2), passed[:, -1], frustums.directions, int(self.config["sky_rows"])
-        )
+            density = functional.softplus(logits) / frustums.lengths  # a bin absorbs as much near by as far away
+            weights, passed = lifting.occupancy_weights(density, frustums.lengths)
+        attention = score.exp() if self.config["pooling"] == "attention" else torch.ones_like(score)
+        coarse = functional.avg_pool2d(seen.features.movedim(-1, 1), stride).movedim(1, -1).flatten(0, 2)
+        lifted = coarse[:, :1] if measured else coarse
+        sums = lifting.splat(lifted, weights * attention, passed, density, frustums, (box, self.grid))
+        if measured:
+            sums = self._deposit(views, box, seen, attention.reshape(*seen.logits.shape[:3], 1), sums)
+        else:  # one entry stands for all pixels of its cell
+            area = stride**2
+            sums = replace(sums, features=area * sums.features, hits=area * sums.hits, offsets=area * sums.offsets)
+        colors = functional.avg_pool2d(views.images, stride).movedim(1, -1).flatten(0, 2)
+        leaving = 1 - (weights * lifting.inside(frustums, box)).sum(-1)
+        panorama = gather_panorama(colors, leaving, frustums.directions, int(self.config["sky_rows"]))
+        pooled = self._mean_features(sums, colors.mean(0))
         return _Pooled(torch.cat((pooled, _describe(sums)), dim=-1), panorama, weights, passed, bins)
+
+    def _deposit(
+        self,
+        views: Views,
+        box: Box,
+        seen: "_Seen",
+        attention: Float[Tensor, "views rows columns 1"],
+        sums: lifting.Evidence,
+    ) -> lifting.Evidence:
+        """The evidence with features and hits of measured surfaces, pixel by pixel."""
+        assert views.depth is not None
+        stride = int(self.config["stride"])
+        fine = attention.repeat_interleave(stride, dim=1).repeat_interleave(stride, dim=2)[..., 0]
+        weights = fine * (views.depth > 0)
+        points = lifting.sunken_points(views.depth, views.camera, box, self.grid)
+        features, hits, offsets = lifting.deposit_surfaces(
+            seen.features.flatten(0, 2), weights.flatten(), points.reshape(-1, 3), (box, self.grid)
+        )
+        return replace(sums, features=features, hits=hits, offsets=offsets)
+
+    def _mean_features(self, sums: lifting.Evidence, color: Float[Tensor, " 3"]) -> Float[Tensor, "x y z channels"]:
+        """One vector for each voxel; ``color`` stands where nothing was seen."""
+        if self.config["pooling"] == "mean":
+            return sums.features / sums.counts.clamp(min=1)[..., None]
+        features, weights = lifting.fill_neighbors(sums.features, sums.hits)
+        prior = functional.pad(color, (0, features.shape[-1] - 3))
+        return (features + PRIOR * prior) / (weights + PRIOR)[..., None]
 
     def _complete(
         self, inputs: Float[Tensor, "scenes x y z inputs"]
@@ -219,6 +253,8 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         if self.config["density"] == "inferred":
             evidence = torch.zeros_like(evidence)
         logits, summary = self.evidence(torch.cat((features, evidence), dim=-1)).float().split((1, 8), dim=-1)
+        if self.config["density"] == "explicit" and self.config["weigh_evidence"]:
+            logits = logits + lifting.judge_evidence(*torch.expm1(evidence[..., :2]).unbind(-1))[..., None]
         if self.grid_network is not None:
             folded = fold(torch.cat((features, summary), dim=-1)).contiguous(memory_format=torch.channels_last)
             change = unfold(self.grid_network(folded).float(), self.grid[2])
@@ -250,8 +286,7 @@ class FeatureImages:
 @dataclass(frozen=True)
 class _Seen:
     features: Float[Tensor, "views height width channels"]
-    logits: Float[Tensor, "views height width outputs"]
-    colors: Float[Tensor, "views height width 3"]
+    logits: Float[Tensor, "views rows columns outputs"]
 
 
 @dataclass(frozen=True)
@@ -263,18 +298,15 @@ class _Pooled:
     bins: Int64[Tensor, " rays"] | None
 
 
-def local_contrast(
-    images: Float[Tensor, "views 3 height width"], stride: int
-) -> Float[Tensor, "views rows columns 4"]:
-    """Mean differences of brightness along rows, columns and both diagonals around each pixel of a coarser grid.
+def local_contrast(images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views height width 4"]:
+    """Mean differences of brightness along rows, columns and both diagonals around each pixel.
 
     Voxels cannot hold a texture's phase; its strength and direction let the decoder draw one.
     """
     gray = functional.pad(images.mean(1, keepdim=True), (0, 1, 0, 1), mode="replicate")
     corner, right, below, across = gray[..., :-1, :-1], gray[..., :-1, 1:], gray[..., 1:, :-1], gray[..., 1:, 1:]
     differences = torch.cat((right - corner, below - corner, across - corner, right - below), dim=1).abs()
-    smooth = functional.avg_pool2d(differences, 3 * stride, stride, stride, count_include_pad=False)
-    return 4 * smooth[..., : images.shape[-2] // stride, : images.shape[-1] // stride].movedim(1, -1)
+    return 4 * functional.avg_pool2d(differences, 5, 1, 2, count_include_pad=False).movedim(1, -1)
 
 
 def _full_precision(device: torch.device) -> torch.autocast:

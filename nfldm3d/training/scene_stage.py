@@ -30,7 +30,7 @@ class SceneWeights:
     """Mean absolute error of the pictures."""
     structure: float = 0.2
     """One minus structural similarity at three scales."""
-    texture: float = 0.05
+    texture: float = 0.03
     """Relative error of local contrasts."""
     color: float = 0.3
     """Mean absolute error of the rendered colours, before the decoder."""
@@ -40,7 +40,7 @@ class SceneWeights:
     """Squared error of the expected depth, in voxels; the paper's depth loss."""
     opacity: float = 0.1
     """Rays end at surfaces and pass where there is none."""
-    voxels: float = 0.3
+    voxels: float = 0.1
     """Voxels that were seen hold matter or none."""
     frustum: float = 0.02
     """Input rays end in the bin of the measured depth."""
@@ -127,12 +127,10 @@ class SceneStage:
 
     def _voxel_loss(self, encoding: Encoding, scene: SceneItem) -> Float[Tensor, ""]:
         """Cross entropy of the opacity of voxels that are known to hold matter, and of those known to be free."""
-        views, stride, field = scene.observed, OBSERVED_STRIDE, encoding.field
+        views, field = scene.observed, encoding.field
         assert views.depth is not None
-        camera = views.camera.resized(views.camera.width // stride, views.camera.height // stride)
-        depth = views.depth[:, stride // 2 :: stride, stride // 2 :: stride][:, : camera.height, : camera.width]
-        with torch.autocast(depth.device.type, enabled=False):
-            hits, free = observe_voxels(depth.contiguous(), camera, scene.box, self.model.grid)
+        with torch.autocast(views.depth.device.type, enabled=False):
+            hits, free = observe_voxels(views.depth, views.camera, scene.box, self.model.grid, OBSERVED_STRIDE)
         solid, empty = (hits > 0) & (hits > SURFACE_SHARE * free), (hits == 0) & (free > 1)
         opacity = (1 - torch.exp(-field.density * min(field.voxel_size))).clamp(TINY, 1 - TINY)
         missing = (opacity.log() * solid).sum() / solid.sum().clamp(min=1)
