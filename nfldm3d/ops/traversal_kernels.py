@@ -163,11 +163,12 @@ def walk_rays(
             enter = wp.max(t_sorted[ray, i], near)
             leave = wp.min(t_sorted[ray, i + 1], far)
             if level >= 0 and enter < leave and n_samples < room:
-                if not even:
+                is_gap = enter - last > FINEST * wp.abs(enter)  # not just what rounding left of the grid before
+                if is_gap and not even:
                     start = skip_to(last, enter, step, cone)
                     joined = joined and start <= last
                     last = start
-                elif enter > last:
+                elif is_gap:
                     if joined:
                         end = first_behind(last, anchor, size)
                         n_edges, n_samples, k = add_run(out, n_edges, n_samples, anchor, size, k, end)
@@ -177,7 +178,7 @@ def walk_rays(
                 y, sy, py, ay, fy, dy = enter_axis(origin[1], direction[1], boxes[level, 1], boxes[level, 4], ny, enter)
                 z, sz, pz, az, fz, dz = enter_axis(origin[2], direction[2], boxes[level, 2], boxes[level, 5], nz, enter)
                 t = float(enter)
-                going = bool(True)
+                going = bool(n_samples < room)
                 left = int(nx + ny + nz)
                 while going and left > 0:
                     left -= 1
