@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -53,8 +53,6 @@ class Encoding:
     """O of each bin."""
     passed: Float[Tensor, "rays bins"]
     """The light that passed each bin."""
-    bins: Int64[Tensor, " rays"] | None
-    """The bin that the measured depth falls into; None without depth."""
 
 
 class SceneAutoencoder(ModelMixin, ConfigMixin):
@@ -144,7 +142,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         for number, (part, box) in enumerate(zip(pooled, boxes, strict=True)):
             field = VoxelField(density[number] / min(box.voxel_size(self.grid)), features[number], box)
             sky = torch.cat((part.panorama, self.sky_code.expand(*part.panorama.shape[:2], -1)), dim=-1)
-            encodings.append(Encoding(field, EnvironmentMap(sky), part.weights, part.passed, part.bins))
+            encodings.append(Encoding(field, EnvironmentMap(sky), part.weights, part.passed))
         return encodings
 
     def render(self, field: VoxelField, background: EnvironmentMap, rays: Rays) -> "FeatureImages":
@@ -190,12 +188,10 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         camera = views.camera.resized(views.camera.width // stride, views.camera.height // stride)
         frustums = lifting.build_frustums(camera, box, self.grid, count)
         logits, score = seen.logits.flatten(0, 2).split((count, 1), dim=-1)
-        measured = views.depth is not None and bool(self.config["weigh_evidence"])
-        bins = None
+        measured = views.depth is not None
         if views.depth is not None:
             nearest = views.depth[:, stride // 2 :: stride, stride // 2 :: stride].reshape(-1)
             bins = lifting.find_bins(nearest, box, self.grid, count)
-        if measured and bins is not None:
             weights = functional.one_hot(bins, count + 1)[:, :count].float()
             passed, density = 1 - weights.cumsum(-1), SOLID * weights / frustums.lengths
         else:
@@ -214,7 +210,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         leaving = 1 - (weights * lifting.inside(frustums, box)).sum(-1)
         panorama = gather_panorama(colors, leaving, frustums.directions, int(self.config["sky_rows"]))
         pooled = self._mean_features(sums, colors.mean(0))
-        return _Pooled(torch.cat((pooled, _describe(sums)), dim=-1), panorama, weights, passed, bins)
+        return _Pooled(torch.cat((pooled, _describe(sums)), dim=-1), panorama, weights, passed)
 
     def _deposit(
         self,
@@ -295,7 +291,6 @@ class _Pooled:
     panorama: Float[Tensor, "rows columns 3"]
     weights: Float[Tensor, "rays bins"]
     passed: Float[Tensor, "rays bins"]
-    bins: Int64[Tensor, " rays"] | None
 
 
 def local_contrast(images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views height width 4"]:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.models.lifting import find_bins
 from nfldm3d.models.losses import cross_entropy, observe_voxels, relative_depth_error, structural_loss, texture_loss
 from nfldm3d.models.scene_autoencoder import Encoding, SceneAutoencoder
 from nfldm3d.models.scores import SceneScores, judge_scene, mean_scores
@@ -42,8 +43,8 @@ class SceneWeights:
     """Rays end at surfaces and pass where there is none."""
     voxels: float = 0.1
     """Voxels that were seen hold matter or none."""
-    frustum: float = 0.02
-    """Input rays end in the bin of the measured depth."""
+    frustum: float = 0.05
+    """Input rays of scenes that are encoded from colour alone end in the bin of the true depth."""
 
 
 PAPER_WEIGHTS = SceneWeights(
@@ -120,10 +121,20 @@ class SceneStage:
             parts["squared_depth"] = (error.square() * inside).sum() / inside.sum().clamp(min=1)
         if weights.voxels:
             parts["voxels"] = self._voxel_loss(encoding, scene)
-        if weights.frustum and encoding.bins is not None:
-            ends = torch.cat((encoding.weights, encoding.passed[:, -1:]), dim=1).clamp(min=TINY)
-            parts["frustum"] = -ends.gather(1, encoding.bins[:, None]).log().mean()
+        if weights.frustum:
+            parts["frustum"] = self._frustum_loss(encoding, scene)
         return parts
+
+    def _frustum_loss(self, encoding: Encoding, scene: SceneItem) -> Float[Tensor, ""]:
+        """Cross entropy of the bins that input rays end in, where the network had to guess them."""
+        if scene.inputs.depth is not None:
+            return encoding.weights.sum() * 0  # measured
+        stride, depth = int(self.model.config["stride"]), scene.observed.depth
+        assert depth is not None
+        known = depth[: len(scene.inputs.images), stride // 2 :: stride, stride // 2 :: stride]
+        bins = find_bins(known.reshape(-1), scene.box, self.model.grid, int(self.model.config["bins"]))
+        ends = torch.cat((encoding.weights, encoding.passed[:, -1:]), dim=1).clamp(min=TINY)
+        return -ends.gather(1, bins[:, None]).log().mean()
 
     def _voxel_loss(self, encoding: Encoding, scene: SceneItem) -> Float[Tensor, ""]:
         """Cross entropy of the opacity of voxels that are known to hold matter, and of those known to be free."""
