@@ -1,5 +1,6 @@
 """Every example runs as its docstring says, on data small enough for the suite."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -40,6 +41,16 @@ def test_export_to_blender(folder, monkeypatch):
     run("03_export_to_blender.py", [str(folder / "ball.nfld"), "--out", str(out), "--faces", "500"], monkeypatch)
     written = {path.name for path in out.iterdir()}
     assert {"scene.glb", "scene.usdc", "textured.obj", "points.ply", "density.vdb"} <= written
+
+
+@pytest.mark.slow
+def test_nerfacc_training(folder, monkeypatch, capsys):
+    pytest.importorskip("nerfacc")
+    out = folder / "nerfacc"
+    run("04_nerfacc_training.py", ["--out", str(out), "--steps", "25"], monkeypatch)
+    assert (out / "contact.png").is_file() and (out / "scene.nfld").is_file()
+    by_nerfacc, by_render = re.findall(r"(\d+\.\d+) dB", capsys.readouterr().out)
+    assert float(by_nerfacc) > 17 and abs(float(by_nerfacc) - float(by_render)) < 0.2
 
 
 def test_every_example_is_run_here():

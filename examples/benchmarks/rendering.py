@@ -14,6 +14,7 @@ the splat is the torch twin, built on index_add. Ours builds its occupancy anew 
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -207,6 +208,8 @@ def rows(device: str, scatter: bool) -> Iterable[dict]:
     extra = extra_megabytes(field + rays)
     peers = {"": march_dense}
     if device == "cuda":
+        # nerfacc.py beside this file is not the package of that name: its folder comes last
+        sys.path.sort(key=lambda entry: Path(entry).resolve() == Path(__file__).resolve().parent)
         try:
             import nerfacc  # noqa: F401
 
