@@ -9,7 +9,7 @@ import torch
 from jaxtyping import TypeCheckError
 from safetensors.torch import load_file, save_file
 
-from nfldm3d.metrics import Lpips, WeightsNotFound, psnr, ssim
+from nfldm3d.metrics import Lpips, WeightsNotFound, psnr, sharpness, ssim
 
 
 def noise(generator: torch.Generator, *shape: int) -> torch.Tensor:
@@ -65,13 +65,25 @@ def test_ssim_laws(generator: torch.Generator) -> None:
     assert float(ssim(flat, flat / 2)) == pytest.approx(luminance, rel=1e-4)
 
 
+def test_sharpness_is_the_share_of_the_differences(generator: torch.Generator) -> None:
+    target = noise(generator, 2, 3, 12, 16)
+    assert float(sharpness(target, target)) == pytest.approx(1)
+    assert float(sharpness(0.4 * target + 0.2, target)) == pytest.approx(0.4, rel=1e-5)
+    assert float(sharpness(torch.full_like(target, 0.5), target)) == 0
+    ramp = torch.linspace(0, 1, 16).expand(3, 12, 16)  # its only slope is 1/15 along the rows
+    assert float(sharpness(ramp, ramp[..., ::2].repeat_interleave(2, -1))) == pytest.approx(15 / 14, rel=1e-5)
+    blurred = torch.nn.functional.avg_pool2d(target, 3, 1, 1)
+    assert float(sharpness(blurred, target)) < 0.5 < 1.5 < float(sharpness(target, blurred))
+    assert math.isfinite(float(sharpness(target, torch.zeros_like(target))))
+
+
 def test_both_are_differentiable(generator: torch.Generator) -> None:
     image, target = noise(generator, 1, 6, 7).double().requires_grad_(), noise(generator, 1, 6, 7).double()
     assert torch.autograd.gradcheck(lambda value: psnr(value, target), image)
     assert torch.autograd.gradcheck(lambda value: ssim(value, target), image)
 
 
-@pytest.mark.parametrize("metric", [psnr, ssim])
+@pytest.mark.parametrize("metric", [psnr, ssim, sharpness])
 def test_pictures_must_have_one_shape(metric) -> None:
     with pytest.raises((ValueError, TypeCheckError), match="one shape|Type-check"):  # the type checker may speak first
         metric(torch.ones(3, 8, 9), torch.ones(3, 9, 8))

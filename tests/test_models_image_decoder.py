@@ -47,24 +47,24 @@ def outside_cameras() -> Camera:
     return Camera.orbit(BOX.center, 3.0, views=3, width=20, height=14)
 
 
-def test_an_untrained_decoder_shows_the_colours(generator: torch.Generator) -> None:
+def test_an_untrained_decoder_shows_about_the_colours(generator: torch.Generator) -> None:
     inputs = composited(cameras(2), generator)
-    assert torch.equal(small_decoder(alive=False).image(*inputs), inputs[0][..., :3])
+    error = small_decoder(alive=False).image(*inputs).detach() - inputs[0][..., :3]
+    assert 0 < float(error.abs().max()) < 0.15
 
 
-def test_one_step_brings_it_to_life(generator: torch.Generator) -> None:
-    """The last layer starts at zero: it alone learns at first, then everything does."""
+def test_it_is_alive_from_the_first_step(generator: torch.Generator) -> None:
+    """The picture changes with features beyond the colours, and all weights learn once blocks are no identities."""
     decoder, (features, *rest) = small_decoder(alive=False), composited(cameras(2), generator)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
     target, other = torch.rand(*features.shape[:-1], 3, generator=generator), features.clone()
     other[..., 3:] = torch.rand(other[..., 3:].shape, generator=generator)
-    assert torch.equal(decoder.image(features, *rest), decoder.image(other, *rest))
-    for _ in range(3):
+    for step in range(2):
         optimizer.zero_grad()
         (decoder.image(features, *rest) - target).square().mean().backward()
         optimizer.step()
-    change = decoder.image(features, *rest) - decoder.image(other, *rest)
-    assert float(change.detach().abs().mean()) > 1e-4
+        change = decoder.image(features, *rest) - decoder.image(other, *rest)
+        assert float(change.detach().abs().mean()) > 1e-4, step
     silent = [name for name, value in decoder.named_parameters() if value.grad is None or not value.grad.any()]
     assert not silent
 
@@ -74,6 +74,17 @@ def test_detail_weighs_as_much_as_there_is_matter(generator: torch.Generator) ->
     detail = decoder.image(features, torch.ones_like(opacity), rays, distance) - features[..., :3]
     expected = features[..., :3] + opacity[..., None] * detail
     assert torch.allclose(decoder.image(features, opacity, rays, distance), expected, atol=1e-5)
+
+
+def test_mixed_precision_keeps_positions(generator: torch.Generator) -> None:
+    """Half a hundred metres away a number of 8 bits is off by an eighth, and so would be the texture."""
+    decoder = small_decoder()
+    camera = cameras(2, eye=(51.3, -47.7, 9.1))
+    inputs = composited(camera, generator)
+    exact = decoder.image(*inputs).detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = decoder.image(*inputs).detach().float()
+    assert float((half - exact).abs().mean()) < 0.1 * float((exact - inputs[0][..., :3]).abs().mean())
 
 
 def test_views_are_decoded_one_by_one(generator: torch.Generator) -> None:
@@ -185,5 +196,5 @@ def test_mistakes_are_named(generator: torch.Generator) -> None:
         small_decoder().image(features, opacity, rays)
     with pytest.raises((ValueError, TypeCheckError), match="whole pictures|Type-check"):
         small_decoder().image(features[0, 0], opacity[0, 0], rays[0, 0], distance[0, 0])
-    with pytest.raises((ValueError, TypeCheckError), match="5 channels|Type-check"):
+    with pytest.raises((ValueError, TypeCheckError), match="ImageDecoder needs 5|Type-check"):
         Scene(VoxelField.zeros(ROOM, GRID, 4), small_decoder())

@@ -57,9 +57,11 @@ class ImageDecoder(nn.Module):
         distance: Float[Tensor, "*views height width"],
     ) -> Float[Tensor, "*views 3 height width"]:
         """Pictures over black of composited features; ``distance`` is the mean along the ray, 0 if it meets nothing."""
-        inward = invert_pose(self.anchor)
-        points = transform_points(inward, rays.at(distance).flatten(0, -2)).unflatten(0, rays.shape)
-        parts = [features, torch.log1p(distance)[..., None], rays.directions @ inward[:3, :3].T]
+        with torch.autocast(distance.device.type, enabled=False):  # half precision would blur positions
+            inward = invert_pose(self.anchor)
+            points = transform_points(inward, rays.at(distance).flatten(0, -2)).unflatten(0, rays.shape)
+            directions = rays.directions @ inward[:3, :3].T
+        parts = [features, torch.log1p(distance)[..., None], directions]
         for octave in range(self.octaves):
             phase = points * (2 * math.pi / (self.finest * 2**octave))
             parts += [torch.sin(phase), torch.cos(phase)]

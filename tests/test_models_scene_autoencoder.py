@@ -1,0 +1,286 @@
+"""Images to a field and back: depth comes back, sizes and turns of the world do not matter, mistakes have a message."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+from small_rooms import BOX, GRID, HEIGHT, WIDTH, cameras, room_sample, room_views, scene_autoencoder
+
+from nfldm3d import Box, Camera, Scene, render
+from nfldm3d.geometry import turn_about
+from nfldm3d.metrics import psnr
+from nfldm3d.models.losses import relative_depth_error
+from nfldm3d.models.scene_autoencoder import PAPER, Encoding, SceneAutoencoder
+from nfldm3d.models.scores import judge_scene, mean_scores, split_views
+from nfldm3d.models.views import Views, check_views
+
+PLAIN = {"complete": False, "weigh_evidence": False}
+"""The field is what was pooled, without a network that changes it."""
+
+
+def without_depth(views: Views) -> Views:
+    return replace(views, depth=None)
+
+
+def trusting_autoencoder(grid: tuple[int, int, int], bins: int) -> SceneAutoencoder:
+    """Weights set by hand: all light ends where depth was measured, and features are the pictures' colours."""
+    model = scene_autoencoder(resolution=grid, bins=bins, stride=1, **PLAIN)
+    for parameter in (*model.image_network.parameters(), *model.decoder.parameters(), model.head.weight):
+        parameter.data.zero_()
+    model.head.bias.data.fill_(-20)
+    model.hint.weight.data.zero_()
+    model.hint.weight.data[:, :bins] = 80 * torch.eye(bins)
+    model.hint.bias.data.zero_()
+    return model
+
+
+@torch.no_grad()
+def test_measured_depth_comes_back_as_depth() -> None:
+    grid = (32, 32, 16)
+    model, box = trusting_autoencoder(grid, 40), BOX
+    camera = cameras(12)
+    views = room_views(camera)
+    encoding = model.encode(views, box)
+    assert encoding.bins is not None and views.depth is not None
+    ends = encoding.weights.gather(1, encoding.bins[:, None])
+    assert float(ends.min()) > 0.999  # every ray ends in its bin
+    rendered = model.render(encoding.field, encoding.background, camera.rays())
+    cosine = (rendered.rays.directions * camera.forward[:, None, None]).sum(-1)
+    seen = (rendered.opacity > 0.5).float()
+    error = relative_depth_error(rendered.distance, rendered.opacity, views.depth, cosine, seen)
+    assert float(seen.mean()) > 0.97 and float(error) < 0.11  # a voxel is 0.125 m, walls are 1 to 2 m away
+    painted = views.images.mean((0, 2, 3), keepdim=True).expand_as(views.images)
+    assert float(psnr(model.decode(rendered), views.images)) > float(psnr(painted, views.images)) + 6
+
+
+@pytest.mark.parametrize("pooling", ["occupancy", "mean", "attention"])
+@pytest.mark.parametrize("density", ["explicit", "inferred"])
+@pytest.mark.parametrize("complete", [True, False])
+def test_every_kind_encodes_and_learns(pooling: str, density: str, complete: bool) -> None:
+    model, views = scene_autoencoder(pooling=pooling, density=density, complete=complete), room_views(cameras(3))
+    encoding = model.encode(views, BOX)
+    assert encoding.field.resolution == GRID and encoding.field.channels == 5
+    picture = model.decode(model.render(encoding.field, encoding.background, views.camera.rays()))
+    assert picture.shape == views.images.shape
+    (picture - views.images).square().mean().backward()
+    silent = {name.split(".")[0] for name, value in model.named_parameters() if value.grad is None}
+    assert not silent and bool(torch.isfinite(model.hint.weight.grad).all())  # type: ignore[arg-type]
+    heard = bool(model.evidence[0].weight.grad[:, 5:].any())  # type: ignore[union-attr,index]
+    assert heard == (density == "explicit")
+
+
+def test_the_plain_recipe_has_no_use_for_additions() -> None:
+    model, views = scene_autoencoder(**PAPER), room_views(cameras(3))
+    encoding = model.encode(views, BOX)
+    model.decode(model.render(encoding.field, encoding.background, views.camera.rays())).mean().backward()
+    assert model.grid_network is None and all(value.grad is None for value in model.evidence.parameters())
+    assert float(encoding.field.density.detach().max()) > 0
+
+
+@torch.no_grad()
+def test_light_adds_up_whatever_the_weights() -> None:
+    encoding = scene_autoencoder().encode(room_views(cameras(3)), BOX)
+    total = encoding.weights.sum(1) + encoding.passed[:, -1]
+    assert torch.allclose(total, torch.ones_like(total), atol=1e-5)
+    assert encoding.weights.shape == (3 * (HEIGHT // 2) * (WIDTH // 2), 24)
+
+
+@torch.no_grad()
+def test_without_depth_there_are_no_bins() -> None:
+    model, views = scene_autoencoder(), room_views(cameras(3))
+    blind, seeing = model.encode(without_depth(views), BOX), model.encode(views, BOX)
+    assert blind.bins is None and seeing.bins is not None
+    assert not torch.allclose(blind.field.density, seeing.field.density)
+    nothing = replace(views, depth=torch.zeros_like(views.images[:, 0]))
+    known_empty = model.encode_batch([nothing], [BOX])[0]  # no surface is not the same as not measured
+    assert not torch.allclose(blind.weights, known_empty.weights)
+
+
+@torch.no_grad()
+def test_scenes_of_a_batch_do_not_mix() -> None:
+    model = scene_autoencoder()
+    scenes = [room_views(cameras(3)), without_depth(room_views(cameras(4, eye=(3.2, -0.4, 1.5))))]
+    boxes = [BOX, Box((1.2, -1.8, 0.6), (4.8, 1.8, 2.4))]
+    together = model.encode_batch(scenes, boxes)
+    for number, (views, box) in enumerate(zip(scenes, boxes, strict=True)):
+        alone = model.encode(views, box)
+        assert torch.allclose(alone.field.density, together[number].field.density, atol=1e-4)
+        assert torch.allclose(alone.field.features, together[number].field.features, atol=1e-4)
+        assert torch.allclose(alone.background.image, together[number].background.image, atol=1e-5)
+
+
+@torch.no_grad()
+def test_views_have_no_order() -> None:
+    model, views = scene_autoencoder(), room_views(cameras(4))
+    order = [2, 0, 3, 1]
+    assert views.depth is not None
+    shuffled = Views(views.images[order], views.camera[order], views.depth[order])
+    here, there = model.encode(views, BOX), model.encode(shuffled, BOX)
+    assert torch.allclose(here.field.density, there.field.density, atol=1e-3)
+    assert torch.allclose(here.field.features, there.field.features, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [8.0, 0.25])
+@torch.no_grad()
+def test_a_larger_world_is_as_much_thinner(scale: float) -> None:
+    """From pictures alone nothing tells how large a world is."""
+    model, views = scene_autoencoder(), without_depth(room_views(cameras(3)))
+    poses = views.camera.world_from_camera.clone()
+    poses[:, :3, 3] *= scale
+    box = Box(*(tuple(scale * value for value in corner) for corner in (BOX.lower, BOX.upper)))
+    small, large = (
+        model.encode(views, BOX),
+        model.encode(replace(views, camera=replace(views.camera, world_from_camera=poses)), box),
+    )
+    assert torch.allclose(small.field.density, large.field.density * scale, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(small.field.features, large.field.features, atol=1e-4)
+    assert float(small.field.density.max()) > 0
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+@torch.no_grad()
+def test_turning_the_world_turns_the_field(quarters: int) -> None:
+    model, views = scene_autoencoder(**PLAIN), room_views(cameras(3))
+    turned = replace(views, camera=views.camera.transformed(turn_about(BOX, quarters)))
+    here, there = model.encode(views, BOX), model.encode(turned, BOX)
+
+    def share_off(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float(((a - b).abs() > 1e-3 * (1 + b.abs())).float().mean())
+
+    # rounding puts a few entries on the other side of a face
+    assert share_off(there.field.density, here.field.density.rot90(quarters, (0, 1))) < 0.03
+    assert share_off(there.field.features, here.field.features.rot90(quarters, (0, 1))) < 0.03
+    assert share_off(there.background.image, here.background.image.roll(2 * quarters, 1)) < 0.1
+    assert share_off(there.field.density, here.field.density) > 0.2
+
+
+def test_one_step_changes_the_picture_by_its_features() -> None:
+    model, views = scene_autoencoder(), room_views(cameras(3))
+    encoding = model.encode(views, BOX)
+    rendered = model.render(encoding.field, encoding.background, views.camera.rays())
+    other = replace(rendered, features=torch.cat((rendered.features[..., :3], -rendered.features[..., 3:]), dim=-1))
+    assert float((model.decode(rendered) - model.decode(other)).detach().abs().mean()) > 1e-4
+
+
+@torch.no_grad()
+def test_a_scene_of_the_encoding_renders_what_the_decoder_shows() -> None:
+    model, camera = scene_autoencoder(), cameras(3)
+    encoding = model.encode(room_views(camera), BOX)
+    scene = Scene(encoding.field, model.decoder, encoding.background)
+    ours = model.decode(model.render(encoding.field, encoding.background, camera.rays())).clamp(0, 1)
+    assert torch.allclose(render(scene, camera).image, ours, atol=5e-3)
+
+
+def test_mixed_precision_trains() -> None:
+    model, views = scene_autoencoder(), room_views(cameras(3))
+    rays = views.camera.rays()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        encoding = model.encode_batch([views], [BOX])[0]
+        picture = model.decode(model.render(encoding.field, encoding.background, rays))
+        loss = (picture.float() - views.images).abs().mean()
+    loss.backward()
+    assert encoding.field.density.dtype == torch.float32 and bool(torch.isfinite(loss.detach()))
+    exact = model.encode(views, BOX)
+    assert torch.allclose(encoding.passed, exact.passed, atol=0.1)
+
+
+def change_camera(views: Views, change: Callable[[Camera], Camera]) -> Views:
+    return replace(views, camera=change(views.camera))
+
+
+def away(camera: Camera) -> Camera:
+    poses = camera.world_from_camera.clone()
+    poses[1, 0, 3] += 100.0
+    poses[1, :3, :3] = torch.tensor([[0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])  # looks along +x
+    return replace(camera, world_from_camera=poses)
+
+
+def with_value(tensor: torch.Tensor, value: float) -> torch.Tensor:
+    changed = tensor.clone()
+    changed[0, ..., 3, 2] = value
+    return changed
+
+
+MISTAKES: dict[str, tuple[Callable[[Views], Views], str]] = {
+    "NaN": (lambda v: replace(v, images=with_value(v.images, float("nan"))), "pictures hold NaN or infinity"),
+    "bytes": (lambda v: replace(v, images=v.images * 255), "divide 8-bit pictures by 255"),
+    "NaN depth": (lambda v: replace(v, depth=with_value(v.depth, float("nan"))), "depth holds NaN"),  # type: ignore[arg-type]
+    "negative depth": (lambda v: replace(v, depth=with_value(v.depth, -1.0)), "negative numbers; put 0"),  # type: ignore[arg-type]
+    "millimetres": (lambda v: replace(v, depth=v.depth * 1000), "depth is .* in the middle .* not in metres"),  # type: ignore[operator]
+    "kilometres": (lambda v: replace(v, depth=v.depth / 1000), "not in metres; rescale"),  # type: ignore[operator]
+    "no depth": (lambda v: replace(v, depth=v.depth * 0), "depth is 0 everywhere; give depth=None"),  # type: ignore[operator]
+    "elsewhere": (lambda v: change_camera(v, away), r"view 1 at \(1.*shows nothing of the box .*1 of 3 views"),
+    "NaN pose": (
+        lambda v: change_camera(v, lambda c: replace(c, world_from_camera=c.world_from_camera * float("nan"))),
+        "cameras hold NaN",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_useless_views_are_refused(mistake: str) -> None:
+    change, message = MISTAKES[mistake]
+    with pytest.raises(ValueError, match=message):
+        scene_autoencoder().encode(change(room_views(cameras(3))), BOX)
+
+
+def test_boxes_must_have_cubes_for_voxels() -> None:
+    views = room_views(cameras(3))
+    with pytest.raises(
+        ValueError, match=r"voxels of 0.5 x 0.5 x 2 m in a field of 8 x 8 x 4.*such proportions as 4 x 4 x 2"
+    ):
+        check_views(views, Box((1.0, -2.0, -3.0), (5.0, 2.0, 5.0)), GRID)
+    check_views(views, Box((1.0, -2.0, 0.3), (5.0, 2.0, 2.7)), GRID)
+
+
+def test_views_belong_together() -> None:
+    views = room_views(cameras(3))
+    assert views.depth is not None
+    for wrong in (
+        lambda: Views(views.images[:2], views.camera, None),
+        lambda: Views(views.images[..., 1:], views.camera, None),
+        lambda: Views(views.images[:0], views.camera[:0], None),
+        lambda: Views(views.images, views.camera, views.depth[..., 2:]),  # type: ignore[index]
+    ):
+        with pytest.raises((ValueError, TypeCheckError), match="views need|depth must have the shape|Type-check"):
+            wrong()
+
+
+def test_pictures_must_be_multiples_of_the_stride() -> None:
+    views = room_views(cameras(2).resized(21, 16))
+    with pytest.raises(ValueError, match="multiples of 2 pixels, got 21x16; resize"):
+        scene_autoencoder().encode(views, BOX)
+
+
+def test_constructor_names_what_it_needs() -> None:
+    with pytest.raises(ValueError, match="at least 3 channels"):
+        SceneAutoencoder(GRID, 2)
+
+
+def test_one_view_is_enough_to_encode_but_not_to_judge() -> None:
+    with torch.no_grad():
+        assert isinstance(scene_autoencoder().encode(room_views(cameras(1)), BOX), Encoding)
+    with pytest.raises(ValueError, match="room_0000 has 1 view.*record more views"):
+        split_views(room_sample(views=1))
+
+
+@pytest.mark.parametrize("views", [2, 5, 16, 17, 24])
+def test_a_split_uses_every_view_once(views: int) -> None:
+    sample = room_sample(views=views)
+    split = split_views(sample)
+    centers = torch.cat((split.inputs.camera.centers, split.targets.camera.centers))
+    assert len(split.inputs.images) == min(16, views - 1) and len(centers) == views
+    assert len(centers.unique(dim=0)) == views
+    assert split_views(sample, with_depth=False).inputs.depth is None
+
+
+def test_scores_are_figures_of_the_views_that_were_not_encoded() -> None:
+    scores, picture = judge_scene(scene_autoencoder(), room_sample(views=6), with_depth=True, inputs=4)
+    assert picture.shape == (3, 2 * HEIGHT, 2 * WIDTH)
+    assert 5 < scores.psnr < 40 and scores.depth_error > 0 and 10 < scores.mean_colour_psnr < 20
+    doubled = mean_scores([scores, replace(scores, psnr=scores.psnr + 2)])
+    assert doubled.psnr == pytest.approx(scores.psnr + 1) and doubled.ssim == pytest.approx(scores.ssim)
+    with pytest.raises(ValueError, match="no scenes to judge"):
+        mean_scores([])
