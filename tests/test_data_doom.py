@@ -211,6 +211,18 @@ def test_walking_stops_at_doors_ledges_and_fences(tmp_path: Path, change: dict, 
     assert (walk_distance(grid.open_steps, np.array([near]))[far] >= 0) == as_built
 
 
+@pytest.mark.parametrize(("change", "lines"), [({"door": True}, 8), ({"ledge": 40}, 0), ({"fence": True}, 0)])
+def test_rays_need_no_lines_behind_shut_doors(tmp_path: Path, change: dict, lines: int):
+    doom_map = two_rooms(tmp_path, **change)
+    near = doom_map.seen_from(int(doom_map.sector_at(np.array([[64.0, 72.0]]))[0]))
+    assert len(doom_map.line_vertices) - len(near.line_vertices) == lines
+    for yaw in (-30.0, 10.0, 200.0):
+        directions, slopes = picture_rays(yaw, 20, 14)
+        hits, same = (cast_rays(part, (64.0, 72.0, 41.0), directions, slopes) for part in (doom_map, near))
+        assert np.array_equal(hits.depth, same.depth) and np.array_equal(hits.labels, same.labels)
+        assert np.array_equal(hits.sector, same.sector) and np.array_equal(hits.screens, same.screens)
+
+
 def test_a_drop_is_a_way_down_only(tmp_path: Path):
     grid = build_grid(two_rooms(tmp_path, ledge=-32))
     near, far = (grid.cell_at(np.array([x, 128.0])) for x in (64.0, 400.0))

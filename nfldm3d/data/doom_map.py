@@ -7,7 +7,7 @@ sector. *Things* are what stands around. Where there is no sector (-1) is void.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -157,6 +157,38 @@ class DoomMap:
     def is_liquid(self) -> Bool[np.ndarray, " sectors"]:
         """Which sectors are pools, by the name of their floor's picture: Freedoom keeps Doom's names."""
         return np.array([LIQUID.match(name) is not None for name in self.floor_flat.tolist()], dtype=bool)
+
+    @cached_property
+    def zone(self) -> Int[np.ndarray, " sectors"]:
+        """A number per sector; between sectors of different numbers all lines are shut, so that nothing is seen."""
+        right, left = self.line_sectors.T
+        gap = np.minimum(self.ceiling[right], self.ceiling[left]) - np.maximum(self.floor[right], self.floor[left])
+        open_lines = (right >= 0) & (left >= 0) & ((gap > 0) | (self.has_sky[right] & self.has_sky[left]))
+        right, left = right[open_lines], left[open_lines]
+        zone = np.arange(len(self.floor))
+        while True:
+            smaller, new = np.minimum(zone[right], zone[left]), zone.copy()
+            np.minimum.at(new, right, smaller)
+            np.minimum.at(new, left, smaller)
+            if (new == zone).all():
+                return zone
+            zone = new[new]
+
+    def seen_from(self, sector: int) -> "DoomMap":
+        """The map with those lines alone that rays can meet which start in a sector, or in another of its zone.
+
+        Rays find the same and are faster by half; doors and lifts, which lines elsewhere may work, are unknown.
+        """
+        within = (self.line_sectors >= 0) & (self.zone[self.line_sectors] == self.zone[sector])
+        lines = within.any(1)
+        return replace(
+            self,
+            line_vertices=self.line_vertices[lines],
+            line_flags=self.line_flags[lines],
+            line_special=self.line_special[lines],
+            line_tag=self.line_tag[lines],
+            line_sides=self.line_sides[lines],
+        )
 
     def passable(self, *, opened: bool) -> Bool[np.ndarray, "lines 2"]:
         """Whether a player gets across each line, from its right to its left and back.

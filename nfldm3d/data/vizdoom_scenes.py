@@ -74,14 +74,15 @@ def record_scene(
     room, part = open_place(doom_map, world.grid, (i, j))
     if len(room.points) < MIN_POINTS:
         return None
+    world = replace(world, doom_map=doom_map.seen_from(int(world.grid.sector[i, j])))
     walked = views // WALK_SHARE
-    scattered = scatter_poses(doom_map, room, generator, half_box=HALF_BOX)
+    scattered = scatter_poses(world.doom_map, room, generator, half_box=HALF_BOX)
     taken = [view for _, view in _take(world, game, islice(scattered, 2 * views), size, views - walked)]
     walk = _record_walk(world, game, part, room, generator, walked, size)
     if len(taken) < views - walked or walk is None:
         return None
     poses, along = walk
-    return _assemble(world, room, number, taken, poses, along, exposure)
+    return _assemble(replace(world, doom_map=doom_map), room, number, taken, poses, along, exposure)
 
 
 def measure_exposure(world: World, game: Game) -> float:
