@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def pieces(rays: Rays, grids: NestedGrids, ray: int) -> list[tuple[float, float,
     ]
     ends = sorted([near, far, *(t for t in planes if near < t < far)])
     found: list[tuple[float, float, tuple[int, ...]]] = []
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         point = origin + (start + end) / 2 * direction
         for level, box in enumerate(boxes):
             place = (point - box[:3]) / (box[3:] - box[:3])
@@ -333,9 +334,7 @@ def test_misfits_are_named(generator: torch.Generator) -> None:
     refused("rays_o must be torch.float32 on cpu, got torch.float64", origins=rays.origins.double())
     refused("binaries of the grid are on meta, the rays are on cpu: move", cells=grids.cells.to("meta"))
     refused("aabbs of the grid are on meta, the rays are on cpu: move", boxes=grids.boxes.to("meta"))
-    refused(
-        "t_sorted must have the shape", distances=crossings.distances[:, :2], indices=crossings.indices[:, :2]
-    )
+    refused("t_sorted must have the shape", distances=crossings.distances[:, :2], indices=crossings.indices[:, :2])
     refused("step_size must be finite", stepping=Stepping(math.nan))
     refused("cone_angle must be 0 or more", stepping=Stepping(0.1, -1.0))
     refused("over_allocate needs a positive traverse_steps_limit", in_one_pass=True)

@@ -8,6 +8,7 @@ import warp as wp
 wp.set_module_options({"enable_backward": False})
 
 QUARTER_TURN = wp.constant(1.5707963)
+ROUNDING = wp.constant(1.0e-6)  # of an angle: float32 comes no closer
 
 
 @wp.kernel(grid_stride=False)
@@ -86,7 +87,7 @@ def undistort_fisheye_points(
             excess = angle * (1.0 + squared * (k1 + squared * (k2 + squared * (k3 + squared * k4)))) - radius
             slope = 1.0 + squared * (3.0 * k1 + squared * (5.0 * k2 + squared * (7.0 * k3 + squared * 9.0 * k4)))
             angle -= excess / slope
-            if wp.abs(excess) < tolerance * wp.abs(slope):
+            if wp.abs(excess) < (tolerance + ROUNDING * angle) * wp.abs(slope):
                 found = True
                 left = 0
         scale = wp.where(found and angle > 0.0, wp.tan(angle) / radius, 0.0)
