@@ -98,6 +98,7 @@ def test_a_scene_holds_all_that_was_asked_for(scenes: list[SceneSample], world: 
         assert scene.key == f"E1M4_{number:04d}" and scene.find_problem() is None and scene.split == "train"
         assert scene.images.shape == (12, 3, 64, 64) and scene.kinds == ("scattered",) * 8 + ("walk",) * 4
         assert scene.box.size == (32.0, 32.0, 8.0) and scene.box.center == (0.0, 0.0, 0.0)
+        assert np.allclose(np.array(scene.metadata["origin_units"])[:2] % 64, 0)
         assert scene.trajectory is not None and scene.trajectory.shape == (16, 5)
         assert torch.allclose(scene.trajectory[:, 3:].norm(dim=1), torch.ones(16))
         steps = scene.trajectory[:, :2].diff(dim=0).norm(dim=1)
@@ -110,6 +111,9 @@ def test_a_scene_holds_all_that_was_asked_for(scenes: list[SceneSample], world: 
         assert scene.bev is not None and scene.bev.classes.shape == (64, 64) and scene.bev.lower == (-16.0, -16.0)
         cells = ((scene.camera.centers[:, :2] + 16) * 2).long()
         assert (scene.bev.classes[cells[:, 0], cells[:, 1]] != 0).all()
+        assert scene.bev.height is not None
+        level = (scene.bev.height + 2.0).abs() < 0.5  # the floor at the centre is 2 m below the box's middle
+        assert set(scene.bev.classes[level].unique().tolist()) & {1} and not (scene.bev.classes[level] == 2).any()
         saturated = (scene.images.amax(1) == 255).float().mean()
         assert 0.1 < scene.images.float().mean() / 255 < 0.5 and saturated < 0.1
 

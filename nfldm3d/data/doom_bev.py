@@ -32,6 +32,7 @@ def draw_bev(
     shape: tuple[int, int],
     *,
     with_things: bool,
+    ground: float | None = None,
 ) -> BevMap:
     """The map of the cells from ``lower`` (metres from the centre), each half a metre wide.
 
@@ -39,10 +40,12 @@ def draw_bev(
         center: origin of the world in map units.
         shape: number of cells along x and y.
         with_things: mark what lies and stands around.
+        ground: the height that raised and lowered floors are told by, in map units; by default that at the centre.
     """
     corner = np.array(center[:2]) + np.array(lower) * UNITS_PER_METRE
     sector = rasterise_sectors(doom_map, corner, np.array(shape))
-    ground = float(doom_map.floor[doom_map.sector_at(np.array([center[:2]]))[0]])
+    if ground is None:
+        ground = float(doom_map.floor[doom_map.sector_at(np.array([center[:2]]))[0]])
     classes = _ground_classes(doom_map, sector, ground)
     _draw_lines(doom_map, corner, classes)
     if with_things:

@@ -82,7 +82,10 @@ def record_scene(
     if len(taken) < views - walked or walk is None:
         return None
     poses, along = walk
-    return _assemble(replace(world, doom_map=doom_map), room, number, taken, poses, along, exposure)
+    x, y, z = room.center
+    room = replace(room, center=(TILE * round(x / TILE), TILE * round(y / TILE), z))
+    trajectory = _trace(world.doom_map, room, poses, dict(along))
+    return _assemble(replace(world, doom_map=doom_map), room, number, taken, along, trajectory, exposure)
 
 
 def measure_exposure(world: World, game: Game) -> float:
@@ -145,13 +148,11 @@ def _assemble(
     room: Room,
     number: int,
     taken: list[View],
-    poses: list[Pose],
     along: list[tuple[int, View]],
+    trajectory: Float[Tensor, "poses 5"],
     exposure: float,
 ) -> SceneSample:
     views = taken + [view for _, view in along]
-    x, y, z = room.center
-    room = replace(room, center=(TILE * round(x / TILE), TILE * round(y / TILE), z))
     doom_map, lower = world.doom_map, (-HALF_BOX[0] / UNITS_PER_METRE, -HALF_BOX[1] / UNITS_PER_METRE)
     cells = (round(BOX_UNITS[0] / CELL), round(BOX_UNITS[1] / CELL))
     size = (BOX_UNITS[0] / UNITS_PER_METRE, BOX_UNITS[1] / UNITS_PER_METRE, BOX_UNITS[2] / UNITS_PER_METRE)
@@ -163,11 +164,11 @@ def _assemble(
         camera=to_camera(views, room.center),
         box=Box.from_center((0.0, 0.0, 0.0), size),
         labels=torch.from_numpy(np.stack([view.labels for view in views])),
-        bev=draw_bev(doom_map, room.center, lower, cells, with_things=False),
+        bev=draw_bev(doom_map, room.center, lower, cells, with_things=False, ground=room.floor),
         map=doom_map.name,
         split=split_of(doom_map.name),
         kinds=(SCATTERED,) * len(taken) + (WALK,) * len(along),
-        trajectory=_trace(doom_map, room, poses, dict(along)),
+        trajectory=trajectory,
         metadata=describe_place(doom_map, room, exposure)
         | {
             "seed": world.seed,

@@ -24,7 +24,7 @@ from nfldm3d.data.vizdoom_scenes import ALL_MAPS, World, measure_exposure, recor
 from nfldm3d.files import DataFormatError, atomic_write, read_json
 
 RECORDING_NAME = "recording.json"
-RECORDER = 1
+RECORDER = 2
 """Counts the changes after which equal options give other scenes."""
 SCENES_PER_SHARD = 64
 ATTEMPTS = 3
