@@ -207,7 +207,7 @@ class VoxelField:
         flat, box = points.reshape(-1, 3), (self.box.lower, self.box.upper)
         density = ops.interpolate(self.density[..., None], flat, box)
         features = ops.interpolate(self.features, flat, box)
-        return density.view(points.shape[:-1]), features.view(*points.shape[:-1], -1)
+        return density.view(points.shape[:-1]), features.view(*points.shape[:-1], self.channels)
 
     def normals(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
         """Unit vectors from dense to empty space, against the density's gradient; zero where it is constant."""

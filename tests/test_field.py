@@ -288,3 +288,9 @@ def test_grids_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(nfldm3d.memory, "free_memory", lambda device: 1000)
     with pytest.raises(ValueError, match="lower the resolution"):
         small.resampled((50, 50, 50))
+
+
+def test_no_points_give_no_values() -> None:
+    field = VoxelField(torch.ones(3, 2, 4), torch.ones(3, 2, 4, 5), Box((0, 0, 0), (3, 2, 4)))
+    density, features = field.query(torch.zeros(0, 3))
+    assert density.shape == (0,) and features.shape == (0, 5)
