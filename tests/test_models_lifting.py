@@ -73,45 +73,73 @@ def test_every_depth_has_its_bin() -> None:
     assert bins_of(torch.tensor([near, beyond, 0.0, nothing, math.inf])) == [0, BINS, BINS, BINS, BINS]
 
 
+def test_normals_are_those_of_the_walls() -> None:
+    camera = cameras(5)
+    views, rays = room_views(camera), camera.rays()
+    assert views.depth is not None
+    normals, surface = lifting.estimate_normals(views.depth, camera), rays.at(ROOM.clip(rays)[1])
+    apart = torch.stack([(surface - torch.tensor(corner)).abs() for corner in (ROOM.lower, ROOM.upper)])
+    wall = apart.amin(0).argmin(-1)  # across x, y or z
+    same = torch.ones_like(wall, dtype=torch.bool)
+    for shift, axis in ((1, 1), (-1, 1), (1, 2), (-1, 2)):
+        same &= wall.roll(shift, axis) == wall
+    same = same[:, 1:-1, 1:-1]  # all neighbours lie on one wall; at a corner either wall will do
+    across = normals.gather(-1, wall[..., None])[..., 0]
+    inward = torch.where(apart[0] < apart[1], 1.0, -1.0).gather(-1, wall[..., None])[..., 0]
+    assert torch.allclose(across[:, 1:-1, 1:-1][same], inward[:, 1:-1, 1:-1][same], atol=1e-3)
+    assert float(same.float().mean()) > 0.6
+    assert torch.allclose(normals.norm(dim=-1), torch.ones(normals.shape[:-1]), atol=1e-4)
+    assert bool(((normals * rays.directions).sum(-1) < 1e-5).all())
+
+
+def test_a_lonely_pixel_faces_the_camera() -> None:
+    camera = cameras(1)
+    depth = torch.zeros(1, HEIGHT, WIDTH)
+    depth[0, 4, 7] = 2.0
+    normals = lifting.estimate_normals(depth, camera)
+    assert torch.allclose(normals[0, 4, 7], -camera.rays().directions[0, 4, 7])
+    assert bool(torch.isfinite(normals).all())
+
+
+def test_surfaces_are_sunken_by_a_share_of_a_voxel() -> None:
+    camera = cameras(3)
+    views, rays = room_views(camera), camera.rays()
+    assert views.depth is not None
+    points = lifting.sunken_points(views.depth, camera, UNEVEN, UNEVEN_GRID)
+    moved = points - rays.at(ROOM.clip(rays)[1])
+    size = min(UNEVEN.voxel_size(UNEVEN_GRID))
+    assert torch.allclose(moved.norm(dim=-1), torch.full(moved.shape[:-1], lifting.SINK * size), atol=1e-4)
+    assert float((~ROOM.contains(points)).float().mean()) > 0.97  # behind the wall
+
+
 @pytest.mark.parametrize(
     ("box", "grid"), [(BOX, GRID), (BOX, (16, 16, 8)), (Box((1.3, -1.7, 0.5), (5.1, 2.3, 2.4)), (9, 7, 5))]
 )
 def test_a_measured_pixel_lands_in_the_voxel_of_its_surface(box: Box, grid: tuple[int, int, int]) -> None:
-    views = room_views(cameras(5))
-    assert views.depth is not None
-    depth = views.depth.reshape(-1).clone()
-    depth[::7] = 0  # some pixels know nothing
-    frustums, bins = build_frustums(views.camera, box, grid, BINS), find_bins(depth, box, grid, BINS)
-    snapped = lifting.snap_distances(frustums, depth, bins, views.camera)
-    known = depth > 0
-    rays = views.camera.rays().reshape(-1)
-    _, distance = ROOM.clip(rays)
-    rows = known.nonzero()[:, 0]
-    assert torch.allclose(snapped.distances[rows, bins[known]], distance[known], rtol=1e-5)
-    assert torch.equal(snapped.distances[~known], frustums.distances[~known])
-    assert int((snapped.distances != frustums.distances).sum()) <= len(rows)
-
-    density = torch.nn.functional.one_hot(bins, BINS + 1)[:, :-1] * 1e4
-    weights, passed = occupancy_weights(density, snapped.lengths)
-    features = torch.cat((torch.ones(len(depth), 1), torch.arange(len(depth))[:, None].float()), dim=1)
-    sums = lifting.splat(features, weights, passed, density, snapped, (box, grid))
-    place = (rays.at(distance)[known] - torch.tensor(box.lower)) / torch.tensor(box.voxel_size(grid))
-    inside = ((place >= 0) & (place < torch.tensor(grid))).all(-1)
-    safe = (place - place.round()).abs().amin(-1) > 1e-3  # rounding decides for those on a face
-    wanted, unsure = torch.zeros(grid), torch.zeros(grid)
-    for target, chosen in ((wanted, inside & safe), (unsure, ~safe)):
-        target.index_put_(tuple(place[chosen].long().clamp(min=0).unbind(-1)), torch.ones(int(chosen.sum())), True)
+    rays = cameras(5).rays().reshape(-1)
+    points, weights = rays.at(ROOM.clip(rays)[1]), torch.ones(len(rays))
+    weights[::7] = 0  # some pixels know nothing
+    colors = torch.stack((torch.ones(len(rays)), torch.arange(len(rays)) / len(rays)), dim=-1)
+    features, hits, offsets = lifting.deposit_surfaces(colors, weights, points, (box, grid))
+    place = (points - torch.tensor(box.lower)) / torch.tensor(box.voxel_size(grid))
+    held = ((place >= 0) & (place < torch.tensor(grid))).all(-1) & (weights > 0)
+    wanted, unsure, shades = torch.zeros(grid), torch.zeros(grid), torch.zeros(grid)
+    for target, chosen, values in (
+        (wanted, held, weights),
+        (shades, held, colors[:, 1]),
+        (unsure, held & ((place - place.round()).abs().amin(-1) < 1e-3), weights),  # rounding decides on a face
+    ):
+        target.index_put_(tuple(place[chosen].long().unbind(-1)), values[chosen], accumulate=True)
     clear = unsure == 0
-    assert torch.allclose(sums.hits[clear], wanted[clear], atol=1e-4) and float(wanted.sum()) > 500
-    assert torch.allclose(sums.features[..., 0], sums.hits, atol=1e-4)
+    assert torch.allclose(hits[clear], wanted[clear], atol=1e-4) and float(wanted[clear].sum()) > 500
+    assert torch.allclose(features[clear], torch.stack((wanted, shades), dim=-1)[clear], atol=1e-3)
+    assert bool((offsets.abs() <= 0.5 * hits[..., None] + 1e-4).all()) and float(offsets.abs().max()) > 0.1
 
 
 def test_evidence_counts_bins_and_tells_where_in_the_voxel() -> None:
-    camera = Camera.look_at((1.05, 0.1, 1.3), (5.0, 0.1, 1.3), width=1, height=1, horizontal_fov_degrees=10.0)
-    frustums = build_frustums(camera.reshape(1), BOX, GRID, 1)
+    origin, along = torch.tensor([[1.05, 0.1, 1.3]]), torch.tensor([[1.0, 0.0, 0.0]])
     point = torch.tensor([3.6, 0.1, 1.3])  # voxel (5, 4, 1) begins at (3.5, 0, 1)
-    depth = torch.tensor([float(point[0] - 1.05)])
-    frustums = lifting.snap_distances(frustums, depth, torch.tensor([0]), camera.reshape(1))
+    frustums = lifting.Frustums(origin, along, torch.tensor([[2.55]]), torch.ones(1, 1))
     quarter = torch.full((1, 1), 0.25)
     sums = lifting.splat(torch.tensor([[2.0]]), quarter, 3 * quarter, 8 * quarter, frustums, (BOX, GRID))
     voxel = (5, 4, 1)
@@ -121,6 +149,31 @@ def test_evidence_counts_bins_and_tells_where_in_the_voxel() -> None:
     offset = ((point - torch.tensor([3.5, 0.0, 1.0])) / 0.5 - 0.5) * 0.25
     assert torch.allclose(sums.offsets[voxel], offset, atol=1e-5)
     assert float(sums.hits.sum()) == 0.25
+
+
+def test_bins_in_the_box() -> None:
+    origin, along = torch.tensor([[1.5, 0.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    frustums = lifting.Frustums(origin, along, torch.tensor([[0.5, 3.4, 3.6]]), torch.ones(1, 3))
+    assert lifting.inside(frustums, BOX).tolist() == [[1.0, 1.0, 0.0]]
+
+
+def test_voxels_are_solid_where_hits_are_a_tenth_of_what_passed() -> None:
+    hits, free = torch.tensor([0.0, 1.0, 5.0, 5.0, 0.0]), torch.tensor([0.0, 10.0, 10.0, 300.0, 50.0])
+    unseen, even, solid, thin, clear = lifting.judge_evidence(hits, free).tolist()
+    assert solid == 3 and even > 0 > thin > clear == -8 and unseen == -8
+    more = lifting.judge_evidence(torch.linspace(0, 20, 50), torch.full((50,), 20.0))
+    assert bool((more.diff() >= 0).all())
+
+
+def test_neighbours_lend_a_little_and_no_other_colour(generator: torch.Generator) -> None:
+    features, weights = torch.zeros(5, 4, 3, 2), torch.zeros(5, 4, 3)
+    weights[2, 2, 1], features[2, 2, 1] = 4.0, 4 * torch.tensor([0.2, 0.7])
+    filled, total = lifting.fill_neighbors(features, weights)
+    share = 4 * lifting.FILL / 27
+    assert float(total[2, 2, 1]) == pytest.approx(4 + share) and float(total[3, 1, 0]) == pytest.approx(share)
+    assert int((total > 0).sum()) == 27 and float(total[0, 0, 0]) == 0
+    colored = filled[total > 0] / total[total > 0][:, None]
+    assert torch.allclose(colored, torch.tensor([0.2, 0.7]).expand(27, 2))
 
 
 @pytest.mark.parametrize("scale", [4.0, 0.125])
