@@ -5,7 +5,9 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,18 +39,32 @@ def launch(kernel: Any, size: int, inputs: Sequence[Any], device: torch.device, 
         stream = warp.stream_from_torch(torch.cuda.current_stream(device))
         warp.launch(kernel, size, [0, *values], stream=stream, record_tape=False)
         return
+    command = warp.launch(kernel, size, [0, *values], device="cpu", record_tape=False, record_cmd=True)
     threads = torch.get_num_threads()
     ranges = min(max(size // grain, 1), RANGES_PER_THREAD * threads)
-    bounds = [size * number // ranges for number in range(ranges + 1)]
-
-    def run(first: int, end: int) -> None:
-        warp.launch(kernel, end - first, [first, *values], device="cpu", record_tape=False)
-
     if ranges == 1 or threads == 1:
-        run(0, size)
+        command.launch()
         return
-    kernel.module.load(warp.get_device("cpu"))  # compiles before the threads start
-    list(_pool(os.getpid(), threads).map(run, bounds[:-1], bounds[1:]))
+    bounds = [size * number // ranges for number in range(ranges + 1)]
+    remaining = iter(list(pairwise(bounds)))
+
+    def run() -> None:
+        for first, end in remaining:
+            _part(command, first, end).launch()
+
+    others = [_pool(os.getpid(), threads).submit(run) for _ in range(min(threads, ranges) - 1)]
+    run()
+    for other in others:
+        other.result()
+
+
+def _part(command: "warp.Launch", first: int, end: int) -> "warp.Launch":
+    """A recorded launch of a range only; the arguments, whose packing takes most of a launch's time, are shared."""
+    part = copy(command)
+    part.params = list(command.params)
+    part.set_param_at_index(0, first)
+    part.set_dim(end - first)
+    return part
 
 
 def launch_scatter(kernel: Any, count: int, inputs: Sequence[Any], device: torch.device) -> None:
