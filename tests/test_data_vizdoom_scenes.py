@@ -11,14 +11,17 @@ import numpy as np
 import psutil
 import pytest
 import torch
+import tyro
 
+from nfldm3d.cli.capture import Capture
+from nfldm3d.data import vizdoom_shards
 from nfldm3d.data.doom_grid import WalkGrid
 from nfldm3d.data.doom_places import BOX_UNITS, list_places, open_place
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_sample import SceneSample, encode_scene
 from nfldm3d.data.vizdoom_game import choose_screen, open_game
 from nfldm3d.data.vizdoom_scenes import ALL_MAPS, TEST_MAPS, World, measure_exposure, record_scene
-from nfldm3d.data.vizdoom_shards import SceneOptions, plan_shards, record_scenes
+from nfldm3d.data.vizdoom_shards import RecordingReport, SceneOptions, plan_shards, record_scenes
 
 pytest.importorskip("vizdoom")
 
@@ -156,3 +159,22 @@ def test_processes_kills_and_reruns_do_not_change_the_shards(tmp_path: Path):
     other = SceneOptions(scenes=9, views=6, size=16, maps=options.maps)
     with pytest.raises(ValueError, match="holds a recording with views 4, not 6; repeat its options"):
         record_scenes(tmp_path / "one", options=other)
+
+
+def test_the_command_refuses_options_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for options, message in (
+        (["--map", "MAP01,MAP02"], "one capture shows one map, got MAP01, MAP02; name one, or give --scenes"),
+        (["--split", "test"], "--split and --workers are for many scenes"),
+        (["--scenes", "4", "--walk"], "--walk and --overwrite are for one place"),
+        (["--scenes", "4", "--map", "MAP01", "--map", "E9M9"], "no Freedoom map is called 'E9M9'"),
+    ):
+        command = tyro.cli(Capture, args=["vizdoom", "--out", str(tmp_path), *options])
+        with pytest.raises(ValueError, match=message):
+            command.run()
+    asked: list[SceneOptions] = []
+    report = RecordingReport(4, 1, 0, 96, 2.0)
+    monkeypatch.setattr(
+        vizdoom_shards, "record_scenes", lambda folder, options, workers: asked.append(options) or report
+    )
+    tyro.cli(Capture, args=["vizdoom", "--out", "x", "--scenes", "4", "--map", "MAP01, E1M1", "--map", "MAP05"]).run()
+    assert asked == [SceneOptions(scenes=4, maps=("MAP01", "E1M1", "MAP05"))]
