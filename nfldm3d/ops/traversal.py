@@ -122,7 +122,9 @@ def traverse_grids(
     count, device = len(rays.origins), rays.origins.device
     counts = torch.zeros(2, count, dtype=torch.int64, device=device)
     ends = rays.near.detach().clone(memory_format=torch.contiguous_format)
-    tensors = (rays.origins, rays.directions, rays.mask, grids.cells, grids.boxes)
+    cells = grids.cells.contiguous()
+    is_even = stepping.size > 0 and stepping.cone == 0
+    tensors = (rays.origins, rays.directions, rays.mask, cells, _bricks(cells if is_even else cells[:0]), grids.boxes)
     tensors += (crossings.distances, crossings.indices, crossings.hits, rays.near, rays.far)
     inputs = [*(t.contiguous() for t in tensors), stepping.size, stepping.cone, stepping.limit]
     if in_one_pass:
@@ -137,6 +139,17 @@ def traverse_grids(
     starts, results = _allocate(counts)
     launch(kernels.walk_rays, count, [FILL, *inputs, *starts, *results, *counts, ends], device, grain=64)
     return _traversal(results, counts, ends)
+
+
+def _bricks(cells: Bool[Tensor, "grids x y z"]) -> Bool[Tensor, "grids bricks_x bricks_y bricks_z"]:
+    """Where bricks of cells hold an occupied one: the others are crossed in one leap by walks with even steps."""
+    from nfldm3d.ops import traversal_kernels as kernels
+    from nfldm3d.ops.traversal_walk import BRICK
+
+    shape = [-(-size // BRICK) for size in cells.shape[1:]]
+    bricks = torch.zeros(len(cells), *shape, dtype=torch.bool, device=cells.device)
+    launch(kernels.mark_bricks, bricks.numel(), [cells, bricks], cells.device, grain=2048)
+    return bricks
 
 
 def _allocate(counts: Int64[Tensor, "2 rays"]) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:

@@ -26,6 +26,7 @@ from nfldm3d.ops.traversal_functions import (
     is_ray,
     skip_to,
 )
+from nfldm3d.ops.traversal_walk import mark_brick, walk_alike
 
 wp.set_module_options({"enable_backward": False})
 
@@ -65,6 +66,13 @@ def intersect_boxes(
                 hits[ray, i] = True
 
 
+@wp.kernel(grid_stride=False)
+@typing.no_type_check
+def mark_bricks(offset: int, cells: wp.array4d(dtype=wp.bool), bricks: wp.array4d(dtype=wp.bool)):
+    """Whether any cell of brick ``offset`` + tid is occupied."""
+    mark_brick(cells, bricks, offset + wp.tid())
+
+
 @wp.func
 @typing.no_type_check
 def span_of(ray: int, t_sorted: wp.array2d(dtype=float), near: float, far: float) -> wp.vec2:
@@ -88,6 +96,7 @@ def walk_rays(
     directions: wp.array2d(dtype=float),
     mask: wp.array(dtype=wp.bool),
     cells: wp.array4d(dtype=wp.bool),
+    bricks: wp.array4d(dtype=wp.bool),
     boxes: wp.array2d(dtype=float),
     t_sorted: wp.array2d(dtype=float),
     t_indices: wp.array2d(dtype=wp.int64),
@@ -178,11 +187,39 @@ def walk_rays(
                 y, sy, py, ay, fy, dy = enter_axis(origin[1], direction[1], boxes[level, 1], boxes[level, 4], ny, enter)
                 z, sz, pz, az, fz, dz = enter_axis(origin[2], direction[2], boxes[level, 2], boxes[level, 5], nz, enter)
                 t = float(enter)
-                going = bool(n_samples < room)
+                going = bool(even)
+                place = wp.vec4(t, float(x), float(y), float(z))
+                while going:
+                    stop = float(leave)
+                    if joined and limit > 0:  # beyond the last sample that there is room for
+                        stop = wp.min(leave, edge_at(anchor, size, k + room - n_samples + 1))
+                    walk_alike(
+                        cells,
+                        bricks,
+                        level,
+                        joined,
+                        wp.vec3(fx, fy, fz),
+                        wp.vec3(dx, dy, dz),
+                        wp.vec3i(sx, sy, sz),
+                        place,
+                        stop,
+                    )
+                    t = place[0]
+                    going = t < stop
+                    if t < leave:
+                        end = first_behind(t, anchor, size)
+                        if joined:
+                            n_edges, n_samples, k = add_run(out, n_edges, n_samples, anchor, size, k, end)
+                        else:
+                            k = end
+                        joined = not joined
+                    going = going and n_samples < room
+                if even:
+                    last = t
+                going = not even
                 left = int(nx + ny + nz)
                 while going and left > 0:
                     left -= 1
-                    before = t
                     occupied = cells[level, x, y, z]
                     if ax <= ay and ax <= az:
                         t = ax
@@ -205,24 +242,14 @@ def walk_rays(
                     if not (t < leave):
                         t = leave
                         going = False
-                    if not even:
-                        if occupied:
-                            n_edges, n_samples, last, joined = add_steps(
-                                out, n_edges, n_samples, step, cone, last, t, joined
-                            )
-                        else:
-                            last = skip_to(last, t, step, cone)
-                            joined = False
-                    elif occupied != joined or (occupied and limit > 0):
-                        end = first_behind(wp.where(occupied and joined, t, before), anchor, size)
-                        if not joined:
-                            k = end
-                        elif not occupied or n_samples + end - k >= room:
-                            n_edges, n_samples, k = add_run(out, n_edges, n_samples, anchor, size, k, end)
-                        joined = occupied
+                    if occupied:
+                        n_edges, n_samples, last, joined = add_steps(
+                            out, n_edges, n_samples, step, cone, last, t, joined
+                        )
+                    else:
+                        last = skip_to(last, t, step, cone)
+                        joined = False
                     going = going and n_samples < room
-                if even:
-                    last = t
         if even:
             end = first_behind(last, anchor, size)
             if joined:
