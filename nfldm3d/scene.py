@@ -1,5 +1,6 @@
 """Scene: a field, what turns it into colour, what lies around it, and how it is kept on disk."""
 
+import copy
 from dataclasses import dataclass, field as member, replace
 
 import torch
@@ -99,6 +100,7 @@ class Scene:
         return replace(
             self,
             field=self.field.to(target),
+            appearance=_move_appearance(self.appearance, target),
             surroundings=tuple(part.to(target) for part in self.surroundings),
             background=None if self.background is None else self.background.to(target),
             cameras=None if self.cameras is None else self.cameras.to(target),
@@ -120,15 +122,15 @@ class Scene:
         """
         for part in self.levels:
             part.check()
+        tensors: dict[str, Tensor] = {}
         config: dict[str, object] = {
             "levels": [{"lower": part.box.lower, "upper": part.box.upper} for part in self.levels],
-            "appearance": {"type": type(self.appearance).__name__, **self.appearance.config()},
+            "appearance": scene_file.pack_appearance(self.appearance, tensors),
             "background": None,
             "cameras": None,
             "metric": self.metric,
             "metadata": self.metadata,
         }
-        tensors: dict[str, Tensor] = {}
         for number, part in enumerate(self.levels):
             tensors.update(scene_file.pack_field(part, f"level{number}"))
         if self.background is not None:
@@ -146,7 +148,7 @@ class Scene:
         """Reads what ``save`` wrote.
 
         Args:
-            appearance: needed only for scenes whose appearance is a network.
+            appearance: takes the place of the one in the file.
 
         Raises:
             DataFormatError: if the file is missing, truncated, altered, foreign, or of a newer version.
@@ -163,7 +165,7 @@ def _from_file(config: dict, tensors: dict[str, Tensor], appearance: Appearance 
     background = tensors.get("background")
     return Scene(
         levels[0],
-        scene_file.unpack_appearance(config["appearance"], appearance),
+        scene_file.unpack_appearance(config["appearance"], tensors, appearance),
         EnvironmentMap(background)
         if background is not None and config["background"] == "environment_map"
         else background,
@@ -172,6 +174,13 @@ def _from_file(config: dict, tensors: dict[str, Tensor], appearance: Appearance 
         bool(config["metric"]),
         dict(config["metadata"]),
     )
+
+
+def _move_appearance(appearance: Appearance, target: torch.device | torch.dtype | str) -> Appearance:
+    """A learned appearance on another device; its dtype is its own."""
+    if isinstance(appearance, torch.nn.Module) and not isinstance(target, torch.dtype):
+        return copy.deepcopy(appearance).to(target)
+    return appearance
 
 
 def _encloses(outer: Box, inner: Box) -> bool:

@@ -22,12 +22,15 @@ from nfldm3d.camera import Camera
 from nfldm3d.field import VoxelField
 from nfldm3d.files import DataFormatError, atomic_folder, atomic_write, parse_json, read_json
 from nfldm3d.geometry import Box, find_pose_problem, invert_pose
+from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.memory import require_memory
 from nfldm3d.ops.bricks import BRICK, gather_bricks, scatter_bricks_
 
 FORMAT = "nfldm3d.scene"
 VERSION = 1
 CONFIG, TENSORS = "config.json", "scene.safetensors"
+WEIGHTS = "appearance."
+"""Begins the names of tensors that belong to a learned appearance."""
 MAX_CONFIG_BYTES = 16 * 2**20
 
 Result = TypeVar("Result")
@@ -154,8 +157,18 @@ def unpack_camera(config: dict[str, Any], tensors: dict[str, Tensor]) -> Camera:
     )
 
 
-def unpack_appearance(config: dict[str, Any], given: Appearance | None = None) -> Appearance:
-    """The built-in appearance that a config describes, or the given one, moved to where the saved one was."""
+def pack_appearance(appearance: Appearance, tensors: dict[str, Tensor]) -> dict[str, object]:
+    """The description of an appearance; the weights of a learned one go to ``tensors``: the file is complete."""
+    if isinstance(appearance, torch.nn.Module):
+        for name, value in appearance.state_dict().items():
+            tensors[f"{WEIGHTS}{name}"] = _halve(value)
+    return {"type": type(appearance).__name__, **appearance.config()}
+
+
+def unpack_appearance(
+    config: dict[str, Any], tensors: dict[str, Tensor] | None = None, given: Appearance | None = None
+) -> Appearance:
+    """The appearance that a config describes, with its weights in ``tensors``, or the given one in its place."""
     if given is not None:
         return _move_to_anchor(given, config)
     match config["type"]:
@@ -163,8 +176,28 @@ def unpack_appearance(config: dict[str, Any], given: Appearance | None = None) -
             return Rgb(int(config["channels"]))
         case "SphericalHarmonics":
             return SphericalHarmonics(int(config["degree"]), tuple(tuple(row) for row in config["frame"]))  # type: ignore[arg-type]
+        case "ImageDecoder":
+            return _unpack_decoder(config, tensors or {})
         case other:
-            raise ValueError(f"appearance {other!r} is a network: load it and pass Scene.load(path, appearance=...)")
+            raise ValueError(f"appearance {other!r} is unknown: pass one with Scene.load(path, appearance=...)")
+
+
+def _unpack_decoder(config: dict[str, Any], tensors: dict[str, Tensor]) -> Appearance:
+    weights = {name.removeprefix(WEIGHTS): value for name, value in tensors.items() if name.startswith(WEIGHTS)}
+    widths = tuple(int(width) for width in config["widths"])
+    channels, octaves, finest = int(config["channels"]), int(config["octaves"]), float(config["finest"])
+    if not (3 <= channels <= 1024 and 0 <= octaves <= 16 and 1 <= len(widths) <= 8 and max(widths) <= 4096):
+        raise ValueError(f"an image decoder of {channels} channels, {octaves} octaves and widths {widths} is too large")
+    with torch.random.fork_rng([]):
+        decoder = ImageDecoder(channels, widths=widths, octaves=octaves, finest=finest)
+    decoder.load_state_dict(weights)
+    return _move_to_anchor(decoder.eval().requires_grad_(False), config)
+
+
+def _halve(value: Tensor) -> Tensor:
+    """The weights in half precision where that loses nothing, as with weights that came from a file of halves."""
+    half = value.detach().half()
+    return half if torch.equal(half.to(value.dtype), value) else value.detach().clone()
 
 
 def _move_to_anchor(given: Appearance, config: dict[str, Any]) -> Appearance:

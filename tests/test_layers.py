@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "nfldm3d"
 # A module sees only the rows above its own; files of one folder see each other.
 LAYERS = (
     ("_types",),
-    ("files", "geometry", "lens", "memory", "metrics", "ops"),
-    ("appearance", "camera", "field", "pictures"),
+    ("blocks", "files", "geometry", "lens", "memory", "metrics", "ops"),
+    ("appearance", "camera", "field", "image_decoder", "pictures"),
     ("scene_file",),
     ("data", "scene"),
     ("editing", "paths", "rendering"),

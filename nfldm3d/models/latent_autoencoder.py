@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfldm3d.models.layers import ResidualBlock, fold, unfold
+from nfldm3d.blocks import ResidualBlock, fold, unfold
 from nfldm3d.models.quantizer import Quantized, VectorQuantizer
 
 OPAQUE = 1e-3

@@ -21,11 +21,11 @@ from torch.nn import functional
 
 from nfldm3d import ops
 from nfldm3d.appearance import EnvironmentMap
+from nfldm3d.blocks import UNet, fold, unfold
 from nfldm3d.field import VoxelField
 from nfldm3d.geometry import Box, Rays
+from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.models import lifting
-from nfldm3d.models.image_decoder import ImageDecoder
-from nfldm3d.models.layers import UNet, fold, unfold
 from nfldm3d.models.panorama import gather_panorama
 from nfldm3d.models.views import Views, check_views
 from nfldm3d.rendering import MIN_OPACITY

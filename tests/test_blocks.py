@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nfldm3d.models.layers import ChannelNorm, ResidualBlock, UNet, fold, unfold
+from nfldm3d.blocks import ChannelNorm, ResidualBlock, UNet, fold, unfold
 
 
 def scrambled(module: torch.nn.Module, generator: torch.Generator) -> torch.nn.Module:

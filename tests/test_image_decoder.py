@@ -12,7 +12,7 @@ from torch import Tensor
 from nfldm3d import Appearance, Camera, EnvironmentMap, Rays, Scene, VoxelField, extract_mesh, render
 from nfldm3d.editing import transform
 from nfldm3d.geometry import turn_about
-from nfldm3d.models.image_decoder import ImageDecoder
+from nfldm3d.image_decoder import ImageDecoder
 
 CHANNELS = 5
 Inputs = tuple[Tensor, Tensor, Rays, Tensor]
@@ -186,6 +186,27 @@ def test_a_moved_scene_keeps_its_looks_on_disk(tmp_path: Path, generator: torch.
         loaded = Scene.load(tmp_path / "moved.nfld", appearance=appearance)
         assert torch.equal(render(loaded, camera).image, seen)
     assert torch.equal(decoder.anchor, torch.eye(4))
+
+
+def test_a_scene_file_is_complete(tmp_path: Path, generator: torch.Generator) -> None:
+    scene = small_scene(small_decoder(), generator)
+    scene.save(tmp_path / "scene.nfld")
+    loaded = Scene.load(tmp_path / "scene.nfld")
+    assert isinstance(loaded.appearance, ImageDecoder)
+    with torch.no_grad():
+        assert torch.equal(render(loaded, cameras(1)).image, render(scene, cameras(1)).image)
+
+
+def test_weights_that_are_halves_are_kept_as_halves(tmp_path: Path, generator: torch.Generator) -> None:
+    whole = small_decoder()
+    scene, rounded = small_scene(whole, generator), small_decoder().half().float()
+    scene.save(tmp_path / "whole.nfld")
+    replace(scene, appearance=rounded).save(tmp_path / "half.nfld")
+    assert (tmp_path / "half.nfld").stat().st_size < (tmp_path / "whole.nfld").stat().st_size
+    for one, other in zip(
+        Scene.load(tmp_path / "half.nfld").appearance.parameters(), rounded.parameters(), strict=True
+    ):
+        assert torch.equal(one, other)
 
 
 def test_mistakes_are_named(generator: torch.Generator) -> None:

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nfldm3d.blocks import UNet
 from nfldm3d.geometry import Rays, invert_pose, transform_points
-from nfldm3d.models.layers import UNet
 
 
 class ImageDecoder(nn.Module):
