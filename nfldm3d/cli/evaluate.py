@@ -1,12 +1,15 @@
 """``nfldm3d evaluate``: how good trained networks are on scenes that they have not seen."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 import tyro
+
+from nfldm3d.data.scene_sample import SceneSample
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,12 @@ class Evaluate:
         networks = Autoencoders.from_pretrained(folder_of_run(self.weights), self.device)
         found = open_scenes(self.data, self.split)
         count = min(self.scenes, len(found))
-        chosen = (found[number * len(found) // count] for number in range(count))
-        report = judge_autoencoders(
-            networks, tqdm(chosen, total=count, desc="judge", disable=self.json), inputs=self.views
-        )
+
+        def chosen() -> Iterator[SceneSample]:
+            for number in tqdm(range(count), desc="judge", unit="scene", disable=self.json):
+                yield found[number * len(found) // count]
+
+        report = judge_autoencoders(networks, chosen(), inputs=self.views)
         if self.page is not None:
             save_image(torch.cat(report.strips, dim=-2), self.page)
         print(json.dumps(report.summary(), indent=None if self.json else 1))  # noqa: T201 - the command's result

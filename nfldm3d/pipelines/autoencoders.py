@@ -40,10 +40,10 @@ class Autoencoders:
         folder = Path(folder)
         if not (folder / SCENE).is_dir():
             raise DataFormatError(folder, f"holds no folder {SCENE}; give a folder of weights such as assets/vizdoom")
-        scene = load_network(SceneAutoencoder, folder / SCENE).to(device).eval()
+        scene = load_network(SceneAutoencoder, folder / SCENE).to(device).eval()  # pyright: ignore[reportArgumentType]
         latent = None
         if (folder / LATENT).is_dir():
-            latent = load_network(LatentAutoencoder, folder / LATENT).to(device).eval()
+            latent = load_network(LatentAutoencoder, folder / LATENT).to(device).eval()  # pyright: ignore[reportArgumentType]
         return cls(scene, latent)
 
     @torch.no_grad()

@@ -77,7 +77,7 @@ class DecoderStage:
 
     def to(self, device: torch.device) -> None:
         """Moves all networks."""
-        self.autoencoder.to(device)
+        self.autoencoder.to(device)  # pyright: ignore[reportArgumentType]
         self.model.to(device)
 
     def loss(self, batch: LatentBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
