@@ -1,12 +1,17 @@
 """Every example runs as its docstring says, on data small enough for the suite."""
 
+import json
 import re
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_rooms import room_sample
 
+from nfldm3d import Box
+from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
 from tests.test_fitting import ball_scene, views_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -51,6 +56,21 @@ def test_nerfacc_training(folder, monkeypatch, capsys):
     assert (out / "contact.png").is_file() and (out / "scene.nfld").is_file()
     by_nerfacc, by_render = re.findall(r"(\d+\.\d+) dB", capsys.readouterr().out)
     assert float(by_nerfacc) > 17 and abs(float(by_nerfacc) - float(by_render)) < 0.2
+
+
+@pytest.mark.slow
+def test_ablations(folder, monkeypatch, capsys):
+    box, written = Box((1.0, -2.0, 0.9), (5.0, 2.0, 1.9)), []  # of the proportions of the example's fields
+    for split in ("train", "test"):
+        samples = [replace(room_sample(n, views=6), box=box, key=f"{split}_{n}", split=split) for n in range(2)]
+        (folder / "shards").mkdir(exist_ok=True)
+        written.append(write_shard(folder / "shards" / f"{split}-000000.tar", samples))
+    scenes = tuple(scene for _, entries in written for scene in entries)
+    write_index(folder / "shards", ShardIndex(tuple(shard for shard, _ in written), scenes))
+    few = [str(folder / "shards"), "--which", "pooling", "--steps", "1", "--judged", "1"]
+    run("ablations.py", few, monkeypatch)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert [row["pooling"] for row in rows] == ["mean", "attention"] and "psnr" in rows[0]
 
 
 def test_every_example_is_run_here():
