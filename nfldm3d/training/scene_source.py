@@ -57,7 +57,7 @@ class SceneItem:
     inputs: Views
     targets: Targets
     observed: Views
-    """All views that were drawn, with depth: what is known of the voxels."""
+    """All views with depth, the encoded ones first: what is known of the voxels."""
     box: Box
 
     def to(self, device: torch.device) -> "SceneItem":
@@ -111,7 +111,7 @@ class SceneSource:
         inputs, rest = order[:count], order[count:]
         fresh = rest[: drawing.targets - drawing.seen_targets]
         targets = torch.cat((fresh, inputs[: drawing.seen_targets]))
-        observed = torch.cat((inputs, fresh))
+        observed = torch.cat((inputs, rest))
         return SceneItem(
             _views(sample, camera, inputs, with_depth),
             crop_targets(_views(sample, camera, targets, True), drawing.crop, generator),

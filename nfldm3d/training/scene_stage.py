@@ -137,15 +137,26 @@ class SceneStage:
         return -ends.gather(1, bins[:, None]).log().mean()
 
     def _voxel_loss(self, encoding: Encoding, scene: SceneItem) -> Float[Tensor, ""]:
-        """Cross entropy of the opacity of voxels that are known to hold matter, and of those known to be free."""
-        views, field = scene.observed, encoding.field
+        """Cross entropy of the opacity of voxels known to hold matter or none; hidden ones count as much as seen ones.
+
+        Hidden from the encoded views, and known from the others: there the network has to complete the scene.
+        """
+        views, field, count = scene.observed, encoding.field, len(scene.inputs.images)
         assert views.depth is not None
         with torch.autocast(views.depth.device.type, enabled=False):
-            hits, free = observe_voxels(views.depth, views.camera, scene.box, self.model.grid, OBSERVED_STRIDE)
+            (hits, free), (more_hits, more_free) = (
+                observe_voxels(views.depth[part], views.camera[part], scene.box, self.model.grid, OBSERVED_STRIDE)
+                for part in (slice(None, count), slice(count, None))
+            )
+        hidden = (hits == 0) & (free == 0)
+        hits, free = hits + more_hits, free + more_free
         solid, empty = (hits > 0) & (hits > SURFACE_SHARE * free), (hits == 0) & (free > 1)
         opacity = (1 - torch.exp(-field.density * min(field.voxel_size))).clamp(TINY, 1 - TINY)
-        missing = (opacity.log() * solid).sum() / solid.sum().clamp(min=1)
-        return -missing - ((1 - opacity).log() * empty).sum() / empty.sum().clamp(min=1)
+        total = opacity.new_zeros(())
+        for some in (hidden, ~hidden):
+            for known, entropy in ((solid & some, -opacity.log()), (empty & some, -(1 - opacity).log())):
+                total = total + 0.5 * (entropy * known).sum() / known.sum().clamp(min=1)
+        return total
 
 
 def spread(scenes: Scenes, count: int) -> Sequence[SceneSample]:
