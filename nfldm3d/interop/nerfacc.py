@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -67,7 +68,11 @@ def install(*, force: bool = False) -> bool:
 
 def _import_nerfacc() -> ModuleType:
     try:
-        return importlib.import_module("nerfacc")
+        with warnings.catch_warnings():
+            # Python's, when it compiles nerfacc's docstrings, which hold escapes that are none.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return importlib.import_module("nerfacc")
     except ModuleNotFoundError as error:
         if error.name != "nerfacc":
             raise
