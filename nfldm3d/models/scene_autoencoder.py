@@ -234,7 +234,8 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
     def _mean_features(self, sums: lifting.Evidence, color: Float[Tensor, " 3"]) -> Float[Tensor, "x y z channels"]:
         """One vector for each voxel; ``color`` stands where nothing was seen."""
         if self.config["pooling"] == "mean":
-            return sums.features / sums.counts.clamp(min=1)[..., None]
+            entries = int(self.config["stride"]) ** 2 * sums.counts.clamp(min=1)  # features are sums over pixels
+            return sums.features / entries[..., None]
         features, weights = lifting.fill_neighbors(sums.features, sums.hits)
         prior = functional.pad(color, (0, features.shape[-1] - 3))
         return (features + PRIOR * prior) / (weights + PRIOR)[..., None]
