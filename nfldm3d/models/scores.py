@@ -1,5 +1,6 @@
 """How well networks show scenes that they were not trained on."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -28,7 +29,9 @@ class SceneScores:
     psnr: float
     ssim: float
     depth_error: float
-    """Mean of |d' - d| / d over surfaces inside the box; d' is the expected depth divided by the opacity."""
+    """Mean of |d' - d| / d over surfaces inside the box; d' is the expected depth divided by the opacity.
+
+    NaN where there is no such surface."""
     sharpness: float
     """Mean absolute differences of neighbouring pixels over those of the truth."""
     mean_colour_psnr: float
@@ -94,7 +97,7 @@ def judge_field(
     scores = SceneScores(
         psnr=float(metrics.psnr(picture, targets.images)),
         ssim=float(metrics.ssim(picture, targets.images)),
-        depth_error=float(error),
+        depth_error=float(error) if bool(inside.any()) else math.nan,
         sharpness=float(metrics.sharpness(picture, targets.images)),
         mean_colour_psnr=float(metrics.psnr(painted, targets.images)),
     )
@@ -107,7 +110,13 @@ def mean_scores(scores: Sequence[SceneScores]) -> SceneScores:
     if not scores:
         raise ValueError("there are no scenes to judge; give a split that holds some")
     tables = [asdict(score) for score in scores]
-    return SceneScores(**{name: sum(table[name] for table in tables) / len(tables) for name in tables[0]})
+    return SceneScores(**{name: _mean([table[name] for table in tables]) for name in tables[0]})
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of the values that are known."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def _cosine(camera: Camera, directions: Float[Tensor, "views height width 3"]) -> Float[Tensor, "views height width"]:
