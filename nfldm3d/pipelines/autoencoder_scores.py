@@ -99,6 +99,7 @@ def judge_autoencoders(
     return report
 
 
-def _rounded(scores: SceneScores) -> dict[str, float]:
+def _rounded(scores: SceneScores) -> dict[str, float | None]:
+    """JSON knows no infinity and no NaN."""
     values = {name: value for name, value in asdict(scores).items() if name in REPORTED}
-    return {name: round(value, 4) if math.isfinite(value) else value for name, value in values.items()}
+    return {name: round(value, 4) if math.isfinite(value) else None for name, value in values.items()}
