@@ -24,9 +24,9 @@ def launch(kernel: Any, size: int, inputs: Sequence[Any], device: torch.device, 
     """Runs ``kernel`` for the indices 0 to ``size`` - 1; returns when the CPU is done, at once on CUDA.
 
     The kernel's first parameter is the index of its first thread (its thread n works on that + ``wp.tid()``), the
-    others are ``inputs``: numbers, tuples or contiguous tensors; the dtype that arrays of ``Any`` leave open is that of
-    the first tensor. CPU threads run ranges of at least ``grain`` indices
-    at the same time and Warp's atomics are plain additions there, so no two indices may write to one place.
+    others are ``inputs``: numbers, tuples or tensors (contiguous ones, if the kernel takes them for plain memory); the
+    dtype that arrays of ``Any`` leave open is that of the first tensor. CPU threads run ranges of at least ``grain``
+    indices at the same time and Warp's atomics are plain additions there, so no two indices may write to one place.
     """
     if size == 0:
         return
@@ -40,6 +40,7 @@ def launch(kernel: Any, size: int, inputs: Sequence[Any], device: torch.device, 
         warp.launch(kernel, size, [0, *values], stream=stream, record_tape=False)
         return
     command = warp.launch(kernel, size, [0, *values], device="cpu", record_tape=False, record_cmd=True)
+    assert isinstance(command, warp.Launch)
     threads = torch.get_num_threads()
     ranges = min(max(size // grain, 1), RANGES_PER_THREAD * threads)
     if ranges == 1 or threads == 1:
@@ -106,7 +107,8 @@ def _silent_stderr():
 def _warp_value(value: Any, kind: Any) -> Any:
     if not isinstance(value, Tensor):
         return value
-    return quiet_warp().from_torch(value.detach(), kind.dtype, requires_grad=False, return_ctype=True)
+    value = value.detach() if value.requires_grad else value
+    return quiet_warp().from_torch(value, kind.dtype, requires_grad=False, return_ctype=True)
 
 
 @cache

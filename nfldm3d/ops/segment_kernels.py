@@ -13,7 +13,8 @@ import warp as wp
 wp.set_module_options({"enable_backward": False})
 
 # Element i of a segment lies at in[i * step]; step -1 walks it from behind. Exclusive results belong one place later.
-# Products of eight doubles, but not of eight floats, might overflow on the way to a result that does not.
+# Products of eight doubles, but not of eight floats, might overflow on the way to a result that does not. The sum's
+# NO_CHANGE is -0.0 because clang moves zeros into vectors by slower instructions.
 _SCAN = """
     const int64_t step = reverse ? -1 : 1, late = exclusive ? step : 0;
     const auto* __restrict in = values.data + start + (reverse ? count - 1 : 0);
@@ -27,11 +28,18 @@ _SCAN = """
         typedef decltype(one + one) block __attribute__((ext_vector_type(8)));
         typedef double wide __attribute__((ext_vector_type(8)));
         const int64_t end = exclusive ? count - 1 : count;
-        const wide neutral = NEUTRAL;
-        wide before = neutral;
+        const wide neutral = NO_CHANGE;
+        wide before = NEUTRAL;
         block raw;
+        const auto scan = [=](wide x) __attribute__((always_inline)) -> wide {
+            x = x OP __builtin_shufflevector(neutral, x, 0, 8, 9, 10, 11, 12, 13, 14);
+            x = x OP __builtin_shufflevector(neutral, x, 0, 1, 8, 9, 10, 11, 12, 13);
+            return x OP __builtin_shufflevector(neutral, x, 0, 1, 2, 3, 8, 9, 10, 11);
+        };
         if (reverse) {
             for (; i + 8 <= end; i += 8) {
+                __builtin_prefetch(in - i - 256);
+                __builtin_prefetch(out - i - 256, 1);
                 __builtin_memcpy(&raw, in - i - 7, sizeof(raw));
                 raw = __builtin_shufflevector(raw, raw, 7, 6, 5, 4, 3, 2, 1, 0);
                 BLOCK
@@ -40,6 +48,8 @@ _SCAN = """
             }
         } else {
             for (; i + 8 <= end; i += 8) {
+                __builtin_prefetch(in + i + 256);
+                __builtin_prefetch(out + i + 256, 1);
                 __builtin_memcpy(&raw, in + i, sizeof(raw));
                 BLOCK
                 __builtin_memcpy(out + i + late, &raw, sizeof(raw));
@@ -55,17 +65,14 @@ _SCAN = """
 """.replace(
     "BLOCK",
     """
-                wide x = __builtin_convertvector(raw, wide);
-                x = x OP __builtin_shufflevector(neutral, x, 0, 8, 9, 10, 11, 12, 13, 14);
-                x = x OP __builtin_shufflevector(neutral, x, 0, 1, 8, 9, 10, 11, 12, 13);
-                x = x OP __builtin_shufflevector(neutral, x, 0, 1, 2, 3, 8, 9, 10, 11);
+                const wide x = scan(__builtin_convertvector(raw, wide));
                 raw = __builtin_convertvector(before OP x, block);
                 before = before OP __builtin_shufflevector(x, x, 7, 7, 7, 7, 7, 7, 7, 7);
     """,
 )
 
 _SUM = (
-    _SCAN.replace("OP", "+").replace("NEUTRAL", "0.0")
+    _SCAN.replace("OP", "+").replace("NEUTRAL", "0.0").replace("NO_CHANGE", "-0.0")
     + """
     if (normalize) {
         const double divisor = total > 1e-10 ? total : 1e-10;
@@ -74,7 +81,9 @@ _SUM = (
 """
 )
 
-_PRODUCT = "const bool reverse = false;" + _SCAN.replace("OP", "*").replace("NEUTRAL", "1.0")
+_PRODUCT = "const bool reverse = false;" + _SCAN.replace("OP", "*").replace("NEUTRAL", "1.0").replace(
+    "NO_CHANGE", "1.0"
+)
 
 _PRODUCT_ADJOINT = """
     const auto* __restrict in = values.data + start;

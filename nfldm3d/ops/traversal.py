@@ -11,6 +11,8 @@ from nfldm3d.ops.checks import require
 from nfldm3d.ops.launch import launch
 
 COUNT, FILL = 1, 2
+BRICKS, INTERSECTIONS = 1 << 13, 1 << 15
+"""How many a thread should get at least: they take a millisecond, to wake a thread and wait for it a third."""
 MOST_GRIDS = 62
 """A set of grids is one 64-bit number in the kernel."""
 
@@ -101,7 +103,8 @@ def intersect_boxes(
     entries, exits = (torch.zeros(count, len(boxes), device=device) for _ in range(2))
     hits = torch.zeros(count, len(boxes), dtype=torch.bool, device=device)
     inputs = [t.contiguous() for t in (origins, directions, boxes)]
-    launch(kernels.intersect_boxes, count, [*inputs, near, far, miss, entries, exits, hits], device)
+    grain = INTERSECTIONS // max(len(boxes), 1)
+    launch(kernels.intersect_boxes, count, [*inputs, near, far, miss, entries, exits, hits], device, grain=grain)
     return entries, exits, hits
 
 
@@ -148,7 +151,7 @@ def _bricks(cells: Bool[Tensor, "grids x y z"]) -> Bool[Tensor, "grids bricks_x 
 
     shape = [-(-size // BRICK) for size in cells.shape[1:]]
     bricks = torch.zeros(len(cells), *shape, dtype=torch.bool, device=cells.device)
-    launch(kernels.mark_bricks, bricks.numel(), [cells, bricks], cells.device, grain=2048)
+    launch(kernels.mark_bricks, bricks.numel(), [cells, bricks], cells.device, grain=BRICKS)
     return bricks
 
 

@@ -46,6 +46,14 @@ _WRITE_RUN = """
     float* __restrict middle = out.middles.data + out.sample_start + samples;
     int64_t* __restrict sample_ray = out.sample_rays.data + out.sample_start + samples;
     bool* __restrict valid = out.is_valid.data + out.sample_start + samples;
+    #if !defined(__CUDA_ARCH__)
+    for (int i = 0; i < count; i += 8) {
+        __builtin_prefetch(edge_ray + i, 1);
+        __builtin_prefetch(sample_ray + i, 1);
+        __builtin_prefetch(edge + i, 1);
+        __builtin_prefetch(middle + i, 1);
+    }
+    #endif
     #pragma clang loop vectorize(enable)
     for (int i = 0; i <= count; ++i) {
         const float way = (float)(k + i) * step;
@@ -58,7 +66,9 @@ _WRITE_RUN = """
         middle[i] = 0.5f * ((anchor + a) + (anchor + b));
         sample_ray[i] = out.ray;
     }
-    for (int i = 0; i < count; ++i) left[i] = right[i + 1] = valid[i] = true;
+    for (int i = 0; i < count; ++i) left[i] = true;
+    for (int i = 1; i <= count; ++i) right[i] = true;
+    for (int i = 0; i < count; ++i) valid[i] = true;
 """
 
 

@@ -126,6 +126,8 @@ def walk_rays(
     cells begin and end.
     """
     ray = offset + wp.tid()
+    if (task & 1) == 0 and sample_starts[ray] == sample_starts[ray + 1]:
+        return
     origin = point_at(origins, ray)
     direction = point_at(directions, ray)
     nx, ny, nz = cells.shape[1], cells.shape[2], cells.shape[3]
@@ -136,15 +138,15 @@ def walk_rays(
     out = Output()
     out.ray = wp.int64(ray)
     out.room = wp.where(limit > 0, wp.min(limit, MOST), MOST)
-    out.edges = edges
-    out.edge_rays = edge_rays
-    out.is_left = is_left
-    out.is_right = is_right
-    out.middles = middles
-    out.sample_rays = sample_rays
-    out.is_valid = is_valid
     if (task & 2) != 0:
         out.fill = True
+        out.edges = edges
+        out.edge_rays = edge_rays
+        out.is_left = is_left
+        out.is_right = is_right
+        out.middles = middles
+        out.sample_rays = sample_rays
+        out.is_valid = is_valid
         out.edge_start = edge_starts[ray]
         out.sample_start = sample_starts[ray]
         out.room = wp.min(out.room, int(sample_starts[ray + 1] - out.sample_start))
