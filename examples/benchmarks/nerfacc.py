@@ -57,9 +57,9 @@ def make_grids(levels: int, device: str) -> tuple[Tensor, Tensor]:
 
 
 def traverse(origins: Tensor, directions: Tensor, cells: Tensor, boxes: Tensor) -> list[Tensor]:
-    """Starts, ray indices and counts of the samples, through nerfacc."""
-    intervals, samples, _ = nerfacc.traverse_grids(origins, directions, cells, boxes, step_size=STEP)
-    return [intervals.vals[intervals.is_left], samples.ray_indices, samples.packed_info[:, 1]]
+    """Middles, ray indices and counts of the samples, through nerfacc."""
+    _, samples, _ = nerfacc.traverse_grids(origins, directions, cells, boxes, step_size=STEP)
+    return [samples.vals, samples.ray_indices, samples.packed_info[:, 1]]
 
 
 def traverse_dense(origins: Tensor, directions: Tensor, cells: Tensor, boxes: Tensor) -> list[Tensor]:
@@ -84,7 +84,7 @@ def traverse_dense(origins: Tensor, directions: Tensor, cells: Tensor, boxes: Te
         for p in place:
             index = index * CELLS + (p + CELLS / 2).int().clamp_(0, CELLS - 1)
         ray, step = (flat[index] & (steps < end[rays, None])).nonzero(as_tuple=True)
-        found.append((steps[ray, step] * STEP, ray + rays[0]))
+        found.append(((steps[ray, step] + 0.5) * STEP, ray + rays[0]))
     values, rays = (torch.cat(parts) for parts in zip(*found, strict=True))
     return [values, rays, torch.bincount(rays, minlength=len(origins))]
 
@@ -125,8 +125,8 @@ def with_gradients(function: Callable[..., list[Tensor]]) -> Callable[..., list[
 
 def by_ray(result: list[Tensor]) -> list[Tensor]:
     """Sums over each ray's samples, which can be compared even if one sample more lies beyond an edge."""
-    starts, rays, counts = result
-    return [counts.double(), torch.zeros(len(counts), device=rays.device).double().index_add(0, rays, starts.double())]
+    middles, rays, counts = result
+    return [counts.double(), torch.zeros(len(counts), device=rays.device).double().index_add(0, rays, middles.double())]
 
 
 def best_time(function: Callable[[], object], repeats: int) -> float:
