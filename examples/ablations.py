@@ -18,6 +18,7 @@ import torch
 
 from nfldm3d.data.encoded_scenes import EncodedScenes
 from nfldm3d.data.scene_dataset import SceneDataset
+from nfldm3d.data.scenes import spread
 from nfldm3d.models.latent_autoencoder import LatentAutoencoder
 from nfldm3d.models.scene_autoencoder import SceneAutoencoder
 from nfldm3d.pipelines.autoencoder_scores import judge_autoencoders
@@ -63,9 +64,7 @@ def train_latent(arguments: argparse.Namespace, scenes: SceneDataset, held_out: 
 
 
 def row(arguments: argparse.Namespace, networks: Autoencoders, held_out: SceneDataset) -> dict:
-    count = min(arguments.judged, len(held_out))
-    samples = (held_out[number * len(held_out) // count] for number in range(count))
-    summary = judge_autoencoders(networks, samples).summary()
+    summary = judge_autoencoders(networks, spread(held_out, arguments.judged)).summary()
     part = "scene_autoencoder" if networks.latent is None else "latent_autoencoder"
     return dict(summary[part])  # type: ignore[call-overload]
 

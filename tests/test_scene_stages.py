@@ -11,12 +11,14 @@ from torch import Tensor
 
 from nfldm3d import DataFormatError
 from nfldm3d.data.encoded_scenes import EncodedScene, EncodedScenes, start_folder, write_encoding
+from nfldm3d.data.scenes import spread
 from nfldm3d.models.latent_autoencoder import Voxels
 from nfldm3d.models.scene_voxels import tensors_from_voxels, voxels_of
 from nfldm3d.models.views import Views
+from nfldm3d.training.decoder_stage import DecoderStage, DecoderWeights
 from nfldm3d.training.latent_stage import LatentSource, LatentStage, voxel_losses
 from nfldm3d.training.scene_source import Drawing, SceneItem, SceneSource
-from nfldm3d.training.scene_stage import PAPER_WEIGHTS, SceneStage, spread
+from nfldm3d.training.scene_stage import PAPER_WEIGHTS, SceneStage
 from nfldm3d.training.stage import SampleSource, Stage
 
 DRAWING = Drawing(inputs=(2, 4), targets=3, seen_targets=1, crop=12, without_depth=0.5)
@@ -126,7 +128,7 @@ def test_scene_stage_needs_scenes_to_judge_by() -> None:
     with pytest.raises(ValueError, match="split for judging holds no scenes"):
         SceneStage(scene_autoencoder(), SceneSource(scenes, DRAWING), [])
     assert [sample.key for sample in spread([room_sample(n) for n in range(4)], 2)] == ["room_0000", "room_0002"]
-    assert len(spread(scenes, 9)) == 1
+    assert len(list(spread(scenes, 9))) == 1
 
 
 @torch.no_grad()
@@ -249,3 +251,37 @@ def test_features_count_where_something_is_near() -> None:
         features[(0, *place)] = 1.0
         errors.append(float(voxel_losses(Voxels(opacity, features, truth.sky), truth)["features"]))
     assert errors[0] == pytest.approx(errors[1] * 1.02 / 0.02, rel=1e-4)
+
+
+def test_the_decoder_learns_alone(tmp_path: Path) -> None:
+    scenes = [room_sample(0), room_sample(1)]
+    autoencoder = scene_autoencoder()
+    source = LatentSource(write_fields(tmp_path), scenes, [sample.key for sample in scenes], DRAWING)
+    stage = DecoderStage(autoencoder, source, scenes[1:], judged=1)
+    assert isinstance(stage, Stage)
+    kept = {name: value.clone() for name, value in autoencoder.state_dict().items()}
+    optimizer = torch.optim.Adam(stage.model.parameters(), 3e-3)
+    generator, errors = torch.Generator().manual_seed(0), []
+    for _ in range(12):
+        batch = source.collate([source.sample(0, torch.Generator().manual_seed(5))])
+        loss, parts = stage.loss(batch, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        errors.append(float(parts["absolute"]))
+    assert errors[-1] < 0.9 * errors[0]
+    changed = {name for name, value in autoencoder.state_dict().items() if not torch.equal(value, kept[name])}
+    assert changed and all(name.startswith("decoder.") for name in changed)
+    stage.model.eval()
+    assert stage.evaluate(generator).scalars["sharpness"] > 0
+
+
+def test_the_critic_does_not_learn_from_the_decoders_loss(tmp_path: Path) -> None:
+    """Each side of the game gets the gradient of its own part only."""
+    scenes = [room_sample(0)]
+    source = LatentSource(write_fields(tmp_path, (0,)), scenes * 2, ["room_0000", "room_0001"], DRAWING)
+    stage = DecoderStage(scene_autoencoder(), source, scenes, weights=DecoderWeights(critic=0.0))
+    batch = source.collate([source.sample(0, torch.Generator().manual_seed(5))])
+    stage.loss(batch, torch.Generator())[0].backward()
+    assert all(float(p.grad.abs().max()) == 0 for p in stage.model.critic.parameters() if p.grad is not None)
+    assert any(float(p.grad.abs().max()) > 0 for p in stage.model.decoder.parameters() if p.grad is not None)

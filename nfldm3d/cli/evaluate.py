@@ -41,6 +41,7 @@ class Evaluate:
         from tqdm.auto import tqdm
 
         from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.data.scenes import spread
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines.autoencoder_scores import judge_autoencoders
         from nfldm3d.pipelines.autoencoders import Autoencoders
@@ -51,8 +52,7 @@ class Evaluate:
         count = min(self.scenes, len(found))
 
         def chosen() -> Iterator[SceneSample]:
-            for number in tqdm(range(count), desc="judge", unit="scene", disable=self.json):
-                yield found[number * len(found) // count]
+            yield from tqdm(spread(found, self.scenes), total=count, desc="judge", unit="scene", disable=self.json)
 
         report = judge_autoencoders(networks, chosen(), inputs=self.views)
         if self.page is not None:

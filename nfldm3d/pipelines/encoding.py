@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from nfldm3d._types import PathName
 from nfldm3d.data.encoded_scenes import EncodedScene, check_finite, has_encoding, start_folder, write_encoding
 from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.data.scenes import Scenes
 from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import turn_about
 from nfldm3d.models.scene_autoencoder import Views
@@ -22,15 +23,6 @@ from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
 Kept = Literal["fields", "latents"]
 MAX_BAD_SHARE = 0.05
 """A data set of which a larger share is broken is not encoded further."""
-
-
-@runtime_checkable
-class Scenes(Protocol):
-    """A data set of scenes, e.g. ``SceneDataset``."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> SceneSample: ...
 
 
 @dataclass(frozen=True)

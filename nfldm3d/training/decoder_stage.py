@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from nfldm3d.data.scenes import Scenes, require_scenes, spread
 from nfldm3d.geometry import Rays
 from nfldm3d.models.critic import PatchCritic
 from nfldm3d.models.losses import structural_loss, texture_loss
@@ -21,7 +22,6 @@ from nfldm3d.models.scene_autoencoder import FeatureImages, SceneAutoencoder
 from nfldm3d.models.scene_voxels import background_of, field_of
 from nfldm3d.models.scores import judge_scene, mean_scores
 from nfldm3d.training.latent_stage import LatentBatch, LatentSource
-from nfldm3d.training.scene_source import Scenes
 from nfldm3d.training.stage import Evaluation
 
 
@@ -68,7 +68,7 @@ class DecoderStage:
         """Judges by ``judged`` scenes of ``held_out``, spread evenly."""
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.model = DecoderAndCritic(autoencoder).requires_grad_(True)
-        self.source, self.held_out, self.judged = source, held_out, judged
+        self.source, self.held_out, self.judged = source, require_scenes(held_out), judged
         self.weights = weights or DecoderWeights()
 
     def config(self) -> dict[str, Any]:
@@ -101,8 +101,7 @@ class DecoderStage:
 
     def evaluate(self, generator: torch.Generator) -> Evaluation:
         """Scores on held-out scenes; the score rewards sharpness up to that of photographs."""
-        count = min(self.judged, len(self.held_out))
-        chosen = [self.held_out[number * len(self.held_out) // count] for number in range(count)]
+        chosen = spread(self.held_out, self.judged)
         judged = [judge_scene(self.autoencoder, sample, with_depth=True) for sample in chosen]
         scores = mean_scores([score for score, _ in judged])
         strips: Mapping[str, Float[Tensor, "3 height width"]] = {

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite, parse_name
+from nfldm3d.data.scenes import Scenes, require_scenes, spread
 from nfldm3d.files import DataFormatError
 from nfldm3d.models.latent_autoencoder import OPAQUE, LatentAutoencoder, Latents, Voxels
 from nfldm3d.models.losses import cross_entropy, structural_loss
@@ -17,7 +18,7 @@ from nfldm3d.models.quantizer import Quantized, perplexity
 from nfldm3d.models.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.scene_voxels import background_of, field_of, stack_voxels, voxels_from_tensors, voxels_of
 from nfldm3d.models.scores import judge_field, mean_scores, split_views
-from nfldm3d.training.scene_source import Drawing, SceneItem, Scenes, SceneSource, require_scenes
+from nfldm3d.training.scene_source import Drawing, SceneItem, SceneSource
 from nfldm3d.training.stage import Evaluation
 
 BASE_VISIBILITY = 0.02
@@ -150,9 +151,7 @@ class LatentStage:
     def evaluate(self, generator: torch.Generator) -> Evaluation:
         """Scores on held-out scenes before and after compression, and use of the codes."""
         before, after, strips, used = [], [], {}, {"c": [], "f": []}
-        count = min(self.judged, len(self.held_out))
-        for number in range(count):
-            sample = self.held_out[number * len(self.held_out) // count]
+        for number, sample in enumerate(spread(self.held_out, self.judged)):
             split = split_views(sample)
             encoding = self.scene_autoencoder.encode(split.inputs.to(self.model.device), sample.box)
             before.append(judge_field(self.scene_autoencoder, encoding.field, encoding.background, split)[0])

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -10,24 +9,9 @@ from torch import Tensor
 
 from nfldm3d.camera import Camera
 from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.data.scenes import Scenes
 from nfldm3d.geometry import Box, Rays, turn_about
 from nfldm3d.models.views import Views
-
-
-@runtime_checkable
-class Scenes(Protocol):
-    """A data set of scenes, e.g. ``SceneDataset``."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> SceneSample: ...
-
-
-def require_scenes(scenes: Scenes) -> Scenes:
-    """The same; a ValueError if there are none."""
-    if not len(scenes):
-        raise ValueError("the split for judging holds no scenes; record scenes of test maps, or change the split")
-    return scenes
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Trains the scene auto-encoder (stage 1)."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.data.scenes import Scenes, require_scenes, spread
 from nfldm3d.models.lifting import find_bins
 from nfldm3d.models.losses import cross_entropy, observe_voxels, relative_depth_error, structural_loss, texture_loss
 from nfldm3d.models.scene_autoencoder import Encoding, SceneAutoencoder
 from nfldm3d.models.scores import SceneScores, judge_scene, mean_scores
-from nfldm3d.training.scene_source import SceneBatch, SceneItem, Scenes, SceneSource, require_scenes
+from nfldm3d.training.scene_source import SceneBatch, SceneItem, SceneSource
 from nfldm3d.training.stage import Evaluation
 
 OBSERVED_STRIDE = 2
@@ -94,7 +93,7 @@ class SceneStage:
 
     def evaluate(self, generator: torch.Generator) -> Evaluation:
         """Scores on held-out scenes, with and without depth, and pictures beside the truth."""
-        chosen = spread(self.held_out, self.judged)
+        chosen = list(spread(self.held_out, self.judged))
         scored = [judge_scene(self.model, sample, with_depth=True) for sample in chosen]
         blind = [judge_scene(self.model, sample, with_depth=False) for sample in chosen]
         scores, without = mean_scores([s for s, _ in scored]), mean_scores([s for s, _ in blind])
@@ -157,12 +156,6 @@ class SceneStage:
             for known, entropy in ((solid & some, -opacity.log()), (empty & some, -(1 - opacity).log())):
                 total = total + 0.5 * (entropy * known).sum() / known.sum().clamp(min=1)
         return total
-
-
-def spread(scenes: Scenes, count: int) -> Sequence[SceneSample]:
-    """At most ``count`` scenes, evenly spread."""
-    count = min(count, len(scenes))
-    return [scenes[number * len(scenes) // count] for number in range(count)]
 
 
 def _opacity_loss(
