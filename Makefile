@@ -4,7 +4,7 @@ PYTHON311 ?= python3.11
 BIN := .venv/bin
 DEMO := out/demo
 
-.PHONY: help demo demo-fit test lint bench test-blender clean
+.PHONY: help demo demo-fit demo-encode test lint bench test-blender clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -29,7 +29,7 @@ help:  ## this list
 	.venv-blender/bin/python -m pip install --quiet 'bpy==5.0.1'
 	@touch $@
 
-demo: demo-fit  ## everything the library can show, into out/demo/
+demo: demo-fit demo-encode  ## everything the library can show, into out/demo/
 
 demo-fit: .venv/.demo  ## record a small ViZDoom capture, fit it, render and export it
 	$(BIN)/nfldm3d capture vizdoom --out $(DEMO)/capture --map MAP01 --views 60 --size 128 --seed 0 --overwrite
@@ -39,6 +39,14 @@ demo-fit: .venv/.demo  ## record a small ViZDoom capture, fit it, render and exp
 	mv $(DEMO)/panorama.mp4 $(DEMO)/turntable.mp4
 	$(BIN)/nfldm3d export $(DEMO)/scene.nfld --mesh $(DEMO)/scene.glb --points $(DEMO)/points.ply
 	@echo "Look at $(DEMO)/contact.png and $(DEMO)/turntable.mp4; open $(DEMO)/scene.glb in Blender."
+
+demo-encode: .venv/.demo  ## encode a few pictures of a map that the networks never saw, render and export the scene
+	$(BIN)/nfldm3d capture vizdoom --out $(DEMO)/scenes --scenes 4 --map MAP10,MAP20,E1M5,E2M5 --seed 3
+	$(BIN)/nfldm3d evaluate autoencoders --data $(DEMO)/scenes --page $(DEMO)/encoded.png
+	$(BIN)/nfldm3d encode $(DEMO)/scenes --split test --out $(DEMO)/encoded.nfld
+	$(BIN)/nfldm3d render $(DEMO)/encoded.nfld --path panorama --out $(DEMO)/encoded --views 60 --width 320 --height 240
+	$(BIN)/nfldm3d export $(DEMO)/encoded.nfld --mesh $(DEMO)/encoded.glb
+	@echo "Look at $(DEMO)/encoded.png: photographs, what the scene shows from there, and what is left after compression."
 
 test: .venv/.test  ## the whole suite on the CPU
 	$(BIN)/python -m pytest

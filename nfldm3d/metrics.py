@@ -71,6 +71,10 @@ def sharpness(
     return roughness(image) / roughness(target).clamp(min=1e-12)
 
 
+LPIPS_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
+"""What torchvision calls the ImageNet weights of each network."""
+
+
 class Lpips(nn.Module):
     """Learned perceptual distance (Zhang et al. 2018, version 0.1): 0 for equal pictures; lower is better."""
 
@@ -91,6 +95,12 @@ class Lpips(nn.Module):
             ImportError: if the package lpips, which brings the calibration, is missing.
         """
         return cls(_load_lpips(Path(weights), network))
+
+    @classmethod
+    def find(cls, *, network: Literal["alex", "vgg"] = "alex") -> "Lpips | None":
+        """The metric on weights that torchvision has downloaded before (torch.hub's checkpoints), or None."""
+        place = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_FILES[network]
+        return cls.load(place, network=network) if place.is_file() else None
 
     def forward(
         self, image: Float[Tensor, "*views 3 height width"], target: Float[Tensor, "*views 3 height width"]

@@ -130,6 +130,17 @@ def test_lpips_never_makes_weights_up(tmp_path: Path, alexnet: Path) -> None:
         Lpips.load(alexnet, network="vgg")
 
 
+def test_lpips_is_found_where_torchvision_keeps_it(
+    tmp_path: Path, alexnet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lpips")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert Lpips.find() is None
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(load_file(alexnet), tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth")
+    assert Lpips.find() is not None and Lpips.find(network="vgg") is None
+
+
 def test_lpips_reads_pth_files(tmp_path: Path, alexnet: Path, generator: torch.Generator) -> None:
     pytest.importorskip("lpips")
     torch.save(load_file(alexnet), tmp_path / "alexnet.pth")

@@ -117,3 +117,22 @@ def test_commands(weights: Path, shards: Path, tmp_path: Path, capsys: pytest.Ca
     page = ["--page", str(tmp_path / "page.png"), "--views", "5", "--json"]
     assert main(["evaluate", "autoencoders", "--data", str(shards), *out, *page]) == 0
     assert json.loads(capsys.readouterr().out)["scenes"] == 2 and (tmp_path / "page.png").is_file()
+
+
+@pytest.mark.slow
+def test_every_stage_trains_by_command(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stage 1, its fields, its decoder alone, stage 2: each command reads what the one before has written."""
+    brief = ["--steps", "2", "--batch-size", "1", "--evaluate-every", "0", "--device", "cpu"]
+    data, first, fields, second = ["--data", str(shards)], tmp_path / "first", tmp_path / "fields", tmp_path / "second"
+    small = ["--resolution", "8", "8", "4", "--channels", "5"]
+    assert main(["train", "scene-autoencoder", *data, "--out", str(first), *small, *brief]) == 0
+    assert main(["encode", str(shards), "--out", str(fields), "--turns", "0", "--weights", str(first)]) == 0
+    given = [*data, "--fields", str(fields), *brief]
+    assert main(["train", "image-decoder", *given, "--weights", str(first), "--out", str(second)]) == 0
+    before, after = (Autoencoders.from_pretrained(folder / "weights").scene.state_dict() for folder in (first, second))
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed and all(name.startswith("decoder.") for name in changed)
+    third = tmp_path / "third"
+    assert main(["train", "latent-autoencoder", *given, "--weights", str(second), "--out", str(third)]) == 0
+    assert list((third / "weights" / "latent_autoencoder").glob("*.safetensors"))
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["step"] == 2

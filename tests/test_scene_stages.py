@@ -12,6 +12,7 @@ from torch import Tensor
 from nfldm3d import DataFormatError
 from nfldm3d.data.encoded_scenes import EncodedScene, EncodedScenes, start_folder, write_encoding
 from nfldm3d.data.scenes import spread
+from nfldm3d.metrics import Lpips
 from nfldm3d.models.latent_autoencoder import Voxels
 from nfldm3d.models.scene_voxels import tensors_from_voxels, voxels_of
 from nfldm3d.models.views import Views
@@ -121,6 +122,19 @@ def test_scene_stage_judges_with_and_without_depth() -> None:
     assert set(first.scalars) == names | {f"{name}_from_colour" for name in names}
     assert all(0 <= value < 100 for value in first.scalars.values()) and list(first.images) == ["scene0"]
     assert stage.config()["resolution"] == GRID and not any(name.startswith("_") for name in stage.config())
+
+
+def test_lpips_takes_the_place_of_ssim(caplog: pytest.LogCaptureFixture) -> None:
+    class Distance(torch.nn.Module):
+        def forward(self, a: Tensor, b: Tensor, normalize: bool) -> Tensor:
+            return (a - b).square().mean()
+
+    caplog.set_level("INFO")
+    source = SceneSource([room_sample(0), room_sample(1)], DRAWING)
+    stage = SceneStage(scene_autoencoder(), source, [room_sample(1)], lpips=Lpips(Distance()))
+    assert "picture loss: L1 and LPIPS" in caplog.text
+    loss, parts = stage.loss(source.collate([source.sample(0, torch.Generator().manual_seed(5))]), torch.Generator())
+    assert "structure" not in parts and float(parts["perceptual"]) > 0 and bool(loss.isfinite())
 
 
 def test_scene_stage_needs_scenes_to_judge_by() -> None:

@@ -39,9 +39,9 @@ class Encode:
         """Encodes and saves."""
         from nfldm3d.cli.scenes import open_scenes
         from nfldm3d.pipelines.autoencoders import Autoencoders
-        from nfldm3d.pipelines.encoding import encode_scenes, folder_of_run
+        from nfldm3d.pipelines.encoding import encode_scenes
 
-        networks = Autoencoders.from_pretrained(folder_of_run(self.weights), self.device)
+        networks = Autoencoders.from_pretrained(self.weights, self.device)
         scenes = open_scenes(self.data, self.split)
         if self.out.suffix == ".nfld":
             figures = self._encode_one(networks, scenes)

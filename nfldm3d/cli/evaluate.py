@@ -45,9 +45,8 @@ class Evaluate:
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines.autoencoder_scores import judge_autoencoders
         from nfldm3d.pipelines.autoencoders import Autoencoders
-        from nfldm3d.pipelines.encoding import folder_of_run
 
-        networks = Autoencoders.from_pretrained(folder_of_run(self.weights), self.device)
+        networks = Autoencoders.from_pretrained(self.weights, self.device)
         found = open_scenes(self.data, self.split)
         count = min(self.scenes, len(found))
 

@@ -3,12 +3,20 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from nfldm3d.files import atomic_folder
 from nfldm3d.training import TrainingOptions
+
+if TYPE_CHECKING:
+    from diffusers.models.modeling_utils import ModelMixin
+
+    from nfldm3d.training.stage import Stage
+
+SCENE, LATENT = "scene_autoencoder", "latent_autoencoder"
+"""Folders that ``Autoencoders`` looks for."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,16 @@ class TrainSceneAutoencoder:
     """Features of a voxel."""
     without_depth: float = 0.3
     """Share of scenes that are encoded from colour alone."""
+    lpips: Path | None = None
+    """ImageNet weights of VGG-16 for the LPIPS loss (torchvision's vgg16-397923af.pth, or .safetensors); by default the
+    file that torchvision keeps, if it is there, else structural similarity takes its place."""
     resume: bool = False
     """Go on with the run in OUT."""
 
     def run(self) -> None:
         """Trains and writes the weights."""
         from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.metrics import Lpips
         from nfldm3d.models.scene_autoencoder import PAPER, SceneAutoencoder
         from nfldm3d.training.scene_source import Drawing, SceneSource
         from nfldm3d.training.scene_stage import PAPER_WEIGHTS, SceneStage, SceneWeights
@@ -45,8 +57,43 @@ class TrainSceneAutoencoder:
         drawing = Drawing(without_depth=1.0 if plain else self.without_depth)
         source = SceneSource(open_scenes(self.data, "train"), drawing)
         weights = PAPER_WEIGHTS if plain else SceneWeights()
-        stage = SceneStage(model, source, open_scenes(self.data, "test"), weights=weights)
-        _train(stage, model, self.out, self.options, self.resume)
+        lpips = Lpips.find(network="vgg") if self.lpips is None else Lpips.load(self.lpips, network="vgg")
+        stage = SceneStage(model, source, open_scenes(self.data, "test"), weights=weights, lpips=lpips)
+        _train(stage, (SCENE, model), self.out, self.options, self.resume)
+
+
+@dataclass(frozen=True)
+class TrainImageDecoder:
+    """Stage 1, second part: the image decoder alone, to draw texture. The rest of the weights is taken over."""
+
+    data: Path
+    """The scenes that the fields were encoded from."""
+    fields: Path
+    """Folder of nfldm3d encode."""
+    weights: Path
+    """Weights of stage 1: a run folder or a folder with scene_autoencoder."""
+    out: Path
+    """Run folder."""
+    options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: TrainingOptions(betas=(0.5, 0.98), clip_norm=5.0)
+    )
+    """How to train."""
+    resume: bool = False
+    """Go on with the run in OUT."""
+
+    def run(self) -> None:
+        """Trains and writes the weights of the whole scene auto-encoder."""
+        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.data.encoded_scenes import EncodedScenes
+        from nfldm3d.pipelines.autoencoders import Autoencoders
+        from nfldm3d.training.decoder_stage import DECODER_DRAWING, DecoderStage
+        from nfldm3d.training.latent_stage import LatentSource
+
+        scene = Autoencoders.from_pretrained(self.weights).scene
+        scenes = open_scenes(self.data, "train")
+        source = LatentSource(EncodedScenes(self.fields), scenes, scenes.keys, DECODER_DRAWING)
+        stage = DecoderStage(scene, source, open_scenes(self.data, "test"))
+        _train(stage, (SCENE, scene), self.out, self.options, self.resume)
 
 
 @dataclass(frozen=True)
@@ -92,7 +139,7 @@ class TrainLatentAutoencoder:
         )
         source = LatentSource(EncodedScenes(self.fields), scenes, scenes.keys)
         stage = LatentStage(model, scene, source, open_scenes(self.data, "test"))
-        _train(stage, model, self.out, self.options, self.resume)
+        _train(stage, (LATENT, model), self.out, self.options, self.resume)
 
 
 @dataclass(frozen=True)
@@ -101,6 +148,7 @@ class Train:
 
     stage: (
         Annotated[TrainSceneAutoencoder, tyro.conf.subcommand("scene-autoencoder")]
+        | Annotated[TrainImageDecoder, tyro.conf.subcommand("image-decoder")]
         | Annotated[TrainLatentAutoencoder, tyro.conf.subcommand("latent-autoencoder")]
     )
 
@@ -109,21 +157,22 @@ class Train:
         self.stage.run()
 
 
-def _train(stage, model, out: Path, options: TrainingOptions, resume: bool) -> None:
+def _train(stage: "Stage", result: "tuple[str, ModelMixin]", out: Path, options: TrainingOptions, resume: bool) -> None:
+    """Trains ``stage`` and writes the network ``result``, of which the stage trains all or a part, under its name."""
     import torch
 
     from nfldm3d.training import read_weights, train
 
     torch.manual_seed(options.seed)
-    result = train(stage, out, options=options, resume=resume)
-    if result.evaluation is None:
+    outcome = train(stage, out, options=options, resume=resume)
+    if outcome.evaluation is None:
         return
-    _, tensors = read_weights(out)
-    model.load_state_dict(tensors)
+    stage.model.load_state_dict(read_weights(out)[1])
+    name, network = result
     with atomic_folder(out / "weights") as temporary:
-        model.half().save_pretrained(temporary / stage.name.replace("-", "_"))
-    figures = {name: round(float(value), 4) for name, value in result.evaluation.scalars.items()}
-    print(json.dumps({"step": result.step, "seconds": round(result.seconds, 1)} | figures))  # noqa: T201
+        network.half().save_pretrained(temporary / name)
+    figures = {key: round(float(value), 4) for key, value in outcome.evaluation.scalars.items()}
+    print(json.dumps({"step": outcome.step, "seconds": round(outcome.seconds, 1)} | figures))  # noqa: T201
 
 
-__all__ = ["Train", "TrainLatentAutoencoder", "TrainSceneAutoencoder"]
+__all__ = ["Train", "TrainImageDecoder", "TrainLatentAutoencoder", "TrainSceneAutoencoder"]

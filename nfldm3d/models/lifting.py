@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from nfldm3d import ops
@@ -20,6 +20,10 @@ SINK = 0.25
 """Voxels by which measured surfaces are put behind where they were measured."""
 FILL = 0.1
 """Weight of the mean of a voxel's neighbourhood beside its own."""
+MARGIN = 1e-3
+"""Voxels between the faces of the box and what is put into it."""
+SLACK = 1e-4
+"""Share of the box by which a surface may lie outside."""
 NEAREST = 0.6
 """Voxels from the camera to the first bin."""
 
@@ -81,11 +85,20 @@ def sunken_points(
     """Points a quarter of a voxel behind the measured surfaces.
 
     Density is trilinear: a voxel that holds a surface absorbs up to half a voxel in front of it, which a ray that
-    grazes a floor meets metres too early. Sunken a little, surfaces stand where they were measured.
+    grazes a floor meets metres too early. Sunken a little, surfaces stand where they were measured. Those that lie on
+    a face of the box, as ceilings often do, stay in it.
     """
-    rays = camera.rays()
-    shift = SINK * min(box.voxel_size(resolution))
-    return rays.at(depth / _cosine(rays, camera)) - shift * estimate_normals(depth, camera)
+    rays, voxel = camera.rays(), min(box.voxel_size(resolution))
+    surface = rays.at(depth / _cosine(rays, camera))
+    sunken = surface - SINK * voxel * estimate_normals(depth, camera)
+    lower, upper = sunken.new_tensor(box.lower), sunken.new_tensor(box.upper)
+    kept = sunken.clamp(lower + MARGIN * voxel, upper - MARGIN * voxel)
+    return torch.where(in_box(surface, box)[..., None], kept, sunken)
+
+
+def in_box(points: Float[Tensor, "*batch 3"], box: Box) -> Bool[Tensor, "*batch"]:
+    """Which surfaces a field over the box can show: those on its faces too, whatever rounding makes of them."""
+    return box.scaled(1 + SLACK).contains(points)
 
 
 def occupancy_weights(

@@ -13,6 +13,7 @@ from nfldm3d.appearance import EnvironmentMap
 from nfldm3d.camera import Camera
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.field import VoxelField
+from nfldm3d.models.lifting import in_box
 from nfldm3d.models.losses import relative_depth_error
 from nfldm3d.models.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.views import Views
@@ -90,7 +91,7 @@ def judge_field(
     rendered = model.render(field, background, rays)
     picture = model.decode(rendered).float().clamp(0, 1)
     cosine = _cosine(targets.camera, rays.directions)
-    inside = (targets.depth > 0) & field.box.contains(rays.at(targets.depth / cosine))
+    inside = (targets.depth > 0) & in_box(rays.at(targets.depth / cosine), field.box)
     error = relative_depth_error(rendered.distance, rendered.opacity, targets.depth, cosine, inside.float())
     mean = split.inputs.images.mean((0, 2, 3)).to(picture)
     painted = mean[:, None, None].expand_as(targets.images)

@@ -32,12 +32,13 @@ class Autoencoders:
 
     @classmethod
     def from_pretrained(cls, folder: PathName, device: torch.device | str = "cpu") -> "Autoencoders":
-        """Reads the folders ``scene_autoencoder`` and ``latent_autoencoder`` of a folder of weights.
+        """Reads the folders ``scene_autoencoder`` and ``latent_autoencoder`` of a folder of weights or a training run.
 
         Raises:
             DataFormatError: if weights are missing, damaged or of another network.
         """
         folder = Path(folder)
+        folder = folder / "weights" if (folder / "weights").is_dir() else folder
         if not (folder / SCENE).is_dir():
             raise DataFormatError(folder, f"holds no folder {SCENE}; give a folder of weights such as assets/vizdoom")
         scene = load_network(SceneAutoencoder, folder / SCENE).to(device).eval()  # pyright: ignore[reportArgumentType]

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -94,9 +93,3 @@ def _encode(networks: Autoencoders, sample: SceneSample, turn: int, keep: Kept) 
     assert networks.latent is not None
     latents = networks.latent.encode(voxels).latents
     return {"g": latents.g[0], "c": latents.c[0], "f": latents.f[0]}
-
-
-def folder_of_run(path: PathName) -> Path:
-    """The folder of weights of a training run, or the folder itself."""
-    path = Path(path)
-    return path / "weights" if (path / "weights").is_dir() else path

@@ -22,7 +22,11 @@ from nfldm3d.models.scene_autoencoder import FeatureImages, SceneAutoencoder
 from nfldm3d.models.scene_voxels import background_of, field_of
 from nfldm3d.models.scores import judge_scene, mean_scores
 from nfldm3d.training.latent_stage import LatentBatch, LatentSource
+from nfldm3d.training.scene_source import Drawing
 from nfldm3d.training.stage import Evaluation
+
+DECODER_DRAWING = Drawing(targets=6, seen_targets=2, without_depth=0.0, crop=48)
+"""More of each picture than stage 1 looks at: the critic wants to see patches whole."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from nfldm3d.camera import Camera
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes
 from nfldm3d.geometry import Box, Rays, turn_about
+from nfldm3d.models.lifting import in_box
 from nfldm3d.models.views import Views
 
 
@@ -27,7 +28,7 @@ class Targets:
 
     def inside(self, box: Box) -> Float[Tensor, "views height width"]:
         """1 where the surface lies in the box."""
-        return ((self.depth > 0) & box.contains(self.rays.at(self.depth / self.cosine))).float()
+        return ((self.depth > 0) & in_box(self.rays.at(self.depth / self.cosine), box)).float()
 
     def to(self, device: torch.device) -> "Targets":
         """The same on another device."""

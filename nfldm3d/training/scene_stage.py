@@ -1,5 +1,6 @@
 """Trains the scene auto-encoder (stage 1)."""
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,12 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfldm3d.data.scenes import Scenes, require_scenes, spread
+from nfldm3d.metrics import Lpips
 from nfldm3d.models.lifting import find_bins
 from nfldm3d.models.losses import cross_entropy, observe_voxels, relative_depth_error, structural_loss, texture_loss
 from nfldm3d.models.scene_autoencoder import Encoding, SceneAutoencoder
 from nfldm3d.models.scores import SceneScores, judge_scene, mean_scores
 from nfldm3d.training.scene_source import SceneBatch, SceneItem, SceneSource
 from nfldm3d.training.stage import Evaluation
+
+logger = logging.getLogger(__name__)
 
 OBSERVED_STRIDE = 2
 """Pixels between those that tell which voxels are free."""
@@ -29,7 +33,9 @@ class SceneWeights:
     absolute: float = 1.0
     """Mean absolute error of the pictures."""
     structure: float = 0.2
-    """One minus structural similarity at three scales."""
+    """One minus structural similarity at three scales, where there is no LPIPS."""
+    perceptual: float = 0.2
+    """LPIPS, where its weights are given."""
     texture: float = 0.03
     """Relative error of local contrasts."""
     color: float = 0.3
@@ -65,21 +71,29 @@ class SceneStage:
         held_out: Scenes,
         *,
         weights: SceneWeights | None = None,
+        lpips: Lpips | None = None,
         judged: int = 16,
     ):
-        """Judges by the first ``judged`` scenes of ``held_out``, spread evenly."""
+        """Judges by the first ``judged`` scenes of ``held_out``, spread evenly; the log names the picture loss.
+
+        Args:
+            lpips: takes the place of structural similarity.
+        """
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.source, self.held_out = source, require_scenes(held_out)
         self.weights = weights or SceneWeights()
-        self.judged = judged
+        self.lpips, self.judged = lpips, judged
+        logger.info("picture loss: L1 and %s", "SSIM at three scales" if lpips is None else "LPIPS")
 
     def config(self) -> dict[str, Any]:
         """The network's constructor arguments."""
         return {name: value for name, value in self.model.config.items() if not name.startswith("_")}
 
     def to(self, device: torch.device) -> None:
-        """Moves the network."""
+        """Moves the networks."""
         self.model.to(device)
+        if self.lpips is not None:
+            self.lpips.to(device)
 
     def loss(self, batch: SceneBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted mean over scenes of all parts, and each part."""
@@ -108,7 +122,7 @@ class SceneStage:
         inside = targets.inside(scene.box)
         parts = {
             "absolute": (picture - targets.images).abs().mean(),
-            "structure": structural_loss(picture, targets.images),
+            **self._compare_structure(picture, targets.images),
             "texture": texture_loss(picture, targets.images),
             "color": (rendered.features[..., :3].movedim(-1, 1) - targets.images).abs().mean(),
             "depth": relative_depth_error(rendered.distance, rendered.opacity, targets.depth, targets.cosine, inside),
@@ -123,6 +137,14 @@ class SceneStage:
         if weights.frustum:
             parts["frustum"] = self._frustum_loss(encoding, scene)
         return parts
+
+    def _compare_structure(
+        self, picture: Float[Tensor, "views 3 height width"], target: Float[Tensor, "views 3 height width"]
+    ) -> dict[str, Tensor]:
+        if self.lpips is None:
+            return {"structure": structural_loss(picture, target)}
+        with torch.autocast(picture.device.type, enabled=False):
+            return {"perceptual": self.lpips(picture, target)}
 
     def _frustum_loss(self, encoding: Encoding, scene: SceneItem) -> Float[Tensor, ""]:
         """Cross entropy of the bins that input rays end in, where the network had to guess them."""
