@@ -6,7 +6,8 @@ from torch import Tensor
 from nfldm3d import Box, Camera
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.models.latent_autoencoder import LatentAutoencoder
-from nfldm3d.models.scene_autoencoder import SceneAutoencoder, Views
+from nfldm3d.models.scene_autoencoder import SceneAutoencoder
+from nfldm3d.models.views import Views
 
 BOX = Box((1.0, -2.0, 0.5), (5.0, 2.0, 2.5))
 GRID = (8, 8, 4)

@@ -9,7 +9,7 @@ density read from hits and from light that passed; the completing network; colou
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -25,21 +25,14 @@ from nfldm3d.blocks import UNet, fold, unfold
 from nfldm3d.field import VoxelField
 from nfldm3d.geometry import Box, Rays
 from nfldm3d.image_decoder import ImageDecoder
-from nfldm3d.models import lifting
-from nfldm3d.models.panorama import gather_panorama
+from nfldm3d.models.pooling import EVIDENCE, Pooled, Pooling, PoolingKind, Seen, pool_views
 from nfldm3d.models.views import Views, check_views
 from nfldm3d.rendering import MIN_OPACITY
 
-Pooling = Literal["mean", "occupancy", "attention"]
 DensityFrom = Literal["explicit", "inferred"]
 
-PRIOR = 0.005
-"""Weight with which the scene's mean colour stands in every voxel: what nothing was seen of gets it."""
 CLEAR = 0.01
 """Densities below this many per voxel become zero: no fog, and rays leap over empty space."""
-EVIDENCE = 7
-SOLID = 3.0
-"""Optical depth of the bin that a measured surface lies in."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         decoder_widths: tuple[int, ...] = (48, 64),
         stride: int = 2,
         octaves: int = 4,
-        pooling: Pooling = "occupancy",
+        pooling: PoolingKind = "occupancy",
         density: DensityFrom = "explicit",
         complete: bool = True,
         weigh_evidence: bool = True,
@@ -101,6 +94,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
                 f"got {channels}, {stride}, {bins} and {tuple(resolution)}"
             )
         self.grid = (int(resolution[0]), int(resolution[1]), int(resolution[2]))
+        self.pooling = Pooling(pooling, self.grid, int(bins), int(stride), int(sky_rows))
         self.image_network = UNet(6 * stride**2, channels + image_widths[0], tuple(image_widths))
         self.head = nn.Linear(image_widths[0], bins + 1)
         nn.init.constant_(self.head.bias[:bins], -5.0)  # all bins together absorb a quarter
@@ -136,8 +130,11 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         """
         predicted = self._look(scenes)
         with _full_precision(self.device):
-            pooled = [self._pool(views, box, part) for views, box, part in zip(scenes, boxes, predicted, strict=True)]
-        density, features = self._complete(torch.stack([part.inputs for part in pooled]))
+            pooled = [
+                pool_views(views, box, seen, self.pooling)
+                for views, box, seen in zip(scenes, boxes, predicted, strict=True)
+            ]
+        density, features = self._complete(pooled)
         encodings = []
         for number, (part, box) in enumerate(zip(pooled, boxes, strict=True)):
             field = VoxelField(density[number] / min(box.voxel_size(self.grid)), features[number], box)
@@ -163,7 +160,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         mean = torch.where(seen, rendered.distance / rendered.opacity.clamp(min=MIN_OPACITY), 0.0)
         return self.decoder(rendered.features, torch.ones_like(mean), rendered.rays, mean)
 
-    def _look(self, scenes: Sequence[Views]) -> list["_Seen"]:
+    def _look(self, scenes: Sequence[Views]) -> list[Seen]:
         """The image network on all views of all scenes at once."""
         stride, channels = int(self.config["stride"]), int(self.config["channels"])
         images = torch.cat([views.images for views in scenes])
@@ -180,87 +177,27 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
             features = functional.pad(carried, (0, channels - carried.shape[-1])) + 0.3 * features
         logits = self.head(functional.silu(trunk)).float()
         counts = [len(views.images) for views in scenes]
-        return [_Seen(*part) for part in zip(features.split(counts), logits.split(counts), strict=True)]
-
-    def _pool(self, views: Views, box: Box, seen: "_Seen") -> "_Pooled":
-        """Lifts what was seen in one scene's views into its voxels."""
-        stride, count = int(self.config["stride"]), int(self.config["bins"])
-        camera = views.camera.resized(views.camera.width // stride, views.camera.height // stride)
-        frustums = lifting.build_frustums(camera, box, self.grid, count)
-        logits, score = seen.logits.flatten(0, 2).split((count, 1), dim=-1)
-        measured = views.depth is not None
-        if views.depth is not None:
-            nearest = views.depth[:, stride // 2 :: stride, stride // 2 :: stride].reshape(-1)
-            bins = lifting.find_bins(nearest, box, self.grid, count)
-            weights = functional.one_hot(bins, count + 1)[:, :count].float()
-            passed, density = 1 - weights.cumsum(-1), SOLID * weights / frustums.lengths
-        else:
-            density = functional.softplus(logits) / frustums.lengths  # a bin absorbs as much near by as far away
-            weights, passed = lifting.occupancy_weights(density, frustums.lengths)
-        attention = score.exp() if self.config["pooling"] == "attention" else torch.ones_like(score)
-        coarse = functional.avg_pool2d(seen.features.movedim(-1, 1), stride).movedim(1, -1).flatten(0, 2)
-        lifted = coarse[:, :1] if measured else coarse
-        sums = lifting.splat(lifted, weights * attention, passed, density, frustums, (box, self.grid))
-        if measured:
-            sums = self._deposit(views, box, seen, attention.reshape(*seen.logits.shape[:3], 1), sums)
-        else:  # one entry stands for all pixels of its cell
-            area = stride**2
-            sums = replace(sums, features=area * sums.features, hits=area * sums.hits, offsets=area * sums.offsets)
-        colors = functional.avg_pool2d(views.images, stride).movedim(1, -1).flatten(0, 2)
-        leaving = 1 - (weights * lifting.inside(frustums, box)).sum(-1)
-        panorama = gather_panorama(colors, leaving, frustums.directions, int(self.config["sky_rows"]))
-        pooled = self._mean_features(sums, colors.mean(0))
-        return _Pooled(torch.cat((pooled, _describe(sums)), dim=-1), panorama, weights, passed)
-
-    def _deposit(
-        self,
-        views: Views,
-        box: Box,
-        seen: "_Seen",
-        attention: Float[Tensor, "views rows columns 1"],
-        sums: lifting.Evidence,
-    ) -> lifting.Evidence:
-        """The evidence with features and hits of measured surfaces, pixel by pixel."""
-        assert views.depth is not None
-        stride = int(self.config["stride"])
-        fine = attention.repeat_interleave(stride, dim=1).repeat_interleave(stride, dim=2)[..., 0]
-        weights = fine * (views.depth > 0)
-        points = lifting.sunken_points(views.depth, views.camera, box, self.grid)
-        features, hits, offsets = lifting.deposit_surfaces(
-            seen.features.flatten(0, 2), weights.flatten(), points.reshape(-1, 3), (box, self.grid)
-        )
-        return replace(sums, features=features, hits=hits, offsets=offsets)
-
-    def _mean_features(self, sums: lifting.Evidence, color: Float[Tensor, " 3"]) -> Float[Tensor, "x y z channels"]:
-        """One vector for each voxel; ``color`` stands where nothing was seen."""
-        if self.config["pooling"] == "mean":
-            entries = int(self.config["stride"]) ** 2 * sums.counts.clamp(min=1)  # features are sums over pixels
-            return sums.features / entries[..., None]
-        features, weights = lifting.fill_neighbors(sums.features, sums.hits)
-        prior = functional.pad(color, (0, features.shape[-1] - 3))
-        return (features + PRIOR * prior) / (weights + PRIOR)[..., None]
+        return [Seen(*part) for part in zip(features.split(counts), logits.split(counts), strict=True)]
 
     def _complete(
-        self, inputs: Float[Tensor, "scenes x y z inputs"]
+        self, pooled: Sequence[Pooled]
     ) -> tuple[Float[Tensor, "scenes x y z"], Float[Tensor, "scenes x y z channels"]]:
-        """Density per voxel, and features, from what was pooled."""
-        channels = int(self.config["channels"])
-        features, evidence = inputs.split((channels, EVIDENCE), dim=-1)
-        density_mean = torch.expm1(evidence[..., 3])
-        if self.config["density"] == "inferred":
+        """Density per voxel edge, and features, from what was pooled."""
+        explicit = self.config["density"] == "explicit"
+        features, evidence = torch.stack([p.features for p in pooled]), torch.stack([p.evidence for p in pooled])
+        if not explicit:
             evidence = torch.zeros_like(evidence)
         logits, summary = self.evidence(torch.cat((features, evidence), dim=-1)).float().split((1, 8), dim=-1)
-        if self.config["density"] == "explicit" and self.config["weigh_evidence"]:
-            logits = logits + lifting.judge_evidence(*torch.expm1(evidence[..., :2]).unbind(-1))[..., None]
+        if explicit and self.config["weigh_evidence"]:
+            logits = logits + torch.stack([p.logit for p in pooled])[..., None]
         if self.grid_network is not None:
             folded = fold(torch.cat((features, summary), dim=-1)).contiguous(memory_format=torch.channels_last)
             change = unfold(self.grid_network(folded).float(), self.grid[2])
             logits = logits + change[..., :1]
-            color, rest = change[..., 1:4], change[..., 4:]
-            features = features + torch.cat((0.3 * color, rest), dim=-1)
+            features = features + torch.cat((0.3 * change[..., 1:4], change[..., 4:]), dim=-1)
         density = functional.softplus(logits[..., 0])
-        if self.config["density"] == "explicit" and not self.config["weigh_evidence"]:
-            density = density_mean
+        if explicit and not self.config["weigh_evidence"]:
+            density = torch.stack([p.density for p in pooled])
         return functional.relu(density - CLEAR), features
 
 
@@ -278,20 +215,6 @@ class FeatureImages:
     distance: Float[Tensor, "views height width"]
     """Sum of weight * distance in metres."""
     rays: Rays
-
-
-@dataclass(frozen=True)
-class _Seen:
-    features: Float[Tensor, "views height width channels"]
-    logits: Float[Tensor, "views rows columns outputs"]
-
-
-@dataclass(frozen=True)
-class _Pooled:
-    inputs: Float[Tensor, "x y z inputs"]
-    panorama: Float[Tensor, "rows columns 3"]
-    weights: Float[Tensor, "rays bins"]
-    passed: Float[Tensor, "rays bins"]
 
 
 def local_contrast(images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views height width 4"]:
@@ -317,12 +240,3 @@ def _depth_channels(views: Views, resolution: tuple[int, int, int]) -> Float[Ten
         return torch.stack((zero, zero, zero), dim=1)
     valid = (views.depth > 0).float()
     return torch.stack((torch.log1p(views.depth) / 2, valid, zero + 1), dim=1)
-
-
-def _describe(sums: lifting.Evidence) -> Float[Tensor, "x y z evidence"]:
-    """The evidence about density, each number of order one."""
-    ratio = sums.hits / (sums.hits + sums.free + 1e-3)
-    mean_offset = sums.offsets / (sums.hits[..., None] + PRIOR)
-    mean_density = sums.density / sums.counts.clamp(min=1)
-    parts = (torch.log1p(sums.hits), torch.log1p(sums.free), ratio, torch.log1p(mean_density))
-    return torch.cat((torch.stack(parts, dim=-1), mean_offset), dim=-1)

@@ -14,8 +14,9 @@ from nfldm3d.field import VoxelField
 from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import Box
 from nfldm3d.models.latent_autoencoder import LatentAutoencoder, Latents
-from nfldm3d.models.scene_autoencoder import SceneAutoencoder, Views
+from nfldm3d.models.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.scene_voxels import background_of, field_of, voxels_of
+from nfldm3d.models.views import Views
 from nfldm3d.models.weights import load_network
 from nfldm3d.scene import Scene
 

@@ -15,8 +15,8 @@ from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes
 from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import turn_about
-from nfldm3d.models.scene_autoencoder import Views
 from nfldm3d.models.scene_voxels import tensors_from_voxels, voxels_of
+from nfldm3d.models.views import Views
 from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
 
 Kept = Literal["fields", "latents"]
