@@ -112,6 +112,20 @@ def test_surfaces_are_sunken_by_a_share_of_a_voxel() -> None:
     assert float((~ROOM.contains(points)).float().mean()) > 0.97  # behind the wall
 
 
+def test_surfaces_on_the_faces_of_the_box_stay_in_it() -> None:
+    """Ceilings often lie exactly on the top; sunken behind it, they would leave a hole."""
+    camera = cameras(5)
+    rays = camera.rays()
+    distance = BOX.clip(rays)[1]
+    cosine = (rays.directions * camera.forward[:, None, None]).sum(-1)
+    assert bool(lifting.in_box(rays.at(distance), BOX).all())
+    points = lifting.sunken_points(distance * cosine, camera, BOX, GRID).reshape(-1, 3)
+    hits = lifting.deposit_surfaces(torch.ones(len(points), 1), torch.ones(len(points)), points, (BOX, GRID))[1]
+    assert float(hits.sum()) == len(points)
+    beyond = lifting.sunken_points(1.1 * distance * cosine, camera, BOX, GRID)
+    assert not bool(BOX.contains(beyond).any())
+
+
 @pytest.mark.parametrize(
     ("box", "grid"), [(BOX, GRID), (BOX, (16, 16, 8)), (Box((1.3, -1.7, 0.5), (5.1, 2.3, 2.4)), (9, 7, 5))]
 )

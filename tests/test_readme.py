@@ -19,6 +19,7 @@ def test_there_is_code() -> None:
 @pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.splitlines()[0])
 def test_code_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "assets").symlink_to(ROOT / "assets")
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
     shapes = re.findall(r"^(\w+)\b.*#.*?\((\d[\d, ]*)\)", code, flags=re.MULTILINE)
