@@ -1,5 +1,6 @@
 """Images to a field and back: depth comes back, sizes and turns of the world do not matter."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -239,6 +240,11 @@ def test_scores_are_figures_of_the_views_that_were_not_encoded() -> None:
     scores, picture = judge_scene(scene_autoencoder(), room_sample(views=6), with_depth=True, inputs=4)
     assert picture.shape == (3, 2 * HEIGHT, 2 * WIDTH)
     assert 5 < scores.psnr < 40 and scores.depth_error > 0 and 10 < scores.mean_colour_psnr < 20
+    wide = replace(scores, depth_error=1.0, surfaces=3 * scores.surfaces)
+    assert mean_scores([scores, wide]).depth_error == pytest.approx((scores.depth_error + 3) / 4)
+    bare = replace(scores, depth_error=math.nan, surfaces=0)
+    assert mean_scores([scores, bare]).depth_error == pytest.approx(scores.depth_error)
+    assert math.isnan(mean_scores([bare]).depth_error)
     doubled = mean_scores([scores, replace(scores, psnr=scores.psnr + 2)])
     assert doubled.psnr == pytest.approx(scores.psnr + 1) and doubled.ssim == pytest.approx(scores.ssim)
     with pytest.raises(ValueError, match="no scenes to judge"):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -30,9 +30,11 @@ class SceneScores:
     psnr: float
     ssim: float
     depth_error: float
-    """Mean of |d' - d| / d over surfaces inside the box; d' is the expected depth divided by the opacity.
+    """Mean of |d' - d| / d over all surfaces inside the box; d' is the expected depth divided by the opacity.
 
     NaN where there is no such surface."""
+    surfaces: int
+    """Pixels that show one."""
     sharpness: float
     """Mean absolute differences of neighbouring pixels over those of the truth."""
     mean_colour_psnr: float
@@ -99,6 +101,7 @@ def judge_field(
         psnr=float(metrics.psnr(picture, targets.images)),
         ssim=float(metrics.ssim(picture, targets.images)),
         depth_error=float(error) if bool(inside.any()) else math.nan,
+        surfaces=int(inside.sum()),
         sharpness=float(metrics.sharpness(picture, targets.images)),
         mean_colour_psnr=float(metrics.psnr(painted, targets.images)),
     )
@@ -107,17 +110,23 @@ def judge_field(
 
 
 def mean_scores(scores: Sequence[SceneScores]) -> SceneScores:
-    """The mean over scenes; a ValueError if there are none."""
+    """The mean over views, and over surfaces for the depth error; a ValueError if there are no scenes."""
     if not scores:
         raise ValueError("there are no scenes to judge; give a split that holds some")
-    tables = [asdict(score) for score in scores]
-    return SceneScores(**{name: _mean([table[name] for table in tables]) for name in tables[0]})
+    known = [score for score in scores if score.surfaces]
+    surfaces = sum(score.surfaces for score in known)
 
+    def mean(name: str) -> float:
+        return sum(getattr(score, name) for score in scores) / len(scores)
 
-def _mean(values: Sequence[float]) -> float:
-    """Of the values that are known."""
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
+    return SceneScores(
+        psnr=mean("psnr"),
+        ssim=mean("ssim"),
+        depth_error=sum(score.depth_error * score.surfaces for score in known) / surfaces if surfaces else math.nan,
+        surfaces=surfaces,
+        sharpness=mean("sharpness"),
+        mean_colour_psnr=mean("mean_colour_psnr"),
+    )
 
 
 def _cosine(camera: Camera, directions: Float[Tensor, "views height width 3"]) -> Float[Tensor, "views height width"]:

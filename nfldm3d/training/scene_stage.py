@@ -23,6 +23,8 @@ OBSERVED_STRIDE = 2
 """Pixels between those that tell which voxels are free."""
 SURFACE_SHARE = 0.1
 """A voxel holds matter if surfaces are this share of the rays that pass it."""
+SURE = 0.1
+"""Nats; voxels that are nearer to the truth are left alone: how dense a surface is, depth decides."""
 TINY = 1e-4
 
 
@@ -176,7 +178,7 @@ class SceneStage:
         total = opacity.new_zeros(())
         for some in (hidden, ~hidden):
             for known, entropy in ((solid & some, -opacity.log()), (empty & some, -(1 - opacity).log())):
-                total = total + 0.5 * (entropy * known).sum() / known.sum().clamp(min=1)
+                total = total + 0.5 * ((entropy - SURE).relu() * known).sum() / known.sum().clamp(min=1)
         return total
 
 
