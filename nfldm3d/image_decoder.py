@@ -6,6 +6,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nfldm3d.blocks import UNet
 from nfldm3d.geometry import Rays, invert_pose, transform_points
@@ -15,19 +16,32 @@ class ImageDecoder(nn.Module):
     """Channels 0 to 2 are sRGB; a network adds what it makes of all channels and of where each ray ends.
 
     The last layer starts small: an untrained decoder shows about the plain colours. Fine texture comes from sines and
-    cosines of the surface's position, in octaves from ``finest`` metres upwards.
+    cosines of the surface's position, in octaves from ``finest`` metres upwards. Strokes are as wide as they were in
+    training: pictures with finer pixels get the same detail, enlarged, over colours of their own resolution.
     """
 
     anchor: Float[Tensor, "4 4"]
     """World from the axes in which positions are coded; changes when the scene is moved."""
 
     def __init__(
-        self, channels: int = 12, *, widths: tuple[int, ...] = (48, 64), octaves: int = 4, finest: float = 0.5
+        self,
+        channels: int = 12,
+        *,
+        widths: tuple[int, ...] = (48, 64),
+        octaves: int = 4,
+        finest: float = 0.5,
+        pixel_angle: float = 1 / 32,
     ):
+        """An untrained decoder.
+
+        Args:
+            finest: wavelength of the first octave, in metres.
+            pixel_angle: radians between neighbouring rays in the middle of the pictures that it is trained on.
+        """
         super().__init__()
         if channels < 3:
             raise ValueError(f"an image decoder needs at least the 3 colour channels, got {channels}")
-        self.widths, self.octaves, self.finest = tuple(widths), octaves, finest
+        self.widths, self.octaves, self.finest, self.pixel_angle = tuple(widths), octaves, finest, pixel_angle
         self._channels = channels
         self.network = UNet(channels + 4 + 6 * octaves, 3, self.widths, blocks=2, local=True)
         with torch.no_grad():
@@ -61,15 +75,31 @@ class ImageDecoder(nn.Module):
             inward = invert_pose(self.anchor)
             points = transform_points(inward, rays.at(distance).flatten(0, -2)).unflatten(0, rays.shape)
             directions = rays.directions @ inward[:3, :3].T
-        parts = [features, torch.log1p(distance)[..., None], directions]
-        for octave in range(self.octaves):
-            phase = points * (2 * math.pi / (self.finest * 2**octave))
-            parts += [torch.sin(phase), torch.cos(phase)]
-        inputs = torch.cat(parts, dim=-1).movedim(-1, -3)
-        detail = self.network(inputs.flatten(0, -4) if inputs.dim() > 3 else inputs[None])
+            seen = torch.cat((features, torch.log1p(distance)[..., None], directions, points), dim=-1)
+            seen = seen.reshape(-1, *seen.shape[-3:]).movedim(-1, 1)  # (views channels+7 height width)
+            coarse = self._coarsen(seen, rays)
+            parts, places = [coarse[:, :-3]], coarse[:, -3:]
+            for octave in range(self.octaves):
+                phase = places * (2 * math.pi / (self.finest * 2**octave))
+                parts += [torch.sin(phase), torch.cos(phase)]
+        detail = self.network(torch.cat(parts, dim=1))
+        if detail.shape[-2:] != seen.shape[-2:]:
+            detail = functional.interpolate(detail.float(), seen.shape[-2:], mode="bilinear", align_corners=False)
         return features[..., :3].movedim(-1, -3) + opacity[..., None, :, :] * detail.reshape(
             *opacity.shape[:-2], 3, *opacity.shape[-2:]
         )
+
+    def _coarsen(
+        self, seen: Float[Tensor, "views inputs height width"], rays: Rays
+    ) -> Float[Tensor, "views inputs rows columns"]:
+        """What pixels of about ``pixel_angle`` would see; the same if they are not finer already."""
+        height, width = seen.shape[-2:]
+        if min(height, width) < 2:
+            return seen
+        factor = round(self.pixel_angle / _pixel_angle(rays.directions.reshape(-1, height, width, 3)))
+        if factor < 2:
+            return seen
+        return functional.interpolate(seen, (-(-height // factor), -(-width // factor)), mode="area")
 
     def image(
         self,
@@ -106,5 +136,21 @@ class ImageDecoder(nn.Module):
             "widths": list(self.widths),
             "octaves": self.octaves,
             "finest": self.finest,
+            "pixel_angle": self.pixel_angle,
             "anchor": self.anchor.tolist(),
         }
+
+
+def _pixel_angle(directions: Float[Tensor, "views height width 3"]) -> float:
+    """One over the focal length in pixels, of pinhole cameras, from any rectangle of their rays.
+
+    Corners p of a rectangle on the image plane satisfy p00 + p11 = p01 + p10, which says how far along its ray each is.
+    """
+    width = directions.shape[2]
+    corners = directions.detach()[:, [0, -1, 0, -1], [0, -1, -1, 0]].double()  # (views corners 3): 00, 11, 01, 10
+    signs = corners.new_tensor((1.0, 1.0, -1.0, -1.0))
+    lengths = torch.linalg.svd((corners * signs[:, None]).transpose(1, 2)).Vh[:, -1]  # (views corners)
+    p00, _, p01, p10 = (corners * lengths[..., None]).unbind(1)
+    normal = functional.normalize(torch.linalg.cross(p01 - p00, p10 - p00), dim=-1)
+    away = (normal * p00).sum(-1).abs().clamp(min=1e-12)
+    return float(((p01 - p00).norm(dim=-1) / (width - 1) / away).median().clamp(min=1e-9))

@@ -189,7 +189,8 @@ def _unpack_decoder(config: dict[str, Any], tensors: dict[str, Tensor]) -> Appea
     if not (3 <= channels <= 1024 and 0 <= octaves <= 16 and 1 <= len(widths) <= 8 and max(widths) <= 4096):
         raise ValueError(f"an image decoder of {channels} channels, {octaves} octaves and widths {widths} is too large")
     with torch.random.fork_rng([]):
-        decoder = ImageDecoder(channels, widths=widths, octaves=octaves, finest=finest)
+        angle = float(config["pixel_angle"])
+        decoder = ImageDecoder(channels, widths=widths, octaves=octaves, finest=finest, pixel_angle=angle)
     decoder.load_state_dict(weights)
     return _move_to_anchor(decoder.eval().requires_grad_(False), config)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from nfldm3d import Appearance, Camera, EnvironmentMap, Rays, Scene, VoxelField, extract_mesh, render
 from nfldm3d.editing import transform
 from nfldm3d.geometry import turn_about
-from nfldm3d.image_decoder import ImageDecoder
+from nfldm3d.image_decoder import ImageDecoder, _pixel_angle
 
 CHANNELS = 5
 Inputs = tuple[Tensor, Tensor, Rays, Tensor]
@@ -51,6 +51,34 @@ def test_an_untrained_decoder_shows_about_the_colours(generator: torch.Generator
     inputs = composited(cameras(2), generator)
     error = small_decoder(alive=False).image(*inputs).detach() - inputs[0][..., :3]
     assert 0 < float(error.abs().max()) < 0.15
+
+
+def test_finer_pixels_get_the_same_detail(generator: torch.Generator) -> None:
+    """Strokes are as wide, seen from the camera, whatever the size of the picture."""
+    decoder, camera = small_decoder(), cameras(2)
+    decoder.pixel_angle = 0.084  # that of the cameras
+    inputs = composited(camera, generator)
+
+    def enlarge(values: Tensor) -> Tensor:
+        return values.repeat_interleave(3, dim=1).repeat_interleave(3, dim=2)
+
+    features, opacity, _, distance = inputs
+    large = camera.resized(3 * camera.width, 3 * camera.height)
+    picture = decoder.image(*inputs).detach() - features[..., :3]
+    fine = decoder.image(enlarge(features), enlarge(opacity), large.rays(), enlarge(distance)).detach()
+    fine = fine - enlarge(features)[..., :3]
+    middles = fine[:, 1::3, 1::3] / opacity[..., None] - picture / opacity[..., None]
+    assert fine.shape == (2, 3 * camera.height, 3 * camera.width, 3)
+    assert float(middles.abs().mean()) < 0.1 * float((picture / opacity[..., None]).abs().mean())
+    decoder.pixel_angle = 0.02  # coarser pixels than in training are taken as they are
+    assert torch.equal(decoder.image(*inputs).detach() - features[..., :3], picture)
+
+
+def test_focal_lengths_are_read_from_any_part_of_a_picture() -> None:
+    camera = cameras(3)
+    directions = camera.rays().directions
+    for part in (directions, directions[:, 2:7, 11:], directions[:, -2:, :2]):
+        assert _pixel_angle(part) == pytest.approx(1 / float(camera.focal[0, 0]), rel=1e-3)
 
 
 def test_it_is_alive_from_the_first_step(generator: torch.Generator) -> None:

@@ -251,6 +251,7 @@ def test_voxel_losses_in_closed_form(generator: torch.Generator) -> None:
     losses = voxel_losses(half, truth)
     assert float(losses["opacity"]) == pytest.approx(0.6931, abs=1e-3)
     assert float(losses["features"]) == pytest.approx(0.25, abs=1e-5)
+    assert float(losses["colors"]) == pytest.approx(0.25, abs=1e-5)
     assert float(losses["sky"]) == pytest.approx(0.5, abs=1e-5)
     assert float(voxel_losses(truth, truth)["features"]) == 0
 
@@ -265,6 +266,20 @@ def test_features_count_where_something_is_near() -> None:
         features[(0, *place)] = 1.0
         errors.append(float(voxel_losses(Voxels(opacity, features, truth.sky), truth)["features"]))
     assert errors[0] == pytest.approx(errors[1] * 1.02 / 0.02, rel=1e-4)
+
+
+def test_what_walls_enclose_counts_little() -> None:
+    opacity, errors = torch.zeros(1, *GRID), {}
+    opacity[0, :3] = 1.0  # the air begins at x = 3
+    sky = torch.zeros(1, 4, 8, 3)
+    truth = Voxels(opacity, torch.zeros(1, *GRID, 5), sky)
+    for x in (0, 2):
+        features, wrong = torch.zeros(1, *GRID, 5), opacity.clone()
+        features[0, x, 2, 2], wrong[0, x, 2, 2] = 1.0, 0.5
+        losses = voxel_losses(Voxels(wrong, features, sky), truth)
+        errors[x] = [float(losses[name]) for name in ("colors", "features", "opacity")]
+    assert all(errors[2][n] == pytest.approx(errors[0][n] * 1.02 / 0.02, rel=0.1) for n in (0, 1))
+    assert errors[2][2] > 3 * errors[0][2]
 
 
 def test_the_decoder_learns_alone(tmp_path: Path) -> None:

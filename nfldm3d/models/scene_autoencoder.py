@@ -64,6 +64,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         decoder_widths: tuple[int, ...] = (48, 64),
         stride: int = 2,
         octaves: int = 4,
+        pixel_angle: float = 1 / 32,
         pooling: PoolingKind = "occupancy",
         density: DensityFrom = "explicit",
         complete: bool = True,
@@ -78,6 +79,8 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
             bins: depths along the ray of each pixel.
             stride: pixels of the image per pixel of the grid on which features are predicted.
             octaves: of the decoder's position code.
+            pixel_angle: radians between neighbouring rays in the middle of the pictures to train on: 64 pixels over 90
+                degrees by default.
             pooling: ``occupancy`` divides by the sum of the weights, ``mean`` by the number of bins as in the paper,
                 ``attention`` weighs views against each other.
             density: ``explicit`` from the predicted densities, ``inferred`` from the pooled features alone.
@@ -111,7 +114,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
             for parameter in () if self.grid_network is None else self.grid_network.head.parameters():
                 nn.init.zeros_(parameter)
         self.sky_code = nn.Parameter(torch.zeros(channels - 3))
-        self.decoder = ImageDecoder(channels, widths=tuple(decoder_widths), octaves=octaves)
+        self.decoder = ImageDecoder(channels, widths=tuple(decoder_widths), octaves=octaves, pixel_angle=pixel_angle)
 
     def encode(self, views: Views, box: Box) -> Encoding:
         """The field that the views of one scene give; see ``encode_batch``.

@@ -37,9 +37,9 @@ class DecoderWeights:
     """Mean absolute error of the pictures."""
     structure: float = 0.2
     """One minus structural similarity at three scales."""
-    texture: float = 0.05
+    texture: float = 0.08
     """Relative error of local contrasts."""
-    deceit: float = 0.02
+    deceit: float = 0.06
     """How sure the critic is that pictures are no photographs."""
     critic: float = 1.0
     """The critic's own mistakes."""

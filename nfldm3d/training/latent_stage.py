@@ -13,7 +13,7 @@ from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite, parse_name
 from nfldm3d.data.scenes import Scenes, require_scenes, spread
 from nfldm3d.files import DataFormatError
 from nfldm3d.models.latent_autoencoder import OPAQUE, LatentAutoencoder, Latents, Voxels
-from nfldm3d.models.losses import cross_entropy, structural_loss
+from nfldm3d.models.losses import structural_loss
 from nfldm3d.models.quantizer import Quantized, perplexity
 from nfldm3d.models.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.scene_voxels import background_of, field_of, stack_voxels, voxels_from_tensors, voxels_of
@@ -22,7 +22,7 @@ from nfldm3d.training.scene_source import Drawing, SceneItem, SceneSource
 from nfldm3d.training.stage import Evaluation
 
 BASE_VISIBILITY = 0.02
-"""How much the features of a voxel count that nothing can be seen in; opaque ones count 1."""
+"""How much a voxel counts that nothing can be seen of: it lies deep in walls, or for features in the air."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,11 @@ class LatentWeights:
 
     opacity: float = 2.5
     """Cross entropy of the opacity; the paper weighs density 2.5 times as much as features."""
+    colors: float = 4.0
+    """Mean absolute error of the first three features, sRGB, by visibility."""
     features: float = 1.0
-    """Mean absolute error of the features, by visibility."""
-    sky: float = 0.5
+    """Mean absolute error of the others."""
+    sky: float = 1.0
     """Mean absolute error of the panorama."""
     picture: float = 1.0
     """Mean absolute error of the decoded pictures."""
@@ -195,15 +197,25 @@ class LatentStage:
 
 
 def voxel_losses(made: Voxels, truth: Voxels) -> dict[str, Float[Tensor, ""]]:
-    """Cross entropy of opacities; absolute errors of features where they can be seen, and of the panorama."""
-    opacity = made.opacity.clamp(OPAQUE, 1 - OPAQUE)
-    visible = functional.max_pool3d(truth.opacity[:, None], 3, 1, 1)[:, 0] + BASE_VISIBILITY
-    error = (made.features - truth.features).abs().mean(-1)
+    """Cross entropy of opacities; absolute errors of colours and other features, and of the panorama.
+
+    Voxels count by what can be seen of them: surfaces, and for opacities the air, but not what walls enclose.
+    """
+    opacity, target = made.opacity.clamp(OPAQUE, 1 - OPAQUE), truth.opacity.clamp(0, 1)
+    open_to_air = functional.max_pool3d(1 - target[:, None], 3, 1, 1)[:, 0]
+    visible = functional.max_pool3d(target[:, None], 3, 1, 1)[:, 0] * open_to_air + BASE_VISIBILITY
+    entropy = -(target * opacity.log() + (1 - target) * torch.log1p(-opacity))
+    error = (made.features - truth.features).abs()
     return {
-        "opacity": cross_entropy(opacity, truth.opacity.clamp(0, 1)),
-        "features": (error * visible).sum() / visible.sum(),
+        "opacity": _weighted_mean(entropy, open_to_air + BASE_VISIBILITY),
+        "colors": _weighted_mean(error[..., :3].mean(-1), visible),
+        "features": _weighted_mean(error[..., 3:].sum(-1) / max(1, error.shape[-1] - 3), visible),
         "sky": (made.sky - truth.sky).abs().mean(),
     }
+
+
+def _weighted_mean(values: Float[Tensor, "*voxels"], weights: Float[Tensor, "*voxels"]) -> Float[Tensor, ""]:
+    return (values * weights).sum() / weights.sum()
 
 
 def _usage(codes: dict[str, Quantized]) -> dict[str, Tensor]:
