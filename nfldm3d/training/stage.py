@@ -49,12 +49,18 @@ class Stage(Protocol):
 
     name: str
     """What is trained, e.g. ``scene-autoencoder``."""
-    model: nn.Module
-    """What is trained, saved and averaged; networks that stay as they are live elsewhere in the stage."""
-    source: SampleSource
-    """The training data."""
     optional_parameters: bool
     """Whether a step may leave parameters without a gradient; several processes need to know."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained, saved and averaged; networks that stay as they are live elsewhere in the stage."""
+        ...
+
+    @property
+    def source(self) -> SampleSource:
+        """The training data."""
+        ...
 
     def config(self) -> dict[str, Any]:
         """What rebuilds ``model``: JSON values; a run goes on only with the same ones."""
