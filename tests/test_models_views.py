@@ -9,7 +9,7 @@ from jaxtyping import TypeCheckError
 from small_rooms import BOX, GRID, cameras, room_views, scene_autoencoder
 
 from nfldm3d import Box, Camera
-from nfldm3d.models.views import Views, check_views
+from nfldm3d.models.views import Views, check_views, cubic_box
 
 
 def change_camera(views: Views, change: Callable[[Camera], Camera]) -> Views:
@@ -72,3 +72,10 @@ def test_views_belong_together() -> None:
     ):
         with pytest.raises((ValueError, TypeCheckError), match="views need|depth must have the shape|Type-check"):
             wrong()
+
+
+def test_boxes_grow_until_voxels_are_cubes() -> None:
+    flat = Box((1.0, 0.0, -1.0), (5.0, 2.0, 3.0))
+    grown = cubic_box(flat, (8, 8, 4))
+    assert grown.voxel_size((8, 8, 4)) == (1.0, 1.0, 1.0) and grown.center == flat.center
+    assert cubic_box(grown, (8, 8, 4)) == grown

@@ -40,6 +40,10 @@ class SceneScores:
     mean_colour_psnr: float
     """Of pictures painted in the mean colour of the views that were encoded."""
 
+    def figures(self) -> dict[str, float]:
+        """All but the count, by name."""
+        return {name: value for name, value in vars(self).items() if name != "surfaces"}
+
 
 @dataclass(frozen=True)
 class SceneSplit:

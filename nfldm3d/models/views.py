@@ -48,6 +48,14 @@ class Views:
         return Views(self.images.to(device), self.camera.to(device), depth)
 
 
+def cubic_box(box: Box, resolution: tuple[int, int, int]) -> Box:
+    """The smallest box about the same centre in which voxels are cubes; the same if they are nearly cubes already."""
+    sizes = box.voxel_size(resolution)
+    if max(sizes) <= STRETCH * min(sizes):
+        return box
+    return Box.from_center(box.center, tuple(max(sizes) * count for count in resolution))  # type: ignore[arg-type]
+
+
 def check_views(views: Views, box: Box, resolution: tuple[int, int, int]) -> None:
     """Raises a ValueError that says what is wrong with the views of a scene, or with its box."""
     problem = _find_box_problem(box, resolution) or _find_picture_problem(views) or _find_blind_view(views.camera, box)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -84,7 +84,7 @@ def judge_autoencoders(
             latents, codes = networks.latent.quantize(networks.latent.encode(truth).latents)
             made = networks.latent.decode(latents)
             background = background_of(made[0], networks.scene.sky_code)
-            score, after = judge_field(networks.scene, field_of(made[0], sample.box), background, split)
+            score, after = judge_field(networks.scene, field_of(made[0], scene.field.box), background, split)
             report.compressed.append(score)
             errors = [(made.opacity - truth.opacity).abs().mean(), (made.features - truth.features).abs().mean()]
             report.voxel_errors.append(float(sum(errors)) / len(errors))
@@ -101,5 +101,5 @@ def judge_autoencoders(
 
 def _rounded(scores: SceneScores) -> dict[str, float | None]:
     """JSON knows no infinity and no NaN."""
-    values = {name: value for name, value in asdict(scores).items() if name in REPORTED}
+    values = {name: value for name, value in scores.figures().items() if name in REPORTED}
     return {name: round(value, 4) if math.isfinite(value) else None for name, value in values.items()}

@@ -5,7 +5,7 @@ asks for pictures that could be photographs instead (Isola et al. 2017); errors 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -111,7 +111,7 @@ class DecoderStage:
         strips: Mapping[str, Float[Tensor, "3 height width"]] = {
             f"scene{number}": picture for number, (_, picture) in enumerate(judged[:4])
         }
-        return Evaluation(scores.psnr + 4 * min(scores.sharpness, 1.0), asdict(scores), strips)
+        return Evaluation(scores.psnr + 4 * min(scores.sharpness, 1.0), scores.figures(), strips)
 
     @torch.no_grad()
     def _render(self, batch: LatentBatch) -> tuple[FeatureImages, Float[Tensor, "views 3 height width"]]:

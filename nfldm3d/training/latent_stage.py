@@ -1,7 +1,7 @@
 """Trains the latent auto-encoder (stage 2) on fields that the scene auto-encoder made."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -167,8 +167,8 @@ class LatentStage:
                 used[name].append(code.indices.flatten())
             if number < 4:
                 strips[f"scene{number}"] = strip
-        scalars = {f"{name}_of_field": value for name, value in asdict(mean_scores(before)).items()}
-        scalars |= asdict(mean_scores(after))
+        scalars = {f"{name}_of_field": value for name, value in mean_scores(before).figures().items()}
+        scalars |= mean_scores(after).figures()
         for name, indices in used.items():
             if indices:
                 size = len(getattr(self.model, f"quantizer_{name}").usage)

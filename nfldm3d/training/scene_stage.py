@@ -1,7 +1,7 @@
 """Trains the scene auto-encoder (stage 1)."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -113,7 +113,7 @@ class SceneStage:
         scored = [judge_scene(self.model, sample, with_depth=True) for sample in chosen]
         blind = [judge_scene(self.model, sample, with_depth=False) for sample in chosen]
         scores, without = mean_scores([s for s, _ in scored]), mean_scores([s for s, _ in blind])
-        scalars = asdict(scores) | {f"{name}_from_colour": value for name, value in asdict(without).items()}
+        scalars = scores.figures() | {f"{name}_from_colour": value for name, value in without.figures().items()}
         strips = {f"scene{number}": picture for number, (_, picture) in enumerate(scored[:4])}
         return Evaluation(scores.psnr, scalars, strips)
 
