@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 from jaxtyping import TypeCheckError
-from small_rooms import BOX, GRID, cameras, room_views, scene_autoencoder
+from small_rooms import BOX, cameras, room_views, scene_autoencoder
 
 from nfldm3d import Box, Camera
-from nfldm3d.models.views import Views, check_views, cubic_box
+from nfldm3d.models.views import Views, cubic_box
 
 
 def change_camera(views: Views, change: Callable[[Camera], Camera]) -> Views:
@@ -52,15 +52,6 @@ def test_useless_views_are_refused(mistake: str) -> None:
         scene_autoencoder().encode(change(room_views(cameras(3))), BOX)
 
 
-def test_boxes_must_have_cubes_for_voxels() -> None:
-    views = room_views(cameras(3))
-    with pytest.raises(
-        ValueError, match=r"voxels of 0.5 x 0.5 x 2 m in a field of 8 x 8 x 4.*such proportions as 4 x 4 x 2"
-    ):
-        check_views(views, Box((1.0, -2.0, -3.0), (5.0, 2.0, 5.0)), GRID)
-    check_views(views, Box((1.0, -2.0, 0.3), (5.0, 2.0, 2.7)), GRID)
-
-
 def test_views_belong_together() -> None:
     views = room_views(cameras(3))
     assert views.depth is not None
@@ -79,3 +70,10 @@ def test_boxes_grow_until_voxels_are_cubes() -> None:
     grown = cubic_box(flat, (8, 8, 4))
     assert grown.voxel_size((8, 8, 4)) == (1.0, 1.0, 1.0) and grown.center == flat.center
     assert cubic_box(grown, (8, 8, 4)) == grown
+
+
+@torch.no_grad()
+def test_a_box_of_any_proportions_is_encoded() -> None:
+    tall = Box((1.0, -2.0, -3.0), (5.0, 2.0, 5.0))
+    field = scene_autoencoder().encode(room_views(cameras(3)), tall).field
+    assert field.voxel_size == (2.0, 2.0, 2.0) and field.box.center == tall.center

@@ -159,10 +159,14 @@ class Train:
 
 def _train(stage: "Stage", result: "tuple[str, ModelMixin]", out: Path, options: TrainingOptions, resume: bool) -> None:
     """Trains ``stage`` and writes the network ``result``, of which the stage trains all or a part, under its name."""
+    import logging
+
     import torch
 
     from nfldm3d.training import read_weights, train
 
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("nfldm3d").setLevel(logging.INFO)
     torch.manual_seed(options.seed)
     outcome = train(stage, out, options=options, resume=resume)
     if outcome.evaluation is None:

@@ -26,7 +26,7 @@ from nfldm3d.field import VoxelField
 from nfldm3d.geometry import Box, Rays
 from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.models.pooling import EVIDENCE, Pooled, Pooling, PoolingKind, Seen, pool_views
-from nfldm3d.models.views import Views, check_views
+from nfldm3d.models.views import Views, check_views, cubic_box
 from nfldm3d.rendering import MIN_OPACITY
 
 DensityFrom = Literal["explicit", "inferred"]
@@ -120,18 +120,19 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         """The field that the views of one scene give; see ``encode_batch``.
 
         Raises:
-            ValueError: views show nothing of the box, are not finite, or have depth in other units than metres; or the
-                box's voxels are no cubes.
+            ValueError: views show nothing of the box, are not finite, or have depth in other units than metres.
         """
-        check_views(views, box, self.grid)
+        check_views(views, cubic_box(box, self.grid))
         return self.encode_batch([views], [box])[0]
 
     def encode_batch(self, scenes: Sequence[Views], boxes: Sequence[Box]) -> list[Encoding]:
-        """One field per scene; pictures of all scenes must have one size, a multiple of the stride.
+        """One field per scene, in its box, enlarged until its voxels are cubes.
+
+        Pictures of all scenes must have one size, a multiple of the stride.
 
         Without depth the network judges by colour alone; with it, surfaces land where they were measured.
         """
-        predicted = self._look(scenes)
+        predicted, boxes = self._look(scenes), [cubic_box(box, self.grid) for box in boxes]
         with _full_precision(self.device):
             pooled = [
                 pool_views(views, box, seen, self.pooling)

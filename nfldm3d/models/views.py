@@ -13,8 +13,6 @@ from nfldm3d.geometry import Box
 
 BRIGHTEST = 2.0
 """Pictures with larger values are not in [0, 1]."""
-STRETCH = 1.5
-"""Voxels may be so many times longer along one axis than along another."""
 SIGHT = 8
 """Rays along each side of a picture that tell whether it shows any of the box."""
 
@@ -49,34 +47,20 @@ class Views:
 
 
 def cubic_box(box: Box, resolution: tuple[int, int, int]) -> Box:
-    """The smallest box about the same centre in which voxels are cubes; the same if they are nearly cubes already."""
+    """The smallest box about the same centre in which voxels are cubes."""
     sizes = box.voxel_size(resolution)
-    if max(sizes) <= STRETCH * min(sizes):
+    if max(sizes) <= (1 + 1e-6) * min(sizes):
         return box
     return Box.from_center(box.center, tuple(max(sizes) * count for count in resolution))  # type: ignore[arg-type]
 
 
-def check_views(views: Views, box: Box, resolution: tuple[int, int, int]) -> None:
-    """Raises a ValueError that says what is wrong with the views of a scene, or with its box."""
-    problem = _find_box_problem(box, resolution) or _find_picture_problem(views) or _find_blind_view(views.camera, box)
+def check_views(views: Views, box: Box) -> None:
+    """Raises a ValueError that says what is wrong with the views of a scene."""
+    problem = _find_picture_problem(views) or _find_blind_view(views.camera, box)
     if problem is None and views.depth is not None:
         problem = _find_depth_problem(views.depth, box)
     if problem is not None:
         raise ValueError(problem)
-
-
-def _find_box_problem(box: Box, resolution: tuple[int, int, int]) -> str | None:
-    size = box.voxel_size(resolution)
-    if max(size) <= STRETCH * min(size):
-        return None
-    wanted = [count * min(size) for count in resolution]
-    extent, edges, counts, like = (
-        " x ".join(f"{value:.3g}" for value in values) for values in (box.size, size, resolution, wanted)
-    )
-    return (
-        f"a box of {extent} m makes voxels of {edges} m in a field of {counts}, but the network knows cubes; "
-        f"choose a box of such proportions as {like} m"
-    )
 
 
 def _find_picture_problem(views: Views) -> str | None:

@@ -16,7 +16,7 @@ from nfldm3d.geometry import Box
 from nfldm3d.models.latent_autoencoder import LatentAutoencoder, Latents
 from nfldm3d.models.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.scene_voxels import background_of, field_of, voxels_of
-from nfldm3d.models.views import Views, cubic_box
+from nfldm3d.models.views import Views
 from nfldm3d.models.weights import load_network
 from nfldm3d.scene import Scene
 
@@ -51,7 +51,7 @@ class Autoencoders:
     @torch.no_grad()
     def encode(self, views: Views, box: Box) -> Scene:
         """A scene from posed images, in one pass of the network; the box is enlarged until its voxels are cubes."""
-        encoding = self.scene.encode(views.to(self.scene.device), cubic_box(box, self.scene.grid))
+        encoding = self.scene.encode(views.to(self.scene.device), box)
         return self.assemble(encoding.field, encoding.background, views.camera)
 
     def assemble(self, field: VoxelField, background: EnvironmentMap, cameras: Camera | None = None) -> Scene:

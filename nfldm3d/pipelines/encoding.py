@@ -16,7 +16,7 @@ from nfldm3d.data.scenes import Scenes
 from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import turn_about
 from nfldm3d.models.scene_voxels import tensors_from_voxels, voxels_of
-from nfldm3d.models.views import Views
+from nfldm3d.models.views import Views, cubic_box
 from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
 
 Kept = Literal["fields", "latents"]
@@ -85,8 +85,9 @@ def fingerprint(network: nn.Module) -> str:
 
 def _encode(networks: Autoencoders, sample: SceneSample, turn: int, keep: Kept) -> dict[str, Tensor]:
     views = views_of(sample)
-    turned = Views(views.images, views.camera.transformed(turn_about(sample.box, turn)), views.depth)
-    encoding = networks.scene.encode(turned.to(networks.scene.device), sample.box)
+    box = cubic_box(sample.box, networks.scene.grid)
+    turned = Views(views.images, views.camera.transformed(turn_about(box, turn)), views.depth)
+    encoding = networks.scene.encode(turned.to(networks.scene.device), box)
     voxels = voxels_of(encoding.field, encoding.background)
     if keep == "fields":
         return tensors_from_voxels(voxels)

@@ -21,6 +21,7 @@ from nfldm3d.models.losses import structural_loss, texture_loss
 from nfldm3d.models.scene_autoencoder import FeatureImages, SceneAutoencoder
 from nfldm3d.models.scene_voxels import background_of, field_of
 from nfldm3d.models.scores import judge_scene, mean_scores
+from nfldm3d.models.views import cubic_box
 from nfldm3d.training.latent_stage import LatentBatch, LatentSource
 from nfldm3d.training.scene_source import Drawing
 from nfldm3d.training.stage import Evaluation
@@ -119,7 +120,8 @@ class DecoderStage:
         for item in batch.items:
             voxels, views = item.voxels[0], item.views
             background = background_of(voxels, self.autoencoder.sky_code)
-            parts.append(self.autoencoder.render(field_of(voxels, views.box), background, views.targets.rays))
+            field = field_of(voxels, cubic_box(views.box, self.autoencoder.grid))
+            parts.append(self.autoencoder.render(field, background, views.targets.rays))
         rays = Rays(*(torch.cat([getattr(p.rays, name) for p in parts]) for name in ("origins", "directions")))
         names = ("features", "opacity", "distance")
         features, opacity, distance = (torch.cat([getattr(part, name) for part in parts]) for name in names)

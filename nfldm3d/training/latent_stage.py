@@ -18,6 +18,7 @@ from nfldm3d.models.quantizer import Quantized, perplexity
 from nfldm3d.models.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.scene_voxels import background_of, field_of, stack_voxels, voxels_from_tensors, voxels_of
 from nfldm3d.models.scores import judge_field, mean_scores, split_views
+from nfldm3d.models.views import cubic_box
 from nfldm3d.training.scene_source import Drawing, SceneItem, SceneSource
 from nfldm3d.training.stage import Evaluation
 
@@ -161,7 +162,7 @@ class LatentStage:
             latents, codes = self.model.quantize(self.model.encode(voxels).latents)
             made = self.model.decode(latents)[0]
             background = background_of(made, self.scene_autoencoder.sky_code)
-            score, strip = judge_field(self.scene_autoencoder, field_of(made, sample.box), background, split)
+            score, strip = judge_field(self.scene_autoencoder, field_of(made, encoding.field.box), background, split)
             after.append(score)
             for name, code in codes.items():
                 used[name].append(code.indices.flatten())
@@ -183,7 +184,8 @@ class LatentStage:
 
     def _picture_losses(self, made: Voxels, item: LatentItem) -> dict[str, Tensor]:
         """Through the frozen decoder, against photographs; depth against that of the true field."""
-        coder, targets, box = self.scene_autoencoder, item.views.targets, item.views.box
+        coder, targets = self.scene_autoencoder, item.views.targets
+        box = cubic_box(item.views.box, coder.grid)
         rendered = coder.render(field_of(made, box), background_of(made, coder.sky_code), targets.rays)
         picture = coder.decode(rendered).float()
         inside = targets.inside(box)

@@ -87,8 +87,9 @@ class SceneSource:
         """One scene with views in random order, after ``turn`` quarter turns of the world."""
         sample, drawing = self.scenes[index], self.drawing
         order = torch.randperm(len(sample.images), generator=generator)
-        square = sample.box.size[0] == sample.box.size[1]
-        camera = sample.camera.transformed(turn_about(sample.box, turn if square else 2 * (turn // 2)))
+        x, y, z = sample.box.size
+        box = Box.from_center(sample.box.center, (max(x, y), max(x, y), z))  # lies on itself after each turn
+        camera = sample.camera.transformed(turn_about(box, turn))
         with_depth = float(torch.rand((), generator=generator)) >= drawing.without_depth
         low, high = drawing.inputs
         count = int(torch.randint(low, high + 1, (), generator=generator))
@@ -101,7 +102,7 @@ class SceneSource:
             _views(sample, camera, inputs, with_depth),
             crop_targets(_views(sample, camera, targets, True), drawing.crop, generator),
             _views(sample, camera, observed, True),
-            sample.box,
+            box,
         )
 
     def collate(self, samples: Sequence[SceneItem]) -> "SceneBatch":

@@ -118,10 +118,10 @@ class SceneStage:
         return Evaluation(scores.psnr, scalars, strips)
 
     def _parts(self, encoding: Encoding, scene: SceneItem) -> dict[str, Tensor]:
-        targets, weights = scene.targets, self.weights
+        targets, weights, box = scene.targets, self.weights, encoding.field.box
         rendered = self.model.render(encoding.field, encoding.background, targets.rays)
         picture = self.model.decode(rendered).float()
-        inside = targets.inside(scene.box)
+        inside = targets.inside(box)
         parts = {
             "absolute": (picture - targets.images).abs().mean(),
             **self._compare_structure(picture, targets.images),
@@ -155,7 +155,7 @@ class SceneStage:
         stride, depth = int(self.model.config["stride"]), scene.observed.depth
         assert depth is not None
         known = depth[: len(scene.inputs.images), stride // 2 :: stride, stride // 2 :: stride]
-        bins = find_bins(known.reshape(-1), scene.box, self.model.grid, int(self.model.config["bins"]))
+        bins = find_bins(known.reshape(-1), encoding.field.box, self.model.grid, int(self.model.config["bins"]))
         ends = torch.cat((encoding.weights, encoding.passed[:, -1:]), dim=1).clamp(min=TINY)
         return -ends.gather(1, bins[:, None]).log().mean()
 
@@ -168,7 +168,7 @@ class SceneStage:
         assert views.depth is not None
         with torch.autocast(views.depth.device.type, enabled=False):
             (hits, free), (more_hits, more_free) = (
-                observe_voxels(views.depth[part], views.camera[part], scene.box, self.model.grid, OBSERVED_STRIDE)
+                observe_voxels(views.depth[part], views.camera[part], field.box, self.model.grid, OBSERVED_STRIDE)
                 for part in (slice(None, count), slice(count, None))
             )
         hidden = (hits == 0) & (free == 0)
