@@ -15,7 +15,7 @@ from nfldm3d.geometry import Box, find_pose_problem, invert_pose, transform_poin
 from nfldm3d.scene import Scene
 
 Query: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Density and features at points."""
+"""Density, perhaps signed, and features at points."""
 
 POINTS_AT_ONCE = 2**17
 
@@ -30,7 +30,8 @@ def crop(scene: Scene, box: Box) -> Scene:
     parts = _overlap(field, box, round, round)
     if parts is None:
         raise ValueError(f"cannot crop to {box}: the scene lies in {field.box}; choose a box that overlaps it")
-    cut = VoxelField(field.density[parts].clone(), field.features[parts].clone(), _box_of(field, parts))
+    density, features = field.density[parts].clone(), field.features[parts].clone()
+    cut = VoxelField(density, features, _box_of(field, parts), field.signed)
     return replace(scene, field=cut, surroundings=())
 
 
@@ -40,7 +41,8 @@ def resample(scene: Scene, voxel_size: float, box: Box | None = None) -> Scene:
     Coarser voxels take the mean of what they cover. Beyond the old box the surroundings are read.
     """
     box = scene.box if box is None else box
-    field = _fill(lambda points: _query(scene.levels, points), scene.field, box, box.resolution(voxel_size))
+    source = replace(scene.field, signed=any(level.signed for level in scene.levels))
+    field = _fill(lambda points: _query(scene.levels, points), source, box, box.resolution(voxel_size))
     return replace(scene, field=field)
 
 
@@ -89,14 +91,15 @@ def paste(scene: Scene, patch: Scene) -> Scene:
 
     def query(points: Tensor) -> tuple[Tensor, Tensor]:
         inside = new.box.contains(points)
-        (density, features), (old_density, old_features) = new.query(points), field.query(points)
+        (density, features), (old_density, old_features) = new.interpolate(points), field.interpolate(points)
         return torch.where(inside, density, old_density), torch.where(inside[:, None], features, old_features)
 
     shape = tuple(field.density[parts].shape)
-    piece = _fill(query, new, _box_of(field, parts), (shape[0], shape[1], shape[2]))
+    signed = field.signed or new.signed
+    piece = _fill(query, replace(new, signed=signed), _box_of(field, parts), (shape[0], shape[1], shape[2]))
     density, features = field.density.clone(), field.features.clone()
     density[parts], features[parts] = piece.density.to(density), piece.features.to(features)
-    return replace(scene, field=VoxelField(density, features, field.box))
+    return replace(scene, field=VoxelField(density, features, field.box, signed))
 
 
 def compose(scene: Scene, other: Scene) -> Scene:
@@ -112,12 +115,13 @@ def compose(scene: Scene, other: Scene) -> Scene:
 
     def query(points: Tensor) -> tuple[Tensor, Tensor]:
         (density, features), (more, their_features) = _query(scene.levels, points), guest.query(points)
+        density = density.relu()
         alone = (density + more == 0) & guest.box.contains(points) & ~scene.box.contains(points)
         share = torch.where(alone, 1.0, more / (density + more).clamp(min=1e-30))
         return density + more, torch.lerp(features, their_features, share[:, None])
 
     box, resolution = _grow(scene.field, guest)
-    return replace(scene, field=_fill(query, scene.field, box, resolution))
+    return replace(scene, field=_fill(query, scene.field.unsigned(), box, resolution))
 
 
 def _in_appearance_of(scene: Scene, other: Scene) -> VoxelField:
@@ -132,9 +136,9 @@ def _in_appearance_of(scene: Scene, other: Scene) -> VoxelField:
 
 def _query(levels: Sequence[VoxelField], points: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor]:
     """Density and features of nested fields, each point from the innermost field around it."""
-    density, features = levels[-1].query(points)
+    density, features = levels[-1].interpolate(points)
     for level in reversed(levels[:-1]):
-        inside, (inner_density, inner_features) = level.box.contains(points), level.query(points)
+        inside, (inner_density, inner_features) = level.box.contains(points), level.interpolate(points)
         density = torch.where(inside, inner_density, density)
         features = torch.where(inside[:, None], inner_features, features)
     return density, features
@@ -151,15 +155,16 @@ def _fill(query: Query, source: VoxelField, box: Box, resolution: tuple[int, int
     density, features = field.density.view(-1), field.features.view(-1, source.channels)
     for number, centers in enumerate(field.voxel_centers().view(-1, 3).split(POINTS_AT_ONCE)):
         rows = slice(number * POINTS_AT_ONCE, number * POINTS_AT_ONCE + len(centers))
-        plain = torch.zeros_like(features[rows])
+        plain, seen = torch.zeros_like(features[rows]), torch.zeros_like(density[rows, None])
         for offset in offsets.to(centers):
             some_density, some_features = query(centers + offset)
             density[rows] += some_density / len(offsets)
-            features[rows] += some_density[:, None] * some_features / len(offsets)
+            share = some_density[:, None].relu()
+            features[rows] += share * some_features / len(offsets)
+            seen += share / len(offsets)
             plain += some_features / len(offsets)
-        seen = density[rows, None]
         features[rows] = torch.where(seen > 0, features[rows] / seen.clamp(min=1e-30), plain)
-    return field.to(source.density.dtype)
+    return replace(field, signed=source.signed).to(source.density.dtype)
 
 
 def _overlap(
@@ -208,7 +213,7 @@ def _permute(field: VoxelField, motion: Float[Tensor, "4 4"]) -> VoxelField:
     back = [axis for axis in range(3) if motion[axis, source[axis]] < 0]
     density = field.density.permute(*source).flip(back).contiguous()
     features = field.features.permute(*source, 3).flip(back).contiguous()
-    return VoxelField(density, features, _turned_box(field.box, motion))
+    return VoxelField(density, features, _turned_box(field.box, motion), field.signed)
 
 
 def _turn(levels: Sequence[VoxelField], motion: Float[Tensor, "4 4"]) -> VoxelField:
@@ -216,7 +221,8 @@ def _turn(levels: Sequence[VoxelField], motion: Float[Tensor, "4 4"]) -> VoxelFi
     box = _turned_box(levels[0].box, motion)
     back = invert_pose(motion).float().to(levels[0].device)
     size = min(levels[0].voxel_size)
-    return _fill(lambda points: _query(levels, transform_points(back, points)), levels[0], box, box.resolution(size))
+    source = replace(levels[0], signed=any(level.signed for level in levels))
+    return _fill(lambda points: _query(levels, transform_points(back, points)), source, box, box.resolution(size))
 
 
 def _turned_box(box: Box, motion: Float[Tensor, "4 4"]) -> Box:

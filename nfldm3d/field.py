@@ -71,10 +71,13 @@ class VoxelField:
     """
 
     density: Float[Tensor, "*scenes x y z"]
-    """Extinction in 1/metre, not negative."""
+    """Extinction in 1/metre, not negative unless ``signed``."""
     features: Float[Tensor, "*scenes x y z channels"]
     """What the appearance turns into colour."""
     box: Box
+    signed: bool = False
+    """Whether densities below zero are kept. There is matter where the trilinear density exceeds zero, so surfaces lie
+    anywhere between voxel centres (ReLU fields, Karnewar et al. 2022), not only where opaque voxels end."""
 
     def __post_init__(self):
         if self.density.dim() < 3 or self.features.shape[:-1] != self.density.shape or 0 in self.features.shape:
@@ -92,15 +95,19 @@ class VoxelField:
             self.check()
 
     def check(self) -> None:
-        """Raises a ValueError that names the first voxel whose density or features are negative or not finite."""
+        """Raises a ValueError that names the first voxel whose density or features are not finite.
+
+        Densities below zero are refused as well, unless the field is ``signed``.
+        """
         density, features = self.density.detach(), self.features.detach()
         low, high = density.aminmax()
-        if not (low >= 0 and torch.isfinite(high)):  # NaN fails the comparison, too
-            bad = ~(torch.isfinite(density) & (density >= 0))
+        least = torch.finfo(density.dtype).min if self.signed else 0.0
+        if not (low >= least and torch.isfinite(high)):  # NaN fails the comparison, too
+            bad = ~(torch.isfinite(density) & (density >= least))
             where = tuple(bad.nonzero()[0].tolist())
             raise ValueError(
                 f"density{list(where)} is {float(density[where])} ({int(bad.sum())} such voxels); "
-                "densities must be finite and not negative: clamp them or repair the source"
+                f"densities must be finite{'' if self.signed else ' and not negative'}: clamp them or repair the source"
             )
         if not torch.isfinite(features.sum(dtype=torch.float32)):  # large finite numbers may overflow, too
             bad = ~torch.isfinite(features)
@@ -195,6 +202,10 @@ class VoxelField:
         """The field on another device or in another dtype."""
         return self._map(lambda tensor: tensor.to(target))
 
+    def unsigned(self) -> "VoxelField":
+        """The field with each density cut at zero, for programs that take none below; surfaces grow a little."""
+        return replace(self, density=self.density.clamp(min=0), signed=False) if self.signed else self
+
     def detach(self) -> "VoxelField":
         """The same values without gradients."""
         return self._map(lambda tensor: tensor.detach())
@@ -202,8 +213,19 @@ class VoxelField:
     def query(
         self, points: Float[Tensor, "*batch 3"]
     ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch channels"]]:
-        """Trilinear density and features at world points of a single field; gradients reach the grid and the points."""
+        """Trilinear density and features at world points of a single field; gradients reach the grid and the points.
+
+        The density is not negative; that of a ``signed`` field is cut at zero after interpolation.
+        """
         self._require_single("query")
+        density, features = self.interpolate(points)
+        return density.relu() if self.signed else density, features
+
+    def interpolate(
+        self, points: Float[Tensor, "*batch 3"]
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch channels"]]:
+        """As ``query``, but the density of a ``signed`` field keeps its sign: what other grids are filled with."""
+        self._require_single("interpolate")
         flat, box = points.reshape(-1, 3), (self.box.lower, self.box.upper)
         density = ops.interpolate(self.density[..., None], flat, box)
         features = ops.interpolate(self.features, flat, box)
@@ -252,8 +274,8 @@ class VoxelField:
         """The field on another grid, read at the new voxel centres."""
         require_memory(resolution, self.channels, self.device)
         box = box or self.box
-        density, features = self.query(_voxel_centers(box, resolution, self.density))
-        return VoxelField(density, features, box)
+        density, features = self.interpolate(_voxel_centers(box, resolution, self.density))
+        return VoxelField(density, features, box, self.signed)
 
     def _require_single(self, what: str) -> None:
         if self.density.dim() != 3:

@@ -124,7 +124,7 @@ class Scene:
             part.check()
         tensors: dict[str, Tensor] = {}
         config: dict[str, object] = {
-            "levels": [{"lower": part.box.lower, "upper": part.box.upper} for part in self.levels],
+            "levels": [_describe_level(part) for part in self.levels],
             "appearance": scene_file.pack_appearance(self.appearance, tensors),
             "background": None,
             "cameras": None,
@@ -157,9 +157,19 @@ class Scene:
         return scene_file.rebuild(path, lambda: _from_file(config, tensors, appearance)).to(device)
 
 
+def _describe_level(field: VoxelField) -> dict[str, object]:
+    level: dict[str, object] = {"lower": field.box.lower, "upper": field.box.upper}
+    return level | {"signed": True} if field.signed else level
+
+
 def _from_file(config: dict, tensors: dict[str, Tensor], appearance: Appearance | None) -> Scene:
     levels = [
-        scene_file.unpack_field(tensors, f"level{number}", Box(tuple(level["lower"]), tuple(level["upper"])))
+        scene_file.unpack_field(
+            tensors,
+            f"level{number}",
+            Box(tuple(level["lower"]), tuple(level["upper"])),
+            bool(level.get("signed", False)),
+        )
         for number, level in enumerate(config["levels"])
     ]
     background = tensors.get("background")

@@ -119,7 +119,7 @@ def pack_field(field: VoxelField, name: str) -> dict[str, Tensor]:
     return {f"{name}.{key}": tensor for key, tensor in parts.items()}
 
 
-def unpack_field(tensors: dict[str, Tensor], name: str, box: Box) -> VoxelField:
+def unpack_field(tensors: dict[str, Tensor], name: str, box: Box, signed: bool) -> VoxelField:
     """The field that ``pack_field`` kept."""
     x, y, z, channels = tensors[f"{name}.resolution"].tolist()
     require_memory((x, y, z), channels, torch.device("cpu"))
@@ -133,7 +133,7 @@ def unpack_field(tensors: dict[str, Tensor], name: str, box: Box) -> VoxelField:
     density, features = packed.new_zeros(x, y, z), packed_features.new_zeros(x, y, z, channels)
     scatter_bricks_(packed, bricks, density)
     scatter_bricks_(packed_features, bricks, features)
-    return VoxelField(density, features, box)
+    return VoxelField(density, features, box, signed)
 
 
 def pack_camera(camera: Camera, tensors: dict[str, Tensor]) -> dict[str, object]:

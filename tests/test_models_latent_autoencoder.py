@@ -1,6 +1,8 @@
 """Three latents: their shapes, what reaches what, units of voxels; and weights that are complete or refused."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,12 @@ from safetensors.torch import load_file, save_file
 from small_rooms import BOX, GRID, latent_autoencoder, scene_autoencoder
 
 from nfldm3d import DataFormatError, EnvironmentMap, VoxelField
-from nfldm3d.models.latent_autoencoder import OPAQUE, LatentAutoencoder, Latents, Voxels
+from nfldm3d.models.latent_autoencoder import LatentAutoencoder, Latents
 from nfldm3d.models.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.scene_voxels import (
+    FULL,
+    LEAST,
+    Voxels,
     background_of,
     field_of,
     stack_voxels,
@@ -34,7 +39,7 @@ def random_voxels(generator: torch.Generator, scenes: int = 2, resolution: tuple
 
 
 def equal(a: Voxels, b: Voxels) -> bool:
-    pairs = ((a.opacity, b.opacity), (a.features, b.features), (a.sky, b.sky))
+    pairs = ((a.occupancy, b.occupancy), (a.features, b.features), (a.sky, b.sky))
     return all(torch.allclose(x, y, atol=1e-6) for x, y in pairs)
 
 
@@ -49,10 +54,10 @@ def test_shapes(downsampling: int, heights: int, generator: torch.Generator) -> 
     assert latents.c.shape == (2, 4, heights, 32 // downsampling, 16 // downsampling)
     assert codes["c"].indices.shape == latents.c[:, 0].shape and codes["f"].indices.shape == latents.f[:, 0].shape
     made = model.decode(latents)
-    assert made.opacity.shape == voxels.opacity.shape and made.features.shape == voxels.features.shape
+    assert made.occupancy.shape == voxels.occupancy.shape and made.features.shape == voxels.features.shape
     assert made.sky.shape == voxels.sky.shape
-    assert bool(((made.opacity > 0) & (made.opacity < 1)).all())
-    assert made[1].opacity.shape == resolution
+    assert bool(((made.occupancy > 0) & (made.occupancy < 1)).all())
+    assert made[1].occupancy.shape == resolution
 
 
 @torch.no_grad()
@@ -76,7 +81,7 @@ def test_every_latent_reaches_the_field(generator: torch.Generator) -> None:
         parts = {part: getattr(latents, part) for part in ("g", "c", "f")}
         parts[name] = parts[name] + 1.0
         other = model.decode(Latents(**parts))
-        assert float((other.opacity - made.opacity).abs().max()) > 1e-3, name
+        assert float((other.occupancy - made.occupancy).abs().max()) > 1e-3, name
         assert float((other.features - made.features).abs().max()) > 1e-3, name
         assert (float((other.sky - made.sky).abs().max()) > 1e-3) == (name == "g")
 
@@ -88,7 +93,7 @@ def test_f_is_fine_and_c_is_coarse(generator: torch.Generator) -> None:
     latents = model.encode(random_voxels(generator, 1, (64, 64, 4))).latents
     other = latents.f.clone()
     other[0, :, 20, 40] += 1.0
-    change = model.decode(Latents(latents.g, latents.c, other)).opacity - model.decode(latents).opacity
+    change = model.decode(Latents(latents.g, latents.c, other)).occupancy - model.decode(latents).occupancy
     strength = change[0].abs().amax(-1)
     assert float(strength[20, 40]) > 1e-3
     strength[10:31, 30:51] = 0
@@ -103,7 +108,7 @@ def test_without_g_or_without_f(generator: torch.Generator) -> None:
     model = latent_autoencoder(use_fine=False)
     latents, _ = model.quantize(model.encode(voxels).latents)
     assert latents.g.any() and latents.c.any() and not latents.f.any()
-    assert model.decode(latents).opacity.shape == voxels.opacity.shape
+    assert model.decode(latents).occupancy.shape == voxels.occupancy.shape
 
 
 def test_gradients_reach_everything(generator: torch.Generator) -> None:
@@ -111,7 +116,7 @@ def test_gradients_reach_everything(generator: torch.Generator) -> None:
     encoding = model.encode(voxels)
     latents, codes = model.quantize(encoding.latents)
     made = model.decode(latents)
-    loss = made.opacity.mean() + made.features.mean() + made.sky.square().mean() + codes["c"].commitment
+    loss = made.occupancy.mean() + made.features.mean() + made.sky.square().mean() + codes["c"].commitment
     (loss + encoding.log_variance.mean()).backward()
     silent = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
     assert not silent
@@ -123,7 +128,7 @@ def test_scenes_of_a_batch_do_not_mix(generator: torch.Generator) -> None:
     together = model.decode(model.encode(voxels).latents)
     for number in range(3):
         alone = model.decode(model.encode(stack_voxels([voxels[number : number + 1]])).latents)
-        assert torch.allclose(alone.opacity[0], together.opacity[number], atol=1e-4)
+        assert torch.allclose(alone.occupancy[0], together.occupancy[number], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -147,34 +152,48 @@ def test_fields_of_another_network_are_refused(generator: torch.Generator) -> No
 
 
 def test_voxels_count_in_voxels(generator: torch.Generator) -> None:
-    """A field, its opacities and back; densities above 6.9 a voxel are as good as opaque."""
-    density = 12 * torch.rand(GRID, generator=generator)  # a voxel is 0.5 m wide: up to 6 a voxel
-    field = VoxelField(density, torch.rand(*GRID, CHANNELS, generator=generator), BOX)
+    """A field, its occupancies and back; densities are kept between -2 and 11.8 a voxel."""
+    density = 24 * torch.rand(GRID, generator=generator) - 3  # a voxel is 0.5 m wide
+    field = VoxelField(density, torch.rand(*GRID, CHANNELS, generator=generator), BOX, signed=True)
     background = EnvironmentMap(torch.rand(ROWS, 2 * ROWS, CHANNELS, generator=generator))
     voxels = voxels_of(field, background)
-    assert torch.allclose(voxels.opacity[0], 1 - torch.exp(-0.5 * density))
     back = field_of(voxels[0], BOX)
-    assert torch.allclose(back.density, density, rtol=1e-3, atol=1e-4) and torch.equal(back.features, field.features)
+    assert back.signed and torch.equal(back.features, field.features)
+    assert torch.allclose(back.density, density.clamp(-4.0, 22.0), rtol=2e-3, atol=1e-4)
+    assert torch.allclose(voxels.opacity[0], 1 - torch.exp(-0.5 * density.clamp(0, 22.0)), atol=1e-4)
+    assert torch.allclose(voxels.occupancy[0][density.abs() < 0.1].mean(), torch.tensor(0.632), atol=0.02)
     again = background_of(voxels[0], torch.tensor([7.0, 8.0]))
     assert torch.equal(again.image[..., :3], background.image[..., :3])
     assert torch.equal(again.image[..., 3:], torch.tensor([7.0, 8.0]).expand(ROWS, 2 * ROWS, 2))
-    solid = field_of(voxels_of(VoxelField(1e6 * density, field.features, BOX), background)[0], BOX)
-    assert float(solid.density.max()) == pytest.approx(-torch.tensor(OPAQUE).log().item() / 0.5, rel=1e-3)
+    solid = field_of(voxels_of(VoxelField(1e6 * density.relu(), field.features, BOX), background)[0], BOX)
+    assert float(solid.density.max()) == pytest.approx(LEAST * (-math.log(FULL) - 1) / 0.5, rel=1e-3)
+
+
+def test_the_open_is_empty(generator: torch.Generator) -> None:
+    """Voxels beside matter keep their density, for surfaces depend on it; all others become the same."""
+    density = torch.full(GRID, -0.5)
+    density[2, 2, 2] = 3.0
+    field = VoxelField(density, torch.rand(*GRID, CHANNELS, generator=generator), BOX, signed=True)
+    occupancy = voxels_of(field, EnvironmentMap(torch.rand(ROWS, 2 * ROWS, CHANNELS, generator=generator))).occupancy[0]
+    assert int((occupancy > 0).sum()) == 27 and float(occupancy[2, 2, 3]) > 0.5
+    nowhere = replace(field, density=torch.zeros(GRID))
+    background = EnvironmentMap(torch.rand(ROWS, 2 * ROWS, CHANNELS, generator=generator))
+    assert not voxels_of(nowhere, background).occupancy.any()
 
 
 def test_voxels_on_disk_are_halves(generator: torch.Generator) -> None:
     voxels = random_voxels(generator, 1)
     tensors = tensors_from_voxels(voxels)
     assert {name: value.dtype for name, value in tensors.items()} == dict.fromkeys(
-        ("opacity", "features", "sky"), torch.float16
+        ("occupancy", "features", "sky"), torch.float16
     )
     back = voxels_from_tensors(tensors)
-    assert torch.allclose(back.opacity, voxels.opacity, atol=1e-3) and back.sky.shape == voxels.sky.shape
+    assert torch.allclose(back.occupancy, voxels.occupancy, atol=1e-3) and back.sky.shape == voxels.sky.shape
     assert equal(stack_voxels([back, back])[1:], back)
     with pytest.raises(ValueError, match="lacks sky"):
-        voxels_from_tensors({name: tensors[name] for name in ("opacity", "features")})
-    with pytest.raises(ValueError, match=r"opacity and features of shapes \(8, 8\) and"):
-        voxels_from_tensors(tensors | {"opacity": tensors["opacity"][..., 0]})
+        voxels_from_tensors({name: tensors[name] for name in ("occupancy", "features")})
+    with pytest.raises(ValueError, match=r"occupancy and features of shapes \(8, 8\) and"):
+        voxels_from_tensors(tensors | {"occupancy": tensors["occupancy"][..., 0]})
 
 
 @pytest.mark.parametrize("make", [latent_autoencoder, scene_autoencoder])

@@ -13,8 +13,7 @@ from nfldm3d import DataFormatError
 from nfldm3d.data.encoded_scenes import EncodedScene, EncodedScenes, start_folder, write_encoding
 from nfldm3d.data.scenes import spread
 from nfldm3d.metrics import Lpips
-from nfldm3d.models.latent_autoencoder import Voxels
-from nfldm3d.models.scene_voxels import tensors_from_voxels, voxels_of
+from nfldm3d.models.scene_voxels import Voxels, tensors_from_voxels, voxels_of
 from nfldm3d.models.views import Views
 from nfldm3d.training.decoder_stage import DecoderStage, DecoderWeights
 from nfldm3d.training.latent_stage import LatentSource, LatentStage, voxel_losses
@@ -181,7 +180,7 @@ def test_latent_stage_learns(options: dict, tmp_path: Path) -> None:
     losses, parts = descend(stage, latent_batch(stage), 5, 5e-3)
     assert losses[-1] < 0.95 * losses[0]
     assert all(bool(torch.isfinite(value)) for value in parts.values())
-    assert {"opacity", "features", "sky", "picture", "structure", "depth", "divergence", "commitment"} <= set(parts)
+    assert {"occupancy", "features", "sky", "picture", "structure", "depth", "divergence", "commitment"} <= set(parts)
     now = stage.scene_autoencoder.state_dict()
     assert all(torch.equal(value, now[name]) for name, value in frozen.items())
 
@@ -233,7 +232,7 @@ def test_fields_and_views_belong_together(tmp_path: Path) -> None:
     assert len(source) == 4
     tensors = encoded[2].tensors
     for wrong, message in (
-        ({"sky": tensors["sky"]}, "room_0001.0: lacks opacity"),
+        ({"sky": tensors["sky"]}, "room_0001.0: lacks occupancy"),
         (tensors | {"sky": tensors["sky"] * float("nan")}, "sky holds NaN"),
     ):
         save_file(wrong, tmp_path / "room_0001.0.safetensors")
@@ -247,9 +246,9 @@ def test_voxel_losses_in_closed_form(generator: torch.Generator) -> None:
         torch.rand(1, *GRID, 5, generator=generator),
         torch.rand(1, 4, 8, 3, generator=generator),
     )
-    half = Voxels(torch.full_like(truth.opacity, 0.5), truth.features + 0.25, truth.sky - 0.5)
+    half = Voxels(torch.full_like(truth.occupancy, 0.5), truth.features + 0.25, truth.sky - 0.5)
     losses = voxel_losses(half, truth)
-    assert float(losses["opacity"]) == pytest.approx(0.6931, abs=1e-3)
+    assert float(losses["occupancy"]) == pytest.approx(0.6931, abs=1e-3)
     assert float(losses["features"]) == pytest.approx(0.25, abs=1e-5)
     assert float(losses["colors"]) == pytest.approx(0.25, abs=1e-5)
     assert float(losses["sky"]) == pytest.approx(0.5, abs=1e-5)
@@ -277,7 +276,7 @@ def test_what_walls_enclose_counts_little() -> None:
         features, wrong = torch.zeros(1, *GRID, 5), opacity.clone()
         features[0, x, 2, 2], wrong[0, x, 2, 2] = 1.0, 0.5
         losses = voxel_losses(Voxels(wrong, features, sky), truth)
-        errors[x] = [float(losses[name]) for name in ("colors", "features", "opacity")]
+        errors[x] = [float(losses[name]) for name in ("colors", "features", "occupancy")]
     assert all(errors[2][n] == pytest.approx(errors[0][n] * 1.02 / 0.02, rel=0.1) for n in (0, 1))
     assert errors[2][2] > 3 * errors[0][2]
 

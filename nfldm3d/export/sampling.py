@@ -15,7 +15,7 @@ CHUNK = 65536
 
 
 def read_density(field: VoxelField, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
-    """Trilinear density; the same as ``field.query`` without its features."""
+    """Trilinear density; the same as ``field.interpolate`` without its features."""
     index, weight = find_taps(field, points)
     return (field.density.reshape(-1)[index].float() * weight).sum(-1)
 
@@ -39,9 +39,9 @@ def read_surface_features(
     for point, normal in zip(points.split(CHUNK), normals.split(CHUNK), strict=True):
         index, tap = find_taps(field, point[:, None] - offsets[:, None] * normal[:, None])  # (points samples 8)
         density = field.density.reshape(-1)[index].float()
-        optical = (density * tap).sum(-1) * (STEP * size)
+        optical = (density * tap).sum(-1).relu() * (STEP * size)
         weight = torch.exp(optical - optical.cumsum(-1)) * -torch.expm1(-optical)  # transmittance * alpha
-        share = weight[..., None] * tap * -torch.expm1(-density * size)
+        share = weight[..., None] * tap * -torch.expm1(-density.relu() * size)
         total = share.sum((1, 2), keepdim=True)
         # a point of a decimated mesh may lie in empty space: there every tap counts alike
         share = torch.where(

@@ -1,7 +1,7 @@
 """The latent auto-encoder: a voxel field to three latents and back (NF-LDM, stage 2).
 
 g, a vector, is global (palette, light, sky); c, coarse and 3-D, is the layout; f, flat and fine, is the residual of
-each column of voxels seen from above. Density enters as the opacity of a voxel; the vertical axis is folded into
+each column of voxels seen from above. Density enters as the occupancy of a voxel; the vertical axis is folded into
 channels, so that all convolutions are 2-D. The decoder is conditioned on g by group norm; f joins at full resolution.
 """
 
@@ -17,32 +17,7 @@ from torch.nn import functional
 
 from nfldm3d.blocks import ResidualBlock, fold, unfold
 from nfldm3d.models.quantizer import Quantized, VectorQuantizer
-
-OPAQUE = 1e-3
-"""Opacities are kept this far from 0 and 1 before their logarithm is taken."""
-
-
-@dataclass(frozen=True)
-class Voxels:
-    """Fields as the networks see them: everything in units of a voxel."""
-
-    opacity: Float[Tensor, "*scenes x y z"]
-    """1 - exp(-density * voxel_size)."""
-    features: Float[Tensor, "*scenes x y z channels"]
-    sky: Float[Tensor, "*scenes rows columns 3"]
-    """Colours of what lies beyond the box."""
-
-    def __getitem__(self, index) -> "Voxels":
-        return Voxels(self.opacity[index], self.features[index], self.sky[index])
-
-    def to(self, device: torch.device | str) -> "Voxels":
-        """The same on another device."""
-        return Voxels(self.opacity.to(device), self.features.to(device), self.sky.to(device))
-
-    @property
-    def density(self) -> Float[Tensor, "*scenes x y z"]:
-        """Per voxel edge; divide by the voxel size for 1/metre."""
-        return -torch.log1p(-self.opacity.clamp(max=1 - OPAQUE))
+from nfldm3d.models.scene_voxels import Voxels
 
 
 @dataclass(frozen=True)
@@ -126,7 +101,7 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
             ValueError: the fields or panoramas have another shape than the network was made for.
         """
         self._check(voxels)
-        picture = fold(torch.cat((voxels.opacity[..., None] * 2 - 1, voxels.features), dim=-1))
+        picture = fold(torch.cat((voxels.occupancy[..., None] * 2 - 1, voxels.features), dim=-1))
         picture = picture.contiguous(memory_format=torch.channels_last)
         seen = torch.cat((self.encoder_g(picture).mean((-2, -1)), self.sky_encoder(voxels.sky - 0.5)), dim=-1)
         mean, log_variance = self.global_head(seen).float().chunk(2, dim=-1)

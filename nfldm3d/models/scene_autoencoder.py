@@ -26,6 +26,7 @@ from nfldm3d.field import VoxelField
 from nfldm3d.geometry import Box, Rays
 from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.models.pooling import EVIDENCE, Pooled, Pooling, PoolingKind, Seen, pool_views
+from nfldm3d.models.scene_voxels import LEAST
 from nfldm3d.models.views import Views, check_views, cubic_box
 from nfldm3d.rendering import MIN_OPACITY
 
@@ -70,6 +71,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         complete: bool = True,
         weigh_evidence: bool = True,
         carry_colors: bool = True,
+        signed: bool = True,
         sky_rows: int = 16,
     ):
         """Sets the widths; the resolution is that of the field.
@@ -88,6 +90,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
             weigh_evidence: whether a small map turns hits and passing light into density; else it is the mean of the
                 predicted densities, as in the paper.
             carry_colors: whether the first seven features start from the pictures' own colours and contrasts.
+            signed: whether densities of empty voxels are negative, so that surfaces lie anywhere between voxels.
             sky_rows: of the panorama of what lies beyond the box; it has twice as many columns.
         """
         super().__init__()
@@ -141,7 +144,8 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         density, features = self._complete(pooled)
         encodings = []
         for number, (part, box) in enumerate(zip(pooled, boxes, strict=True)):
-            field = VoxelField(density[number] / min(box.voxel_size(self.grid)), features[number], box)
+            size, signed = min(box.voxel_size(self.grid)), bool(self.config["signed"])
+            field = VoxelField(density[number] / size, features[number], box, signed)
             sky = torch.cat((part.panorama, self.sky_code.expand(*part.panorama.shape[:2], -1)), dim=-1)
             encodings.append(Encoding(field, EnvironmentMap(sky), part.weights, part.passed))
         return encodings
@@ -199,13 +203,14 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
             change = unfold(self.grid_network(folded).float(), self.grid[2])
             logits = logits + change[..., :1]
             features = features + torch.cat((0.3 * change[..., 1:4], change[..., 4:]), dim=-1)
-        density = functional.softplus(logits[..., 0])
         if explicit and not self.config["weigh_evidence"]:
-            density = torch.stack([p.density for p in pooled])
-        return functional.relu(density - CLEAR), features
+            return functional.relu(torch.stack([p.density for p in pooled]) - CLEAR), features
+        if self.config["signed"]:
+            return functional.elu(logits[..., 0], LEAST), features
+        return functional.relu(functional.softplus(logits[..., 0]) - CLEAR), features
 
 
-PAPER = {"pooling": "mean", "complete": False, "weigh_evidence": False, "carry_colors": False}
+PAPER = {"pooling": "mean", "complete": False, "weigh_evidence": False, "carry_colors": False, "signed": False}
 """Constructor arguments that leave out what we added."""
 
 

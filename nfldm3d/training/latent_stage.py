@@ -12,11 +12,19 @@ from torch.nn import functional
 from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite, parse_name
 from nfldm3d.data.scenes import Scenes, require_scenes, spread
 from nfldm3d.files import DataFormatError
-from nfldm3d.models.latent_autoencoder import OPAQUE, LatentAutoencoder, Latents, Voxels
+from nfldm3d.models.latent_autoencoder import LatentAutoencoder, Latents
 from nfldm3d.models.losses import structural_loss
 from nfldm3d.models.quantizer import Quantized, perplexity
 from nfldm3d.models.scene_autoencoder import SceneAutoencoder
-from nfldm3d.models.scene_voxels import background_of, field_of, stack_voxels, voxels_from_tensors, voxels_of
+from nfldm3d.models.scene_voxels import (
+    FULL,
+    Voxels,
+    background_of,
+    field_of,
+    stack_voxels,
+    voxels_from_tensors,
+    voxels_of,
+)
 from nfldm3d.models.scores import judge_field, mean_scores, split_views
 from nfldm3d.models.views import cubic_box
 from nfldm3d.training.scene_source import Drawing, SceneItem, SceneSource
@@ -30,8 +38,8 @@ BASE_VISIBILITY = 0.02
 class LatentWeights:
     """How much each part of the loss counts."""
 
-    opacity: float = 2.5
-    """Cross entropy of the opacity; the paper weighs density 2.5 times as much as features."""
+    occupancy: float = 2.5
+    """Cross entropy of the occupancy; the paper weighs density 2.5 times as much as features."""
     colors: float = 4.0
     """Mean absolute error of the first three features, sRGB, by visibility."""
     features: float = 1.0
@@ -199,17 +207,17 @@ class LatentStage:
 
 
 def voxel_losses(made: Voxels, truth: Voxels) -> dict[str, Float[Tensor, ""]]:
-    """Cross entropy of opacities; absolute errors of colours and other features, and of the panorama.
+    """Cross entropy of occupancies; absolute errors of colours and other features, and of the panorama.
 
-    Voxels count by what can be seen of them: surfaces, and for opacities the air, but not what walls enclose.
+    Voxels count by what can be seen of them: surfaces, and for occupancies the air, but not what walls enclose.
     """
-    opacity, target = made.opacity.clamp(OPAQUE, 1 - OPAQUE), truth.opacity.clamp(0, 1)
-    open_to_air = functional.max_pool3d(1 - target[:, None], 3, 1, 1)[:, 0]
-    visible = functional.max_pool3d(target[:, None], 3, 1, 1)[:, 0] * open_to_air + BASE_VISIBILITY
-    entropy = -(target * opacity.log() + (1 - target) * torch.log1p(-opacity))
+    occupancy, target, opacity = made.occupancy.clamp(FULL, 1 - FULL), truth.occupancy.clamp(0, 1), truth.opacity
+    open_to_air = functional.max_pool3d(1 - opacity[:, None], 3, 1, 1)[:, 0]
+    visible = functional.max_pool3d(opacity[:, None], 3, 1, 1)[:, 0] * open_to_air + BASE_VISIBILITY
+    entropy = -(target * occupancy.log() + (1 - target) * torch.log1p(-occupancy))
     error = (made.features - truth.features).abs()
     return {
-        "opacity": _weighted_mean(entropy, open_to_air + BASE_VISIBILITY),
+        "occupancy": _weighted_mean(entropy, open_to_air + BASE_VISIBILITY),
         "colors": _weighted_mean(error[..., :3].mean(-1), visible),
         "features": _weighted_mean(error[..., 3:].sum(-1) / max(1, error.shape[-1] - 3), visible),
         "sky": (made.sky - truth.sky).abs().mean(),

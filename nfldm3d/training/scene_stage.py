@@ -13,6 +13,7 @@ from nfldm3d.metrics import Lpips
 from nfldm3d.models.lifting import find_bins
 from nfldm3d.models.losses import cross_entropy, observe_voxels, relative_depth_error, structural_loss, texture_loss
 from nfldm3d.models.scene_autoencoder import Encoding, SceneAutoencoder
+from nfldm3d.models.scene_voxels import occupancy_of
 from nfldm3d.models.scores import SceneScores, judge_scene, mean_scores
 from nfldm3d.training.scene_source import SceneBatch, SceneItem, SceneSource
 from nfldm3d.training.stage import Evaluation
@@ -23,8 +24,9 @@ OBSERVED_STRIDE = 2
 """Pixels between those that tell which voxels are free."""
 SURFACE_SHARE = 0.1
 """A voxel holds matter if surfaces are this share of the rays that pass it."""
-SURE = 0.1
-"""Nats; voxels that are nearer to the truth are left alone: how dense a surface is, depth decides."""
+SURE = {False: 0.1, True: 0.3}
+"""Nats, by whether fields are ``signed``; voxels nearer to the truth are left alone: how dense a surface is, and where
+between voxels it lies, depth decides."""
 TINY = 1e-4
 
 
@@ -160,7 +162,7 @@ class SceneStage:
         return -ends.gather(1, bins[:, None]).log().mean()
 
     def _voxel_loss(self, encoding: Encoding, scene: SceneItem) -> Float[Tensor, ""]:
-        """Cross entropy of the opacity of voxels known to hold matter or none; hidden ones count as much as seen ones.
+        """Cross entropy of the occupancy of voxels known to hold matter or none; hidden ones count as seen ones.
 
         Hidden from the encoded views, and known from the others: there the network has to complete the scene.
         """
@@ -174,11 +176,12 @@ class SceneStage:
         hidden = (hits == 0) & (free == 0)
         hits, free = hits + more_hits, free + more_free
         solid, empty = (hits > 0) & (hits > SURFACE_SHARE * free), (hits == 0) & (free > 1)
-        opacity = (1 - torch.exp(-field.density * min(field.voxel_size))).clamp(TINY, 1 - TINY)
-        total = opacity.new_zeros(())
+        opacity = 1 - torch.exp(-field.density * min(field.voxel_size))
+        share = (occupancy_of(field) if field.signed else opacity).clamp(TINY, 1 - TINY)
+        total = share.new_zeros(())
         for some in (hidden, ~hidden):
-            for known, entropy in ((solid & some, -opacity.log()), (empty & some, -(1 - opacity).log())):
-                total = total + 0.5 * ((entropy - SURE).relu() * known).sum() / known.sum().clamp(min=1)
+            for known, entropy in ((solid & some, -share.log()), (empty & some, -(1 - share).log())):
+                total = total + 0.5 * ((entropy - SURE[field.signed]).relu() * known).sum() / known.sum().clamp(min=1)
         return total
 
 

@@ -24,12 +24,12 @@ def to_kaolin_spc(field: VoxelField, *, threshold: float | None = None) -> Any:
     """A ``kaolin.rep.Spc`` whose features are ``[density, *features]`` of each leaf, in the order of its points.
 
     Kept are voxels with a density above ``threshold`` (1/metre); by default all that hold any value but zero, which
-    loses nothing. Levels, pyramids and points are filled in, since Kaolin computes them on CUDA only. Move the field
-    to a device, not the result: Kaolin's ``Spc.to`` leaves the features behind.
+    loses nothing but densities below zero. Levels, pyramids and points are filled in, since Kaolin computes them on
+    CUDA only. Move the field to a device, not the result: Kaolin's ``Spc.to`` leaves the features behind.
     """
     kaolin = import_kaolin("kaolin.rep")
     level = octree.octree_level(field.resolution)
-    density = field.density.reshape(-1, *field.resolution)
+    density = field.unsigned().density.reshape(-1, *field.resolution)
     features = field.features.reshape(*density.shape, field.channels)
     kept = (density != 0) | (features != 0).any(-1) if threshold is None else density > threshold
     trees, rows = [], []

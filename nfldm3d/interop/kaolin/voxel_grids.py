@@ -23,7 +23,7 @@ def to_kaolin_voxelgrid(field: VoxelField, content: Content = "occupancy") -> Fl
     The level 0.5 of opacity is the surface that ``export_mesh`` extracts.
     """
     _check_content(content)
-    density = field.density.reshape(-1, *field.resolution)
+    density = field.unsigned().density.reshape(-1, *field.resolution)
     if content == "density":
         return density
     surface = surface_density(field.voxel_size)
