@@ -217,7 +217,7 @@ def test_f_is_dropped_as_often_as_asked(tmp_path: Path) -> None:
     def opacity_loss(share: float) -> float:
         stage.without_fine = share
         with torch.no_grad():
-            return float(stage.loss(batch, torch.Generator().manual_seed(0))[1]["opacity"])
+            return float(stage.loss(batch, torch.Generator().manual_seed(0))[1]["occupancy"])
 
     kept = opacity_loss(0.0)
     stage.model.decoder.combine.weight.data[:, 8:] += 1.0  # f's share of the decoder

@@ -24,8 +24,9 @@ class Encode:
     """What of each scene is kept."""
     split: Literal["train", "test"] = "train"
     """Which scenes of a data set."""
-    turns: tuple[int, ...] = (0, 1, 2, 3)
-    """Quarter turns of the world before encoding: each gives an encoding of its own."""
+    turns: tuple[int, ...] | None = None
+    """Orientations in which each scene is kept: number k of 0 to 7 is a world mirrored along y if k >= 4, then turned
+    by k % 4 quarters. By default fields are kept as they are, as training turns them itself; latents in all eight."""
     scene: int = 0
     """Which scene of the data set, if OUT is a scene file."""
     views: int = 16

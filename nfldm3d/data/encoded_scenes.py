@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 
 from nfldm3d._types import PathName
@@ -18,12 +18,12 @@ FORMAT = "nfldm3d.encoded-scenes"
 
 @dataclass(frozen=True)
 class EncodedScene:
-    """One scene as an encoder saw it, after some quarter turns of the world."""
+    """One scene as an encoder saw it, the world perhaps turned or mirrored."""
 
     key: str
     """Names the scene in the data set that was encoded."""
     turn: int
-    """Quarter turns, counter-clockwise, before encoding."""
+    """Orientation of the world, 0 to 7: mirrored along y if 4 or more, then turned by ``turn % 4`` quarters."""
     tensors: dict[str, Tensor]
     """What was kept, by name."""
 
@@ -113,7 +113,7 @@ def _path(folder: Path, key: str, turn: int) -> Path:
     return folder / f"{key}.{turn}.safetensors"
 
 
-def check_finite(tensors: Mapping[str, Float[Tensor, "*any"]], where: object) -> None:
+def check_finite(tensors: Mapping[str, Shaped[Tensor, "*any"]], where: object) -> None:
     """Raises a ValueError that names the first tensor with NaN or infinity."""
     for name, value in tensors.items():
         if not bool(torch.isfinite(value).all()):

@@ -32,6 +32,8 @@ from nfldm3d.rendering import MIN_OPACITY
 
 DensityFrom = Literal["explicit", "inferred"]
 
+THICK = 3.0
+"""Added to the logits of signed densities before anything is learned: thin walls would leak."""
 CLEAR = 0.01
 """Densities below this many per voxel become zero: no fog, and rays leap over empty space."""
 
@@ -113,7 +115,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
             nn.init.zeros_(self.image_network.head.bias[:channels])  # type: ignore[index]
         if weigh_evidence:  # the networks start from what lifting knows, and learn what to change
             nn.init.zeros_(self.evidence[2].weight[:1])  # type: ignore[index]
-            nn.init.zeros_(self.evidence[2].bias[:1])  # type: ignore[index]
+            nn.init.constant_(self.evidence[2].bias[:1], THICK if signed else 0.0)  # type: ignore[index]
             for parameter in () if self.grid_network is None else self.grid_network.head.parameters():
                 nn.init.zeros_(parameter)
         self.sky_code = nn.Parameter(torch.zeros(channels - 3))

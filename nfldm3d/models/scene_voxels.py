@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,6 +12,8 @@ from nfldm3d.appearance import EnvironmentMap
 from nfldm3d.field import VoxelField
 from nfldm3d.geometry import Box
 
+ORIENTATIONS = 8
+"""Number k stands for a world mirrored along y if k >= 4, and then turned by k % 4 quarters, counter-clockwise."""
 LEAST = 2.0
 """Densities go down to minus this many per voxel edge."""
 NAMES = ("occupancy", "features", "sky")
@@ -36,6 +38,15 @@ class Voxels:
         """The same on another device."""
         return Voxels(self.occupancy.to(device), self.features.to(device), self.sky.to(device))
 
+    def oriented(self, orientation: int) -> "Voxels":
+        """The same world turned or mirrored; see ``ORIENTATIONS``."""
+        sky = self.sky.flip(-2) if orientation >= 4 else self.sky
+        return Voxels(
+            orient_map(self.occupancy.movedim(-1, 0), orientation).movedim(0, -1),
+            orient_map(self.features.movedim((-2, -1), (0, 1)), orientation).movedim((0, 1), (-2, -1)),
+            sky.roll(orientation % 4 * sky.shape[-2] // 4, -2),
+        )
+
     @property
     def density(self) -> Float[Tensor, "*scenes x y z"]:
         """Per voxel edge, signed; divide by the voxel size for 1/metre."""
@@ -51,6 +62,11 @@ def occupancy_of(field: VoxelField) -> Float[Tensor, "*scenes x y z"]:
     """See ``Voxels.occupancy``."""
     density = field.density * min(field.voxel_size)
     return 1 - torch.exp(-(density.clamp(min=-LEAST) + LEAST) / LEAST)
+
+
+def orient_map(values: Shaped[Tensor, "*batch x y"], orientation: int) -> Shaped[Tensor, "*batch x y"]:
+    """A map of a world that was turned or mirrored; see ``ORIENTATIONS``. For a square from above."""
+    return torch.rot90(values.flip(-1) if orientation >= 4 else values, orientation % 4, (-2, -1)).contiguous()
 
 
 def voxels_of(field: VoxelField, background: EnvironmentMap) -> Voxels:

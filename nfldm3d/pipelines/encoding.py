@@ -1,12 +1,12 @@
 """Encodes whole data sets, to fields for stage 2 or to latents for the denoisers; a stopped run goes on."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from nfldm3d._types import PathName
@@ -14,9 +14,9 @@ from nfldm3d.data.encoded_scenes import EncodedScene, check_finite, has_encoding
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes
 from nfldm3d.files import DataFormatError
-from nfldm3d.geometry import turn_about
-from nfldm3d.models.scene_voxels import tensors_from_voxels, voxels_of
-from nfldm3d.models.views import Views, cubic_box
+from nfldm3d.models.scene_voxels import ORIENTATIONS, orient_map, tensors_from_voxels, voxels_of
+from nfldm3d.models.trajectories import orient_path, pack_path, path_of
+from nfldm3d.models.views import cubic_box
 from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
 
 Kept = Literal["fields", "latents"]
@@ -42,9 +42,13 @@ def encode_scenes(
     folder: PathName,
     *,
     keep: Kept = "fields",
-    turns: Sequence[int] = (0, 1, 2, 3),
+    turns: Sequence[int] | None = None,
 ) -> EncodingReport:
-    """Encodes every scene after each of the quarter turns, from all its views, with depth.
+    """Encodes every scene from all its views, with depth, and keeps it in one or more orientations.
+
+    Args:
+        turns: which of the eight ``ORIENTATIONS``; by default fields stay as they are, for training turns them itself,
+            and latents are kept in all eight.
 
     Raises:
         ValueError: the folder holds other encodings, weights of stage 2 are missing, or too many scenes are broken.
@@ -54,6 +58,7 @@ def encode_scenes(
     parts = [networks.scene, networks.latent] if keep == "latents" else [networks.scene]
     header = {"keep": keep, "weights": [fingerprint(part) for part in parts if part is not None]}
     start_folder(folder, header)
+    turns = ((0,) if keep == "fields" else tuple(range(ORIENTATIONS))) if turns is None else turns
     written, present, problems = 0, 0, []
     for number in tqdm(range(len(scenes)), desc="encode", unit="scene"):
         try:
@@ -63,13 +68,11 @@ def encode_scenes(
             if len(problems) > max(1, MAX_BAD_SHARE * len(scenes)):
                 raise DataFormatError(folder, f"{len(problems)} scenes are broken, e.g. {problems[0]}") from error
             continue
-        for turn in turns:
-            if has_encoding(folder, sample.key, turn):
-                present += 1
-                continue
-            tensors = _encode(networks, sample, turn, keep)
-            check_finite(tensors, sample.key)
-            write_encoding(folder, EncodedScene(sample.key, turn, tensors))
+        missing = [turn for turn in turns if not has_encoding(folder, sample.key, turn)]
+        present += len(turns) - len(missing)
+        for scene in _encode(networks, sample, missing, keep) if missing else ():
+            check_finite(scene.tensors, sample.key)
+            write_encoding(folder, scene)
             written += 1
     return EncodingReport(written, present, tuple(problems))
 
@@ -83,14 +86,19 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _encode(networks: Autoencoders, sample: SceneSample, turn: int, keep: Kept) -> dict[str, Tensor]:
-    views = views_of(sample)
+def _encode(networks: Autoencoders, sample: SceneSample, turns: Sequence[int], keep: Kept) -> Iterator[EncodedScene]:
     box = cubic_box(sample.box, networks.scene.grid)
-    turned = Views(views.images, views.camera.transformed(turn_about(box, turn)), views.depth)
-    encoding = networks.scene.encode(turned.to(networks.scene.device), box)
+    encoding = networks.scene.encode(views_of(sample).to(networks.scene.device), box)
     voxels = voxels_of(encoding.field, encoding.background)
-    if keep == "fields":
-        return tensors_from_voxels(voxels)
-    assert networks.latent is not None
-    latents = networks.latent.encode(voxels).latents
-    return {"g": latents.g[0], "c": latents.c[0], "f": latents.f[0]}
+    for turn in turns:
+        turned = voxels.oriented(turn)
+        if keep == "fields":
+            yield EncodedScene(sample.key, turn, tensors_from_voxels(turned))
+            continue
+        assert networks.latent is not None
+        latents = networks.latent.encode(turned).latents
+        tensors = {"g": latents.g[0], "c": latents.c[0], "f": latents.f[0]}
+        tensors["path"] = orient_path(pack_path(path_of(sample), box), turn)
+        if sample.bev is not None:
+            tensors["bev"] = orient_map(sample.bev.classes, turn)
+        yield EncodedScene(sample.key, turn, tensors)

@@ -97,12 +97,15 @@ class LatentSource:
         return len(self.encoded)
 
     def sample(self, index: int, generator: torch.Generator) -> LatentItem:
-        """One encoding with views from the side that it was encoded from."""
+        """One encoding and views of it, both after a random quarter turn of the world."""
         scene = self.encoded[index]
-        views = self.views.draw(self.numbers[scene.key], scene.turn, generator)
+        if scene.turn >= 4:
+            raise DataFormatError(self.encoded.folder / self.encoded.names[index], "is mirrored, but views are not")
+        turn = int(torch.randint(4, (), generator=generator)) if self.views.drawing.turn else 0
+        views = self.views.draw(self.numbers[scene.key], scene.turn + turn, generator)
         try:
             check_finite(scene.tensors, scene.key)
-            return LatentItem(voxels_from_tensors(scene.tensors), views)
+            return LatentItem(voxels_from_tensors(scene.tensors).oriented(turn), views)
         except ValueError as error:
             raise DataFormatError(self.encoded.folder / self.encoded.names[index], str(error)) from error
 

@@ -1,0 +1,197 @@
+"""Trains one denoiser of the hierarchy (stage 3) on the latents of encoded scenes, given their true parents."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from diffusers import DDPMScheduler
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite
+from nfldm3d.files import DataFormatError
+from nfldm3d.models.denoisers import GlobalDenoiser, GridDenoiser
+from nfldm3d.training.stage import Evaluation
+
+Level = Literal["g", "c", "f"]
+
+MEASURED = 512
+"""Encodings that statistics are taken from."""
+LEVELS_OF_NOISE = 10
+"""Time steps at which held-out latents are denoised to judge."""
+
+
+@dataclass(frozen=True)
+class LatentSet:
+    """The latents of some scenes, as denoisers take them."""
+
+    g: Float[Tensor, "scenes dimensions"]
+    """With the camera path."""
+    c: Float[Tensor, "scenes channels u v"]
+    """Heights folded into channels."""
+    f: Float[Tensor, "scenes fine x y"]
+    bev: Int64[Tensor, "scenes x y"] | None
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "LatentSet":
+        """The same on another device."""
+        bev = None if self.bev is None else self.bev.to(device)
+        return LatentSet(self.g.to(device), self.c.to(device), self.f.to(device), bev)
+
+
+class LatentSetSource:
+    """Reads encodings; see ``SampleSource``."""
+
+    def __init__(self, encoded: EncodedScenes):
+        """Raises DataFormatError if the folder holds fields rather than latents."""
+        self.encoded = encoded
+        if encoded.header.get("keep") != "latents":
+            raise DataFormatError(encoded.folder, "holds no latents; write them with nfldm3d encode --keep latents")
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def sample(self, index: int, generator: torch.Generator) -> LatentSet:
+        """The latents of one scene."""
+        return self.read(index)
+
+    def read(self, index: int) -> LatentSet:
+        """The latents of one scene, with a scene axis of 1; a DataFormatError if they are damaged."""
+        scene = self.encoded[index]
+        tensors, path = scene.tensors, self.encoded.folder / self.encoded.names[index]
+        missing = [name for name in ("g", "c", "f", "path") if name not in tensors]
+        if missing:
+            raise DataFormatError(path, f"lacks {', '.join(missing)}; encode the scene again")
+        try:
+            check_finite(tensors, scene.key)
+        except ValueError as error:
+            raise DataFormatError(path, str(error)) from error
+        g = torch.cat((tensors["g"].float(), tensors["path"].float()))
+        bev = tensors["bev"].long()[None] if "bev" in tensors else None
+        return LatentSet(g[None], tensors["c"].float().flatten(0, 1)[None], tensors["f"].float()[None], bev)
+
+    def collate(self, samples: Sequence[LatentSet]) -> LatentSet:
+        """Several scenes in one."""
+        maps = [sample.bev for sample in samples if sample.bev is not None]
+        parts = (torch.cat([getattr(sample, name) for sample in samples]) for name in ("g", "c", "f"))
+        return LatentSet(*parts, torch.cat(maps) if len(maps) == len(samples) else None)
+
+    def spread(self, count: int) -> LatentSet:
+        """At most ``count`` scenes, evenly spread."""
+        count = min(count, len(self))
+        return self.collate([self.read(number * len(self) // count) for number in range(count)])
+
+
+class DenoiserStage:
+    """See ``Stage``; g, c and f are trained one by one, in any order."""
+
+    optional_parameters = True
+
+    def __init__(
+        self,
+        level: Level,
+        model: GlobalDenoiser | GridDenoiser,
+        source: LatentSetSource,
+        held_out: LatentSetSource,
+        *,
+        without_map: float = 0.15,
+        most_weight: float = 5.0,
+        judged: int = 64,
+    ):
+        """Measures the statistics of the latents and puts them into the network.
+
+        Args:
+            without_map: share of scenes whose map is left out, for guidance without a classifier (Ho & Salimans 2022).
+            most_weight: bound of the ratio of signal to noise, which weighs the error of the latents (Hang et al.
+                2023).
+        """
+        self.name = f"denoiser-{level}"
+        self.level, self.model, self.source, self.held_out = level, model, source, held_out
+        self.without_map, self.most_weight, self.judged = without_map, most_weight, judged
+        self.schedule = make_schedule()
+        self.measure()
+
+    def measure(self) -> None:
+        """Takes the statistics of some training latents."""
+        some = self.source.spread(MEASURED)
+        model = self.model
+        model.scaling.measure(getattr(some, self.level))
+        if isinstance(model, GridDenoiser):
+            if model.config["dimensions"]:
+                model.global_scaling.measure(some.g)
+            if model.config["parent_channels"]:
+                model.parent_scaling.measure(some.c)
+
+    def config(self) -> dict[str, Any]:
+        """The network's constructor arguments."""
+        return {name: value for name, value in self.model.config.items() if not name.startswith("_")}
+
+    def to(self, device: torch.device) -> None:
+        """Moves the network."""
+        self.model.to(device)  # type: ignore[arg-type]
+
+    def loss(self, batch: LatentSet, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean squared error of v, weighed by the ratio of signal to noise."""
+        count = len(batch.g)
+        timestep = torch.randint(self.schedule.config["num_train_timesteps"], (count,), generator=generator)
+        batch = self._forget_maps(batch, torch.rand(count, generator=generator) < self.without_map)
+        errors = self._errors(batch, timestep, generator)
+        signal = self.schedule.alphas_cumprod[timestep].to(errors)
+        ratio = signal / (1 - signal)
+        weight = ratio.clamp(max=self.most_weight) / (ratio + 1)  # min-SNR for v: Hang et al. 2023, section 3.4
+        loss = (weight * errors).sum() / weight.sum()
+        return loss, {"error": errors.detach().mean()}
+
+    def evaluate(self, generator: torch.Generator) -> Evaluation:
+        """Errors of v on held-out scenes, and by how much they grow when a condition is exchanged between scenes."""
+        batch = self.held_out.spread(self.judged).to(self.model.device)
+        steps = int(self.schedule.config["num_train_timesteps"])
+        variants = {"error": batch, "error_without_map": replace(batch, bev=None)}
+        if isinstance(self.model, GridDenoiser):
+            variants["error_other_g"] = replace(batch, g=batch.g.roll(1, 0))
+            if self.model.config["parent_channels"]:
+                variants["error_other_c"] = replace(batch, c=batch.c.roll(1, 0))
+        if batch.bev is not None:
+            variants["error_other_map"] = replace(batch, bev=batch.bev.roll(1, 0))
+        scalars: dict[str, float] = {}
+        seed = generator.initial_seed()
+        for name, variant in variants.items():
+            draws = torch.Generator().manual_seed(seed)  # the same noise each time
+            errors = []
+            for level in range(LEVELS_OF_NOISE):
+                timestep = torch.full((len(batch.g),), int((level + 0.5) * steps / LEVELS_OF_NOISE))
+                errors.append(float(self._errors(variant, timestep, draws).mean()))
+            scalars[name] = sum(errors) / len(errors)
+            if name == "error":
+                scalars |= {f"error_{number}": value for number, value in enumerate(errors)}
+        return Evaluation(-scalars["error"], scalars)
+
+    def _errors(
+        self, batch: LatentSet, timestep: Int64[Tensor, " scenes"], generator: torch.Generator
+    ) -> Float[Tensor, " scenes"]:
+        """The mean squared error of v of each scene."""
+        model = self.model
+        clean = model.scaling.normalize(getattr(batch, self.level))
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        timestep = timestep.to(clean.device)
+        noisy = self.schedule.add_noise(clean, noise, timestep)  # type: ignore[arg-type]
+        target = self.schedule.get_velocity(clean, noise, timestep)  # type: ignore[arg-type]
+        bev = batch.bev if model.config["map_classes"] else None
+        if isinstance(model, GlobalDenoiser):
+            made = model(noisy, timestep, bev)
+        else:
+            g = model.global_scaling.normalize(batch.g) if model.config["dimensions"] else None
+            parent = model.parent_scaling.normalize(batch.c) if model.config["parent_channels"] else None
+            made = model(noisy, timestep, g, parent, bev)
+        return (made.float() - target).square().flatten(1).mean(1)
+
+    def _forget_maps(self, batch: LatentSet, forgotten: Tensor) -> LatentSet:
+        if batch.bev is None:
+            return batch
+        unknown = int(self.model.config["map_classes"])
+        return replace(batch, bev=torch.where(forgotten.to(batch.bev.device)[:, None, None], unknown, batch.bev))
+
+
+def make_schedule() -> DDPMScheduler:
+    """The noise of the hierarchy: 1,000 steps, squared cosine, v-prediction."""
+    return DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False)
