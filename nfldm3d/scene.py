@@ -37,6 +37,8 @@ class Scene:
     """Whether lengths are metres; False where the capture's scale is unknown."""
     metadata: dict[str, object] = member(default_factory=dict)
     """Anything else worth keeping, as plain JSON values."""
+    extras: dict[str, Tensor] = member(default_factory=dict)
+    """Tensors worth keeping with the scene, such as the latents that it was made from."""
 
     def __post_init__(self):
         wanted = self.appearance.channels
@@ -139,6 +141,7 @@ class Scene:
             tensors["background"] = self._background_values().clone()
         if self.cameras is not None:
             config["cameras"] = scene_file.pack_camera(self.cameras, tensors)
+        tensors.update({f"{scene_file.EXTRA}{name}": value.clone() for name, value in self.extras.items()})
         scene_file.write(path, config, tensors)
 
     @classmethod
@@ -183,6 +186,11 @@ def _from_file(config: dict, tensors: dict[str, Tensor], appearance: Appearance 
         None if config["cameras"] is None else scene_file.unpack_camera(config["cameras"], tensors),
         bool(config["metric"]),
         dict(config["metadata"]),
+        {
+            name.removeprefix(scene_file.EXTRA): value
+            for name, value in tensors.items()
+            if name.startswith(scene_file.EXTRA)
+        },
     )
 
 

@@ -31,6 +31,8 @@ VERSION = 1
 CONFIG, TENSORS = "config.json", "scene.safetensors"
 WEIGHTS = "appearance."
 """Begins the names of tensors that belong to a learned appearance."""
+EXTRA = "extra."
+"""Begins the names of tensors that a scene only keeps."""
 MAX_CONFIG_BYTES = 16 * 2**20
 
 Result = TypeVar("Result")

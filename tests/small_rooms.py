@@ -5,9 +5,13 @@ from torch import Tensor
 
 from nfldm3d import Box, Camera
 from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.models.denoisers import GlobalDenoiser, GridDenoiser
 from nfldm3d.models.latent_autoencoder import LatentAutoencoder
 from nfldm3d.models.scene_autoencoder import SceneAutoencoder
+from nfldm3d.models.trajectories import POSES
 from nfldm3d.models.views import Views
+from nfldm3d.pipelines.scene_generator import SceneGenerator
+from nfldm3d.training.denoiser_stage import make_schedule
 
 BOX = Box((1.0, -2.0, 0.5), (5.0, 2.0, 2.5))
 GRID = (8, 8, 4)
@@ -83,3 +87,35 @@ def latent_autoencoder(**options: object) -> LatentAutoencoder:
         for tensor in (*model.parameters(), model.quantizer_c.codebook, model.quantizer_f.codebook):
             tensor.data.add_(0.2 * torch.randn_like(tensor))
     return model
+
+
+def disturb(network: torch.nn.Module, seed: int = 5) -> torch.nn.Module:
+    """Seeded weights in layers that start from zero, which would hide mistakes."""
+    draws = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not bool(parameter.any()):
+                parameter += 0.05 * torch.randn(parameter.shape, generator=draws)
+    return network.eval()
+
+
+def scene_generator(map_classes: int = 3, **options: object) -> SceneGenerator:
+    """Tiny untrained networks in all places: 8x8x4 voxels, c of 4x2x2 and f of 4x8x8."""
+    names = tuple(f"class {number}" for number in range(map_classes))
+    colors = tuple((60 * number, 255 - 60 * number, 10) for number in range(map_classes))
+    with torch.random.fork_rng([]):
+        torch.manual_seed(4)
+        latent = latent_autoencoder()
+        dimensions = int(latent.config["global_dimensions"]) + 5 * POSES
+        condition = {"dimensions": dimensions, "map_classes": map_classes, "map_size": 8, "map_width": 32}
+        g = GlobalDenoiser(widths=(16, 16), **condition)
+        shape: dict = {"widths": (32,), "attention": (True,), "layers": 1} | condition
+        c = GridDenoiser(channels=4 * latent.coarse_heights, size=2, **shape)
+        f = GridDenoiser(channels=4, size=8, parent_channels=4 * latent.coarse_heights, patch=2, **shape)
+    for number, network in enumerate((g, c, f)):
+        disturb(network, number)
+    generator = SceneGenerator(
+        scene_autoencoder(), latent, c, make_schedule(), g, f, (4.0, 4.0, 2.0), names, colors, **options
+    )
+    generator.set_progress_bar_config(disable=True)
+    return generator

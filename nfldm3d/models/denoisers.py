@@ -205,7 +205,7 @@ class GridDenoiser(ModelMixin, ConfigMixin):
             mid_block_type="UNetMidBlock2DCrossAttn",
             layers_per_block=layers,
             cross_attention_dim=map_width,
-            attention_head_dim=tuple(max(1, width // HEAD) for width in widths),
+            attention_head_dim=tuple(max(1, width // HEAD) for width in widths),  # type: ignore[arg-type]
             norm_num_groups=16,
             resnet_time_scale_shift="scale_shift",
             class_embed_type="simple_projection" if dimensions else None,
@@ -219,7 +219,7 @@ class GridDenoiser(ModelMixin, ConfigMixin):
         timestep: Shaped[Tensor, " scenes"],
         g: Float[Tensor, "scenes dimensions"] | None = None,
         parent: Float[Tensor, "scenes parent u v"] | None = None,
-        bev: Int64[Tensor, "scenes x y"] | None = None,
+        bev: Int64[Tensor, "scenes map_x map_y"] | None = None,
     ) -> Float[Tensor, "scenes channels x y"]:
         """v of normalised latents; ``g`` and ``parent`` are normalised, too."""
         patch = int(self.config["patch"])

@@ -15,7 +15,7 @@ from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import Box
 from nfldm3d.models.latent_autoencoder import LatentAutoencoder, Latents
 from nfldm3d.models.scene_autoencoder import SceneAutoencoder
-from nfldm3d.models.scene_voxels import background_of, field_of, voxels_of
+from nfldm3d.models.scene_voxels import Voxels, background_of, field_of, voxels_of
 from nfldm3d.models.views import Views
 from nfldm3d.models.weights import load_network
 from nfldm3d.scene import Scene
@@ -70,8 +70,11 @@ class Autoencoders:
         """The scene of the latents of one scene."""
         if self.latent is None:
             raise ValueError("latents need the weights of stage 2; give a folder that holds latent_autoencoder")
-        voxels = self.latent.decode(latents)[0]
-        return self.assemble(field_of(voxels, box), background_of(voxels, self.scene.sky_code))
+        return self.assemble_voxels(self.latent.decode(latents)[0], box)
+
+    def assemble_voxels(self, voxels: Voxels, box: Box, cameras: Camera | None = None) -> Scene:
+        """The scene of one scene's voxels."""
+        return self.assemble(field_of(voxels, box), background_of(voxels, self.scene.sky_code), cameras)
 
 
 def views_of(sample: SceneSample, chosen: Sequence[int] | None = None) -> Views:

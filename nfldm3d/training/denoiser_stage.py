@@ -73,8 +73,8 @@ class LatentSetSource:
     def collate(self, samples: Sequence[LatentSet]) -> LatentSet:
         """Several scenes in one."""
         maps = [sample.bev for sample in samples if sample.bev is not None]
-        parts = (torch.cat([getattr(sample, name) for sample in samples]) for name in ("g", "c", "f"))
-        return LatentSet(*parts, torch.cat(maps) if len(maps) == len(samples) else None)
+        g, c, f = (torch.cat([getattr(sample, name) for sample in samples]) for name in ("g", "c", "f"))
+        return LatentSet(g, c, f, torch.cat(maps) if len(maps) == len(samples) else None)
 
     def spread(self, count: int) -> LatentSet:
         """At most ``count`` scenes, evenly spread."""

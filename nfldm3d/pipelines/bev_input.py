@@ -1,0 +1,75 @@
+"""Bird's-eye maps that users give: class numbers, maps of a data set, or pictures painted in the palette's colours."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Int64, Shaped
+from torch import Tensor
+
+from nfldm3d._types import PathName
+from nfldm3d.data.bev_map import BevMap, from_rows
+from nfldm3d.data.image_files import DAMAGED
+from nfldm3d.files import DataFormatError
+
+BevInput: TypeAlias = Tensor | np.ndarray | BevMap | PathName
+
+
+def read_classes(
+    bev: BevInput, names: Sequence[str], palette: Sequence[Sequence[int]], size: int
+) -> Int64[Tensor, "maps x y"]:
+    """Class numbers; the number ``len(names)`` leaves a cell open.
+
+    Raises:
+        ValueError: the map has another size, unknown colours or numbers, or is all void.
+        DataFormatError: the file is no picture.
+    """
+    if isinstance(bev, BevMap):
+        where, classes = "the BEV map", bev.classes
+    elif isinstance(bev, Tensor | np.ndarray):
+        where, classes = "the BEV map", torch.as_tensor(bev)
+    else:
+        where, classes = str(bev), _read_picture(Path(bev), palette)
+    if classes.is_floating_point() or classes.dtype == torch.bool:
+        raise ValueError(f"{where} must hold class numbers as integers, got {classes.dtype}")
+    classes = classes.long()
+    classes = classes[None] if classes.dim() == 2 else classes
+    if classes.dim() != 3 or classes.shape[1:] != (size, size):
+        found = " x ".join(map(str, classes.shape[1:] if classes.dim() == 3 else classes.shape))
+        raise ValueError(f"{where} has {found} cells, not {size} x {size}; resample it without mixing colours")
+    low, high = int(classes.min()), int(classes.max())
+    if low < 0 or high > len(names):
+        raise ValueError(
+            f"{where} holds class {low if low < 0 else high}, but classes go from 0 to {len(names) - 1} "
+            f"({', '.join(names)}), and {len(names)} for cells that are left open"
+        )
+    if "void" in names and bool((classes == list(names).index("void")).all()):
+        raise ValueError(f"{where} is void everywhere: there would be nothing; paint some floor")
+    return classes
+
+
+def _read_picture(path: Path, palette: Sequence[Sequence[int]]) -> Shaped[Tensor, "x y"]:
+    """Class numbers by colour; transparent pixels are left open."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            pixels = torch.from_numpy(np.array(image.convert("RGBA")))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} does not exist; give the path of a picture") from error
+    except DAMAGED as error:
+        raise DataFormatError(path, f"is no picture that can be read ({error}); save it as PNG") from error
+    colors = torch.tensor([list(color) for color in palette], dtype=torch.uint8)
+    same = (pixels[..., None, :3] == colors).all(-1)
+    transparent = pixels[..., 3] == 0
+    unknown = ~same.any(-1) & ~transparent
+    if bool(unknown.any()):
+        found = pixels[unknown][:, :3].unique(dim=0).tolist()
+        shown = ", ".join("#{:02x}{:02x}{:02x}".format(*color) for color in found[:5])
+        rest = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        known = ", ".join("#{:02x}{:02x}{:02x}".format(*color) for color in palette)
+        raise ValueError(f"{path} has unknown colours: {shown}{rest}; paint with {known}, or leave pixels transparent")
+    classes = torch.where(transparent, len(palette), same.int().argmax(-1))
+    return from_rows(classes)

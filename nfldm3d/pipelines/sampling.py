@@ -1,0 +1,131 @@
+"""From noise to latents: the loop over time steps that all levels of the hierarchy share, and what it can keep."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+Predict: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""v of noisy, normalised latents at a time step."""
+StepCallback: TypeAlias = Callable[[str, int, Tensor], Tensor | None]
+"""Is told the level, the step and the latents after it; may return others to go on with."""
+
+
+class SamplingError(RuntimeError):
+    """Sampling gave numbers that are not finite."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What of a latent stays as it is while the rest is sampled (RePaint, Lugmayr et al. 2022)."""
+
+    values: Float[Tensor, "scenes channels *grid"]
+    """Normalised, without noise."""
+    share: Float[Tensor, "scenes channels *grid"]
+    """1 where a value stays, 0 where it is sampled."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How latents are sampled."""
+
+    scheduler: Any
+    """One of diffusers' schedulers for v-prediction; it is not changed."""
+    steps: int = 40
+    rounds: int = 1
+    """How often each step is taken where something is kept; more than one harmonises what is new with what stays."""
+    progress: bool = True
+    on_step: StepCallback | None = None
+
+    def __post_init__(self):
+        kind = self.scheduler.config.get("prediction_type")
+        if kind != "v_prediction":
+            raise ValueError(
+                f"the denoisers predict v, but {type(self.scheduler).__name__} is made for {kind or 'another target'}; "
+                "make it with from_config(pipeline.scheduler.config, prediction_type='v_prediction')"
+            )
+        if self.steps < 1 or self.rounds < 1:
+            raise ValueError(f"steps and rounds must be at least 1, got {self.steps} and {self.rounds}")
+        if self.rounds > 1 and hasattr(self.scheduler, "model_outputs"):
+            raise ValueError(
+                f"{type(self.scheduler).__name__} remembers earlier steps, so none can be taken twice; "
+                "use DDIMScheduler, or rounds=1"
+            )
+
+    @torch.no_grad()
+    def sample(
+        self,
+        level: str,
+        predict: Predict,
+        shape: Sequence[int],
+        generators: Sequence[torch.Generator],
+        device: torch.device,
+        kept: Kept | None = None,
+    ) -> Float[Tensor, "scenes channels *grid"]:
+        """Normalised latents of one level; each scene draws from a generator of its own.
+
+        Args:
+            level: its name, for messages.
+            shape: of the latents of one scene.
+
+        Raises:
+            SamplingError: numbers are not finite; it names the level and the step.
+        """
+        scheduler = type(self.scheduler).from_config(self.scheduler.config)
+        scheduler.set_timesteps(self.steps, device=device)
+        draw = _Draws(generators, tuple(shape), device)
+        latents = draw() * scheduler.init_noise_sigma
+        options = {}
+        if "generator" in inspect.signature(scheduler.step).parameters:
+            options["generator"] = list(generators)
+        steps = list(scheduler.timesteps)
+        rounds = self.rounds if kept is not None else 1
+        for number, step in enumerate(tqdm(steps, desc=f"sample {level}", leave=False, disable=not self.progress)):
+            for again in range(rounds):
+                if kept is not None:
+                    latents = _merge(kept, scheduler.add_noise(kept.values, draw(), step.expand(len(latents))), latents)
+                velocity = predict(scheduler.scale_model_input(latents, step), step.expand(len(latents)))
+                latents = scheduler.step(velocity, step, latents, **options).prev_sample
+                if again + 1 < rounds and number + 1 < len(steps):
+                    latents = _renoise(scheduler, latents, steps[number + 1], step, draw())
+            if not bool(torch.isfinite(latents).all()):
+                raise SamplingError(
+                    f"level {level}: step {number + 1} of {len(steps)} gave NaN or infinity; take full precision "
+                    "(torch.float32), a smaller guidance_scale or whole weights"
+                )
+            if self.on_step is not None:
+                changed = self.on_step(level, number, latents)
+                latents = latents if changed is None else changed
+        return latents if kept is None else _merge(kept, kept.values, latents)
+
+
+class _Draws:
+    """Noise for each scene from its own generator, the same on every device."""
+
+    def __init__(self, generators: Sequence[torch.Generator], shape: tuple[int, ...], device: torch.device):
+        self.generators, self.shape, self.device = generators, shape, device
+
+    def __call__(self) -> Float[Tensor, "scenes channels *grid"]:
+        parts = [torch.randn(self.shape, generator=g, device=g.device).to(self.device) for g in self.generators]
+        return torch.stack(parts)
+
+
+def _merge(kept: Kept, values: Tensor, latents: Tensor) -> Tensor:
+    return kept.share * values + (1 - kept.share) * latents
+
+
+def _renoise(scheduler: Any, latents: Tensor, step: Tensor, back_to: Tensor, noise: Tensor) -> Tensor:
+    """From one time step back to a noisier one."""
+    ratio = (scheduler.alphas_cumprod[int(back_to)] / scheduler.alphas_cumprod[int(step)]).to(latents)
+    return ratio.sqrt() * latents + (1 - ratio).sqrt() * noise
+
+
+def split_generator(generator: torch.Generator | None, count: int) -> list[torch.Generator]:
+    """A generator for each scene, so that scene k of a seed is the same however many are made at once."""
+    seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device if generator else "cpu")
+    return [torch.Generator().manual_seed(int(seed)) for seed in seeds.tolist()]

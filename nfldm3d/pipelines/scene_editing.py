@@ -1,0 +1,258 @@
+"""Editing by sampling again: parts of a scene made anew, and scenes that grow beyond their box."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from nfldm3d.camera import Camera
+from nfldm3d.field import VoxelField
+from nfldm3d.geometry import Box
+from nfldm3d.image_decoder import ImageDecoder
+from nfldm3d.models.scene_voxels import Voxels, background_of, field_of
+from nfldm3d.models.views import Views, cubic_box
+from nfldm3d.pipelines.encoding import fingerprint
+from nfldm3d.pipelines.sampling import Kept, split_generator
+from nfldm3d.pipelines.scene_generator import (
+    KEY,
+    SceneGenerator,
+    SceneLatents,
+    field_sha256,
+    window_starts,
+    window_weight,
+)
+from nfldm3d.rendering import render
+from nfldm3d.scene import Scene
+
+MARGIN = 4
+"""Voxels around a region over which old and new are blended."""
+LOOKS, SIGHT, HEADINGS = 24, 64, 8
+"""Views of a scene that it is encoded from, pixels along each of their sides, and the directions they take in turn."""
+
+
+@torch.no_grad()
+def resample_region(
+    generator: SceneGenerator,
+    scene: Scene,
+    region: Box,
+    *,
+    seed: torch.Generator | None = None,
+    num_inference_steps: int = 40,
+    rounds: int = 1,
+    scheduler: object = None,
+) -> Scene:
+    """The scene with everything in ``region`` sampled again, given all that is around it (NF-LDM, section 5).
+
+    The coarse latent is sampled where its cells meet the region, the fine one in the columns above and below them; g
+    stays. Because a decoder's answer is global, old and new fields are blended: outside the region grown by ``MARGIN``
+    voxels the field is the same, number by number.
+
+    Args:
+        region: in world metres, within the scene.
+        rounds: how often each step is taken; more than one makes borders more coherent.
+
+    Raises:
+        ValueError: the region lies outside the scene.
+        SamplingError: numbers are not finite.
+    """
+    if not bool(_covered(scene.box, region, scene.field.resolution).any()):
+        raise ValueError(f"the region {region} lies outside the scene, which fills {scene.box}; choose a box within it")
+    scene, made = adopt(generator, scene)
+    box, field = scene.box, scene.field
+    cells = generator.latent_autoencoder.config["downsampling"]
+    inside = _covered(box, region, field.resolution)
+    g, c, f = generator.fold_latents(made)
+    new_cells = functional.max_pool3d(inside.float()[None, None], cells)[0, 0].to(c.device)  # (x y z)
+    folded = new_cells.movedim(-1, 0).repeat(c.shape[1] // new_cells.shape[-1], 1, 1)  # channel * heights + height
+    columns = new_cells.amax(-1).repeat_interleave(cells, 0).repeat_interleave(cells, 1)
+    sampler = generator.sampler(num_inference_steps, scheduler, rounds=rounds)
+    draws = split_generator(seed, 1)
+    new_c = generator.sample_grid("c", sampler, draws, g, None, kept=Kept(c, (1 - folded)[None]))
+    new_f = generator.sample_grid("f", sampler, draws, g, new_c, kept=Kept(f, (1 - columns).expand_as(f)))
+    latents = generator.unfold_latents(g, new_c, new_f)
+    (fresh,) = generator.decode(latents, box)
+    share = _soften(inside.float(), MARGIN).to(field.device)
+    blended = _blend(field, fresh.field.to(field.device), share)
+    edited = replace(scene, field=blended, extras=scene.extras | fresh.extras)
+    about = {"weights": generator.sha256, "field": field_sha256(edited)}
+    return replace(edited, metadata=scene.metadata | {KEY: about})
+
+
+@torch.no_grad()
+def grow_world(
+    generator: SceneGenerator,
+    windows: tuple[int, int] = (3, 3),
+    *,
+    scene: Scene | None = None,
+    seed: torch.Generator | None = None,
+    num_inference_steps: int = 40,
+    scheduler: object = None,
+) -> Scene:
+    """One larger scene of overlapping windows, each half a window on from the one before; g is that of all.
+
+    At every step the latents are the weighted mean of what each window makes of them, so neighbours agree; the decoded
+    windows are blended in the same way. With ``scene`` the middle of the world is that scene.
+
+    Raises:
+        ValueError: fewer than one window.
+        SamplingError: numbers are not finite.
+    """
+    if min(windows) < 1:
+        raise ValueError(f"a world needs at least one window along x and y, got {windows}")
+    sampler, draws = generator.sampler(num_inference_steps, scheduler), split_generator(seed, 1)
+    kept_c = kept_f = None
+    box = generator.box
+    if scene is None:
+        g = generator.sample_g(sampler, draws)
+    else:
+        scene, made = adopt(generator, scene)
+        box = scene.box
+        g, c, f = generator.fold_latents(made)
+        kept_c, kept_f = (_in_the_middle(values, windows) for values in (c, f))
+    c = generator.sample_grid("c", sampler, draws, g, None, kept=kept_c, windows=windows)
+    f = generator.sample_grid("f", sampler, draws, g, c, kept=kept_f, windows=windows)
+    voxels, corner = _decode_windows(generator, g, c, f, windows)
+    (x, y, _), size = voxels.occupancy.shape, box.voxel_size(generator.scene_autoencoder.grid)
+    lower = tuple(box.lower[axis] - corner[axis] * size[axis] for axis in (0, 1))
+    world = Box((*lower, box.lower[2]), (lower[0] + x * size[0], lower[1] + y * size[1], box.upper[2]))  # type: ignore[arg-type]
+    background = background_of(voxels, generator.scene_autoencoder.sky_code)
+    path = None if scene is None else scene.cameras
+    if path is None:
+        path = generator.decode(generator.unfold_latents(g, *_middle_latents(c, f, windows)), box)[0].cameras
+    return generator.networks.assemble(field_of(voxels, world), background, path)
+
+
+@torch.no_grad()
+def adopt(generator: SceneGenerator, scene: Scene) -> tuple[Scene, SceneLatents]:
+    """A scene that these networks could have made, and its latents.
+
+    A scene that they have made or encoded is taken as it is. Any other one is encoded from pictures of it and decoded,
+    which costs sharpness; its box grows until its voxels are cubes.
+    """
+    made = generator.recall(scene)
+    if made is not None:
+        return scene, made
+    made = encode_scene(generator, scene)
+    grid, coder = generator.scene_autoencoder.grid, generator.scene_autoencoder
+    own = isinstance(scene.appearance, ImageDecoder) and fingerprint(scene.appearance) == fingerprint(coder.decoder)
+    if own and scene.field.resolution == grid:
+        return scene, made
+    return generator.decode(made, cubic_box(scene.box, grid))[0], made
+
+
+@torch.no_grad()
+def encode_scene(generator: SceneGenerator, scene: Scene) -> SceneLatents:
+    """The latents of any scene, from level views at open places spread over it."""
+    cameras = look_around(scene)
+    pictures = render(scene.to("cpu"), cameras)
+    depth = torch.where(pictures.opacity > 0.5, pictures.depth, 0.0)
+    path = None
+    if scene.cameras is not None:
+        own = scene.cameras.reshape(-1)
+        forward = own.forward.cpu()
+        path = torch.cat((own.centers.cpu(), functional.normalize(forward[:, :2], dim=-1)), dim=-1)
+    return generator.encode(Views(pictures.image, cameras, depth if bool(depth.any()) else None), scene.box, path)
+
+
+def look_around(scene: Scene) -> Camera:
+    """Level cameras at open places of a scene: each far from walls and from the cameras before it."""
+    field = scene.field.to("cpu").unsigned()
+    open_air = functional.max_pool3d((field.density > 0).float()[None, None], 3, 1, 1)[0, 0] == 0
+    places = field.voxel_centers()[open_air]
+    grounded = (field.density > 0).cummax(2).values[open_air]  # matter underneath
+    places = places[grounded] if bool(grounded.any()) else places
+    if len(places) == 0:
+        places = torch.tensor(scene.box.center)[None]
+    chosen = [places[len(places) // 2]]
+    distance = (places - chosen[0]).norm(dim=-1)
+    for _ in range(LOOKS - 1):
+        chosen.append(places[int(distance.argmax())])
+        distance = distance.minimum((places - chosen[-1]).norm(dim=-1))
+    eyes = torch.stack(chosen)
+    angle = torch.arange(LOOKS) * (2 * torch.pi * 3 / HEADINGS)  # neighbours in time look far apart
+    ahead = torch.stack((angle.cos(), angle.sin(), torch.zeros(LOOKS)), dim=-1)
+    return Camera.look_at(eyes, eyes + ahead, width=SIGHT, height=SIGHT, horizontal_fov_degrees=90.0)
+
+
+def _covered(box: Box, region: Box, resolution: tuple[int, int, int]) -> Tensor:
+    """Which voxels have their centre in a region."""
+    axes = []
+    for axis, count in enumerate(resolution):
+        size = (box.upper[axis] - box.lower[axis]) / count
+        center = box.lower[axis] + (torch.arange(count) + 0.5) * size
+        axes.append((center >= region.lower[axis]) & (center <= region.upper[axis]))
+    x, y, z = axes
+    return x[:, None, None] & y[:, None] & z
+
+
+def _soften(inside: Float[Tensor, "x y z"], margin: int) -> Float[Tensor, "x y z"]:
+    """1 inside, falling to 0 over ``margin`` voxels around."""
+    grown = inside[None, None]
+    total = grown.clone()
+    for _ in range(margin):
+        grown = functional.max_pool3d(grown, 3, 1, 1)
+        total = total + grown
+    return total[0, 0] / (margin + 1)
+
+
+def _blend(old: VoxelField, new: VoxelField, share: Float[Tensor, "x y z"]) -> VoxelField:
+    """V = share * new + (1 - share) * old; both stay what they are where the share is 0 or 1."""
+    density = torch.where(share == 0, old.density, torch.lerp(old.density, new.density, share))
+    weight = share[..., None]
+    features = torch.where(weight == 0, old.features, torch.lerp(old.features, new.features, weight))
+    return VoxelField(density, features, old.box, old.signed or new.signed)
+
+
+def _in_the_middle(values: Float[Tensor, "1 channels x y"], windows: tuple[int, int]) -> Kept:
+    """A larger grid that holds the given one in its middle, as nearly as windows allow, and nothing else."""
+    parts = _middle(values, windows)
+    shape = [size + (count - 1) * size // 2 for size, count in zip(values.shape[-2:], windows, strict=True)]
+    canvas = values.new_zeros(*values.shape[:2], *shape)
+    share = torch.zeros_like(canvas)
+    canvas[parts], share[parts] = values, 1.0
+    return Kept(canvas, share)
+
+
+def _middle(values: Tensor, windows: tuple[int, int], size: int | None = None) -> tuple:
+    size = values.shape[-1] if size is None else size
+    x, y = ((count - 1) // 2 * size // 2 for count in windows)
+    return (..., slice(x, x + size), slice(y, y + size))
+
+
+def _middle_latents(c: Tensor, f: Tensor, windows: tuple[int, int]) -> list[Tensor]:
+    parts = []
+    for values in (c, f):
+        size = 2 * values.shape[-1] // (windows[1] + 1)
+        parts.append(values[_middle(values, windows, size)])
+    return parts
+
+
+def _decode_windows(
+    generator: SceneGenerator, g: Tensor, c: Tensor, f: Tensor, windows: tuple[int, int]
+) -> tuple[Voxels, tuple[int, int]]:
+    """The voxels of a larger grid, the weighted mean over windows; and where the middle window begins."""
+    coder = generator.latent_autoencoder
+    size = int(coder.config["resolution"][0])
+    coarse, weight = size // int(coder.config["downsampling"]), window_weight(size).to(c)
+    occupancy = features = weights = sky = None
+    starts = zip(window_starts(windows, size), window_starts(windows, coarse), strict=True)
+    for (x, y), (u, v) in starts:
+        part_c = c[..., u : u + coarse, v : v + coarse]
+        made = generator.unfold_latents(g, part_c, f[..., x : x + size, y : y + size])
+        voxels = coder.decode(coder.quantize(made.latents)[0])[0]
+        if occupancy is None:
+            shape = [size + (count - 1) * size // 2 for count in windows]
+            occupancy = voxels.occupancy.new_zeros(*shape, coder.heights)
+            features = voxels.features.new_zeros(*shape, coder.heights, voxels.features.shape[-1])
+            weights, sky = occupancy.new_zeros(shape), voxels.sky
+        assert features is not None and weights is not None
+        part = (slice(x, x + size), slice(y, y + size))
+        occupancy[part] += weight[..., None] * voxels.occupancy
+        features[part] += weight[..., None, None] * voxels.features
+        weights[part] += weight
+    assert occupancy is not None and features is not None and weights is not None and sky is not None
+    whole = Voxels(occupancy / weights[..., None], features / weights[..., None, None], sky)
+    middle = _middle(occupancy, windows, size)
+    return whole, (middle[1].start, middle[2].start)
