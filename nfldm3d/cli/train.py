@@ -143,6 +143,40 @@ class TrainLatentAutoencoder:
 
 
 @dataclass(frozen=True)
+class TrainDenoiser:
+    """Stage 3: one denoiser of the hierarchy; the three are trained one by one, in any order."""
+
+    level: Literal["g", "c", "f"]
+    """g with the camera path, the coarse latent given g, or the fine one given both."""
+    latents: Path
+    """Folder of nfldm3d encode --keep latents, of training scenes."""
+    held_out: Path
+    """The same of test scenes."""
+    out: Path
+    """Run folder."""
+    options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: TrainingOptions(batch_size=16, ema_decay=0.9995, weight_decay=0.0)
+    )
+    """How to train."""
+    size: Literal["small", "paper"] = "small"
+    """``small`` trains on a laptop; ``paper`` has the width of latent diffusion's own networks."""
+    use_map: bool = True
+    """Whether the bird's-eye map is a condition."""
+    resume: bool = False
+    """Go on with the run in OUT."""
+
+    def run(self) -> None:
+        """Trains and writes the weights."""
+        from nfldm3d.data.encoded_scenes import EncodedScenes
+        from nfldm3d.training.denoiser_stage import DenoiserStage, LatentSetSource, make_denoiser
+
+        source, held_out = (LatentSetSource(EncodedScenes(path)) for path in (self.latents, self.held_out))
+        model = make_denoiser(self.level, source, size=self.size, use_map=self.use_map)
+        stage = DenoiserStage(self.level, model, source, held_out)
+        _train(stage, (f"denoiser_{self.level}", model), self.out, self.options, self.resume)
+
+
+@dataclass(frozen=True)
 class Train:
     """Trains one stage; Ctrl-C saves, and --resume goes on."""
 
@@ -150,6 +184,7 @@ class Train:
         Annotated[TrainSceneAutoencoder, tyro.conf.subcommand("scene-autoencoder")]
         | Annotated[TrainImageDecoder, tyro.conf.subcommand("image-decoder")]
         | Annotated[TrainLatentAutoencoder, tyro.conf.subcommand("latent-autoencoder")]
+        | Annotated[TrainDenoiser, tyro.conf.subcommand("denoiser")]
     )
 
     def run(self) -> None:
@@ -179,4 +214,4 @@ def _train(stage: "Stage", result: "tuple[str, ModelMixin]", out: Path, options:
     print(json.dumps({"step": outcome.step, "seconds": round(outcome.seconds, 1)} | figures))  # noqa: T201
 
 
-__all__ = ["Train", "TrainImageDecoder", "TrainLatentAutoencoder", "TrainSceneAutoencoder"]
+__all__ = ["Train", "TrainDenoiser", "TrainImageDecoder", "TrainLatentAutoencoder", "TrainSceneAutoencoder"]

@@ -211,7 +211,8 @@ class GridDenoiser(ModelMixin, ConfigMixin):
             class_embed_type="simple_projection" if dimensions else None,
             projection_class_embeddings_input_dim=dimensions or None,
         )
-        nn.init.zeros_(self.unet.conv_out.weight)
+        for parameter in self.unet.conv_out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(
         self,

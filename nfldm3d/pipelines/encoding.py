@@ -56,7 +56,9 @@ def encode_scenes(
     if keep == "latents" and networks.latent is None:
         raise ValueError("latents need the weights of stage 2; give a folder that holds latent_autoencoder")
     parts = [networks.scene, networks.latent] if keep == "latents" else [networks.scene]
-    header = {"keep": keep, "weights": [fingerprint(part) for part in parts if part is not None]}
+    header: dict[str, object] = {"keep": keep, "weights": [fingerprint(part) for part in parts if part is not None]}
+    if keep == "latents":
+        header |= _describe(scenes[0], networks.scene.grid)
     start_folder(folder, header)
     turns = ((0,) if keep == "fields" else tuple(range(ORIENTATIONS))) if turns is None else turns
     written, present, problems = 0, 0, []
@@ -75,6 +77,17 @@ def encode_scenes(
             write_encoding(folder, scene)
             written += 1
     return EncodingReport(written, present, tuple(problems))
+
+
+def _describe(sample: SceneSample, grid: tuple[int, int, int]) -> dict[str, object]:
+    """What all scenes of a data set have in common, which a generator has to know."""
+    names, palette = ((), ()) if sample.bev is None else (sample.bev.class_names, sample.bev.palette)
+    return {
+        "box_size": list(cubic_box(sample.box, grid).size),
+        "map_classes": list(names),
+        "map_palette": [list(color) for color in palette],
+        "map_size": 0 if sample.bev is None else len(sample.bev.classes),
+    }
 
 
 def fingerprint(network: nn.Module) -> str:

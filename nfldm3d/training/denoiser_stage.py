@@ -192,6 +192,29 @@ class DenoiserStage:
         return replace(batch, bev=torch.where(forgotten.to(batch.bev.device)[:, None, None], unknown, batch.bev))
 
 
+def make_denoiser(
+    level: Level, source: LatentSetSource, *, size: Literal["small", "paper"] = "small", use_map: bool = True
+) -> GlobalDenoiser | GridDenoiser:
+    """A new network of the shape that the latents of ``source`` need."""
+    header, some = source.encoded.header, source.read(0)
+    classes = len(header.get("map_classes", ())) if use_map and some.bev is not None else 0
+    condition: dict[str, Any] = {"map_classes": classes, "map_size": int(header.get("map_size") or 64)}
+    condition["dimensions"] = some.g.shape[1]
+    small = size == "small"
+    if level == "g":
+        return GlobalDenoiser(widths=(192, 160, 128) if small else (2048, 1536, 1024), **condition)
+    if level == "c":
+        widths, attention = ((96, 144), (True, True)) if small else ((256, 512, 1024), (True, True, True))
+        condition |= {"channels": some.c.shape[1], "size": some.c.shape[-1]}
+    else:
+        widths, attention = ((64, 96, 128), (False, True, True))
+        if not small:
+            widths, attention = (192, 384, 576, 960), (False, True, True, True)
+        condition |= {"channels": some.f.shape[1], "size": some.f.shape[-1], "parent_channels": some.c.shape[1]}
+        condition["patch"] = 2
+    return GridDenoiser(widths=widths, attention=attention, layers=1 if small else 2, **condition)
+
+
 def make_schedule() -> DDPMScheduler:
     """The noise of the hierarchy: 1,000 steps, squared cosine, v-prediction."""
     return DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False)
