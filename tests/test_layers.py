@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "nfldm3d"
 # A module sees only the rows above its own; files of one folder see each other.
 LAYERS = (
     ("_types",),
-    ("blocks", "files", "geometry", "lens", "memory", "metrics", "ops"),
+    ("blocks", "distributions", "files", "geometry", "lens", "memory", "metrics", "ops"),
     ("appearance", "camera", "field", "image_decoder", "pictures"),
     ("scene_file",),
     ("data", "scene"),

@@ -177,6 +177,71 @@ class TrainDenoiser:
 
 
 @dataclass(frozen=True)
+class TrainFrameClassifier:
+    """A classifier of pictures (which map, which classes), in whose feature space generated ones are judged."""
+
+    data: Path
+    """Shards of nfldm3d capture --scenes."""
+    out: Path
+    """Run folder."""
+    options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: TrainingOptions(batch_size=16, steps=4000, weight_decay=0.05)
+    )
+    """How to train."""
+    resume: bool = False
+    """Go on with the run in OUT."""
+
+    def run(self) -> None:
+        """Trains on nineteen scenes of twenty, judges by the others, and writes the weights."""
+        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.data.scenes import Selection
+        from nfldm3d.models.readers import FrameClassifier
+        from nfldm3d.training.reader_stages import FrameSource, FrameStage, name_maps
+
+        scenes = open_scenes(self.data, "train")
+        aside = range(0, len(scenes), 20)
+        kept = Selection(scenes, [number for number in range(len(scenes)) if number not in aside])
+        source = FrameSource(kept, name_maps(scenes))
+        model = FrameClassifier(maps=len(source.maps), classes=source.classes)
+        stage = FrameStage(model, source, Selection(scenes, aside))
+        _train(stage, ("frame_classifier", model), self.out, self.options, self.resume)
+
+
+@dataclass(frozen=True)
+class TrainBevReader:
+    """A reader of bird's-eye maps out of fields, by which it is judged whether generated ones follow their map."""
+
+    data: Path
+    """The scenes that the fields were encoded from."""
+    fields: Path
+    """Folder of nfldm3d encode, of training scenes."""
+    held_out: Path
+    """The same of test scenes."""
+    out: Path
+    """Run folder."""
+    options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: TrainingOptions(batch_size=8, steps=4000)
+    )
+    """How to train."""
+    resume: bool = False
+    """Go on with the run in OUT."""
+
+    def run(self) -> None:
+        """Trains and writes the weights."""
+        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.data.encoded_scenes import EncodedScenes
+        from nfldm3d.models.readers import BevReader
+        from nfldm3d.training.reader_stages import BevReaderStage, MappedFieldSource
+
+        pairs = ((self.fields, open_scenes(self.data, "train")), (self.held_out, open_scenes(self.data, "test")))
+        sources = [MappedFieldSource(EncodedScenes(fields), scenes, scenes.keys) for fields, scenes in pairs]
+        first, bev = sources[0].read(0), sources[0].scenes[0].bev
+        x, y, z, channels = first.voxels.features.shape[1:]
+        model = BevReader(resolution=(x, y, z), channels=channels, classes=len(bev.class_names))
+        _train(BevReaderStage(model, *sources), ("bev_reader", model), self.out, self.options, self.resume)
+
+
+@dataclass(frozen=True)
 class Train:
     """Trains one stage; Ctrl-C saves, and --resume goes on."""
 
@@ -185,6 +250,8 @@ class Train:
         | Annotated[TrainImageDecoder, tyro.conf.subcommand("image-decoder")]
         | Annotated[TrainLatentAutoencoder, tyro.conf.subcommand("latent-autoencoder")]
         | Annotated[TrainDenoiser, tyro.conf.subcommand("denoiser")]
+        | Annotated[TrainFrameClassifier, tyro.conf.subcommand("frame-classifier")]
+        | Annotated[TrainBevReader, tyro.conf.subcommand("bev-reader")]
     )
 
     def run(self) -> None:
@@ -214,4 +281,12 @@ def _train(stage: "Stage", result: "tuple[str, ModelMixin]", out: Path, options:
     print(json.dumps({"step": outcome.step, "seconds": round(outcome.seconds, 1)} | figures))  # noqa: T201
 
 
-__all__ = ["Train", "TrainDenoiser", "TrainImageDecoder", "TrainLatentAutoencoder", "TrainSceneAutoencoder"]
+__all__ = [
+    "Train",
+    "TrainBevReader",
+    "TrainDenoiser",
+    "TrainFrameClassifier",
+    "TrainImageDecoder",
+    "TrainLatentAutoencoder",
+    "TrainSceneAutoencoder",
+]

@@ -1,6 +1,6 @@
 """Data sets of scenes, whatever they are read from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from nfldm3d.data.scene_sample import SceneSample
@@ -13,6 +13,19 @@ class Scenes(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> SceneSample: ...
+
+
+class Selection:
+    """Some scenes of a data set, in a given order."""
+
+    def __init__(self, scenes: Scenes, numbers: Sequence[int]):
+        self.scenes, self.numbers = scenes, tuple(numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> SceneSample:
+        return self.scenes[self.numbers[index]]
 
 
 def require_scenes(scenes: Scenes) -> Scenes:

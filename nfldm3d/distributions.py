@@ -1,0 +1,114 @@
+"""How close two sets of pictures or maps are as sets: distances of feature clouds, coverage, overlap of classes."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+CHUNK = 1024
+"""Rows of a distance matrix at once."""
+
+
+def frechet_distance(first: Float[Tensor, "a features"], second: Float[Tensor, "b features"]) -> Float[Tensor, ""]:
+    """Squared 2-Wasserstein distance of the Gaussians with their means and covariances (Heusel et al. 2017, FID).
+
+    Raises:
+        ValueError: fewer pictures than features on a side: the covariance would have no full rank.
+    """
+    for features in (first, second):
+        if len(features) <= features.shape[1]:
+            raise ValueError(
+                f"a Fréchet distance of {features.shape[1]} features needs more than as many pictures, got "
+                f"{len(features)}; render more"
+            )
+    a, b = first.double(), second.double()
+    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
+    # tr sqrt(A B) is the sum of the roots of the eigenvalues of sqrt(A) B sqrt(A), which is symmetric
+    values, vectors = torch.linalg.eigh(cov_a)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
+    return ((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross).clamp(min=0)
+
+
+def kernel_distance(
+    first: Float[Tensor, "a features"],
+    second: Float[Tensor, "b features"],
+    *,
+    subsets: int = 50,
+    size: int = 500,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, ""]:
+    """Unbiased squared maximum mean discrepancy, mean over random subsets (Binkowski et al. 2018, KID).
+
+    The kernel is (x y / features + 1)^3.
+    """
+    size = min(size, len(first), len(second))
+    if size < 2:
+        raise ValueError("a kernel distance needs at least two pictures on each side")
+    total = first.new_zeros((), dtype=torch.float64)
+    for _ in range(subsets):
+        x, y = (
+            features[torch.randperm(len(features), generator=generator)[:size]].double() for features in (first, second)
+        )
+        own = sum((k.sum() - k.diagonal().sum()) / (size * (size - 1)) for k in (_cubic(x, x), _cubic(y, y)))
+        total = total + own - 2 * _cubic(x, y).mean()
+    return total / subsets
+
+
+def _cubic(x: Float[Tensor, "a features"], y: Float[Tensor, "b features"]) -> Float[Tensor, "a b"]:
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How two clouds of features overlap."""
+
+    precision: float
+    """Share of made pictures within the reach of a real one (Kynkaanniemi et al. 2019)."""
+    recall: float
+    """Share of real pictures within the reach of a made one."""
+    density: float
+    """Mean number of real pictures in whose reach a made one lies, over ``neighbors`` (Naeem et al. 2020)."""
+    coverage: float
+    """Share of real pictures in whose reach a made one lies."""
+
+
+def measure_coverage(
+    made: Float[Tensor, "a features"], real: Float[Tensor, "b features"], neighbors: int = 5
+) -> Coverage:
+    """A picture's reach is the distance to its ``neighbors``-th nearest neighbour on its own side."""
+    if min(len(made), len(real)) <= neighbors:
+        raise ValueError(f"{neighbors} neighbours need more than {neighbors} pictures on each side; render more")
+    reach_real, reach_made = (_reach(features, neighbors) for features in (real, made))
+    hits = torch.zeros(len(made), device=made.device)
+    recalled, covered = [], []
+    for start in range(0, len(real), CHUNK):
+        distance = torch.cdist(real[start : start + CHUNK], made)  # (real made)
+        near = distance <= reach_real[start : start + CHUNK, None]
+        hits += near.sum(0)
+        covered.append(near.any(1))
+        recalled.append((distance <= reach_made).any(1))
+    return Coverage(
+        precision=float((hits > 0).float().mean()),
+        recall=float(torch.cat(recalled).float().mean()),
+        density=float(hits.mean()) / neighbors,
+        coverage=float(torch.cat(covered).float().mean()),
+    )
+
+
+def _reach(features: Float[Tensor, "a features"], neighbors: int) -> Float[Tensor, " a"]:
+    parts = [torch.cdist(part, features).kthvalue(neighbors + 1, dim=1).values for part in features.split(CHUNK)]
+    return torch.cat(parts)
+
+
+def intersection_over_union(
+    found: Int64[Tensor, "scenes x y"], true: Int64[Tensor, "scenes x y"], classes: int
+) -> Float[Tensor, " classes"]:
+    """Of each class over all scenes together; NaN for classes that neither side has. Other numbers do not count."""
+    known = (true >= 0) & (true < classes)
+    table = torch.bincount((true[known] * classes + found[known]).flatten(), minlength=classes**2)
+    table = table.view(classes, classes).double()
+    both = table.diagonal()
+    either = table.sum(0) + table.sum(1) - both
+    return torch.where(either > 0, both / either, torch.nan).float()
