@@ -11,11 +11,13 @@ from typing import Annotated
 
 import tyro
 
+from nfldm3d.cli.assemble import Assemble
 from nfldm3d.cli.capture import Capture
 from nfldm3d.cli.encode import Encode
 from nfldm3d.cli.evaluate import Evaluate
 from nfldm3d.cli.export import Export
 from nfldm3d.cli.fit import Fit
+from nfldm3d.cli.generate import Edit, Generate, Grow
 from nfldm3d.cli.info import Info
 from nfldm3d.cli.render import Render
 from nfldm3d.cli.train import Train
@@ -32,6 +34,10 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Encode, tyro.conf.subcommand("encode")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Assemble, tyro.conf.subcommand("assemble")]
+    | Annotated[Generate, tyro.conf.subcommand("generate")]
+    | Annotated[Edit, tyro.conf.subcommand("edit")]
+    | Annotated[Grow, tyro.conf.subcommand("grow")]
 )
 DESCRIPTION = "Voxel neural fields: record, fit, learn, render and export 3-D scenes. Add --debug for tracebacks."
 USAGE, BAD_DATA, INTERRUPTED, TERMINATED = 2, 3, 130, 143

@@ -1,6 +1,7 @@
 """``nfldm3d evaluate``: how good trained networks are on scenes that they have not seen."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,29 +16,70 @@ from nfldm3d.data.scene_sample import SceneSample
 @dataclass(frozen=True)
 class Evaluate:
     """Measures trained networks: ``autoencoders`` compares novel views of held-out scenes, before and after
-    compression to latents, with the truth."""
+    compression to latents, with the truth; ``generator`` compares generated scenes with held-out ones as sets."""
 
-    what: Annotated[Literal["autoencoders"], tyro.conf.Positional]
+    what: Annotated[Literal["autoencoders", "generator"], tyro.conf.Positional]
     """What to measure."""
     data: Path
     """Shards of nfldm3d capture --scenes, a folder of captures, or one capture."""
     weights: Path = Path("assets/vizdoom")
-    """Weights of the auto-encoders, or a run folder of nfldm3d train."""
+    """Weights of the auto-encoders, or a run folder of nfldm3d train; for ``generator`` those of a scene generator."""
     split: Literal["train", "test"] = "test"
     """Which scenes of a data set."""
     scenes: int = 64
-    """At most so many scenes, evenly chosen."""
+    """At most so many scenes, evenly chosen; for ``generator`` so many are generated."""
     views: int = 16
     """Views of each scene that are encoded; the others are compared with."""
     page: Path | None = None
-    """PNG page of truth, stage 1 and stage 2, one above the other."""
+    """PNG page of truth, stage 1 and stage 2, one above the other; for ``generator`` of scenes beside the training
+    scenes that are nearest to them."""
     json: bool = False
     """Print one line of JSON and nothing else."""
+    steps: int = 40
+    """Of the sampler, for ``generator``."""
+    guidance_scale: float = 2.0
+    """How much more maps count than in training, for ``generator``."""
+    pictures: int = 2048
+    """On each side of the comparison, for ``generator``."""
+    seed: int = 0
+    """Of what is generated."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where the networks run."""
 
     def run(self) -> None:
         """Measures and prints."""
+        figures = self._judge_generator() if self.what == "generator" else self._judge_autoencoders()
+        print(json.dumps(figures, indent=None if self.json else 1))  # noqa: T201 - the command's result
+
+    def _judge_generator(self) -> dict[str, object]:
+        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.models.readers import BevReader, FrameClassifier
+        from nfldm3d.models.weights import load_network
+        from nfldm3d.pictures import save_image
+        from nfldm3d.pipelines.generator_scores import GeneratorBudget, judge_generator
+        from nfldm3d.pipelines.scene_generator import SceneGenerator
+
+        generator = SceneGenerator.from_pretrained(self.weights, self.device)
+        classifier = load_network(FrameClassifier, self.weights / "frame_classifier").to(self.device)  # pyright: ignore[reportArgumentType]
+        reader = None
+        if (self.weights / "bev_reader").is_dir():
+            reader = load_network(BevReader, self.weights / "bev_reader").to(self.device)  # pyright: ignore[reportArgumentType]
+        training, held_out = open_scenes(self.data, "train"), open_scenes(self.data, "test")
+        budget = GeneratorBudget(
+            scenes=self.scenes,
+            mapped=self.scenes,
+            pictures=self.pictures,
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            seed=self.seed,
+        )
+        report = judge_generator(generator, classifier, reader, training, held_out, budget=budget)
+        if self.page is not None:
+            save_image(torch.cat(report.strips, dim=-2), self.page)
+        rounded = {name: round(value, 4) if math.isfinite(value) else None for name, value in report.figures.items()}
+        return {**rounded, "scenes": self.scenes}
+
+    def _judge_autoencoders(self) -> dict[str, object]:
         from tqdm.auto import tqdm
 
         from nfldm3d.cli.scenes import open_scenes
@@ -56,4 +98,4 @@ class Evaluate:
         report = judge_autoencoders(networks, chosen(), inputs=self.views)
         if self.page is not None:
             save_image(torch.cat(report.strips, dim=-2), self.page)
-        print(json.dumps(report.summary(), indent=None if self.json else 1))  # noqa: T201 - the command's result
+        return report.summary()

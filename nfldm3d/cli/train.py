@@ -235,9 +235,8 @@ class TrainBevReader:
 
         pairs = ((self.fields, open_scenes(self.data, "train")), (self.held_out, open_scenes(self.data, "test")))
         sources = [MappedFieldSource(EncodedScenes(fields), scenes, scenes.keys) for fields, scenes in pairs]
-        first, bev = sources[0].read(0), sources[0].scenes[0].bev
-        x, y, z, channels = first.voxels.features.shape[1:]
-        model = BevReader(resolution=(x, y, z), channels=channels, classes=len(bev.class_names))
+        x, y, z, channels = sources[0].read(0).voxels.features.shape[1:]
+        model = BevReader(resolution=(x, y, z), channels=channels, classes=sources[0].classes)
         _train(BevReaderStage(model, *sources), ("bev_reader", model), self.out, self.options, self.resume)
 
 

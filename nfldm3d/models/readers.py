@@ -31,7 +31,7 @@ class FrameClassifier(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(ResidualBlock(each, each) for each in widths)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in itertools.pairwise(widths))
         self.norm = nn.GroupNorm(8, widths[-1])
-        self.features = nn.Linear(2 * widths[-1], features)
+        self.embedding = nn.Linear(2 * widths[-1], features)
         self.map_head, self.class_head = nn.Linear(features, maps), nn.Linear(features, classes)
 
     def embed(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views features"]:
@@ -45,7 +45,7 @@ class FrameClassifier(ModelMixin, ConfigMixin):
             if number < len(self.shrink):
                 hidden = self.shrink[number](hidden)
         hidden = functional.silu(self.norm(hidden))
-        return self.features(torch.cat((hidden.mean((-2, -1)), hidden.amax((-2, -1))), dim=-1))
+        return self.embedding(torch.cat((hidden.mean((-2, -1)), hidden.amax((-2, -1))), dim=-1))
 
     def forward(
         self, images: Float[Tensor, "views 3 height width"]

@@ -16,7 +16,7 @@ StepCallback: TypeAlias = Callable[[str, int, Tensor], Tensor | None]
 """Is told the level, the step and the latents after it; may return others to go on with."""
 
 
-class SamplingError(RuntimeError):
+class SamplingError(ValueError):
     """Sampling gave numbers that are not finite."""
 
 

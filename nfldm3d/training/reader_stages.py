@@ -135,6 +135,14 @@ class MappedFieldSource:
         self.encoded, self.scenes = encoded, scenes
         self.numbers = {key: number for number, key in enumerate(keys)}
 
+    @property
+    def classes(self) -> int:
+        """How many classes the maps have."""
+        bev = self.scenes[0].bev
+        if bev is None:
+            raise ValueError("a reader of bird's-eye maps needs scenes with maps; record them with nfldm3d capture")
+        return len(bev.class_names)
+
     def __len__(self) -> int:
         return len(self.encoded)
 

@@ -1,0 +1,49 @@
+"""``nfldm3d assemble``: the networks of all stages as one folder of weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nfldm3d.files import DataFormatError, atomic_folder
+
+
+@dataclass(frozen=True)
+class Assemble:
+    """Puts trained networks together to a folder that nfldm3d generate reads, in half precision."""
+
+    out: Path
+    """Folder of weights."""
+    latents: Path
+    """Folder of nfldm3d encode --keep latents that the denoisers were trained on: it tells how large scenes are and
+    what maps hold."""
+    parts: tuple[Path, ...]
+    """Run folders of nfldm3d train, or folders of weights, which together hold scene_autoencoder, latent_autoencoder
+    and denoiser_c, perhaps denoiser_g, denoiser_f, frame_classifier and bev_reader; later ones take precedence."""
+
+    def run(self) -> None:
+        """Reads all weights and writes them."""
+        from nfldm3d.data.encoded_scenes import read_header
+        from nfldm3d.models.readers import BevReader, FrameClassifier
+        from nfldm3d.models.weights import load_network
+        from nfldm3d.pipelines.scene_generator import NETWORKS, OPTIONAL, SceneGenerator
+        from nfldm3d.training.denoiser_stage import make_schedule
+
+        header = read_header(self.latents)
+        judges = {"frame_classifier": FrameClassifier, "bev_reader": BevReader}
+        networks = {}
+        for part in self.parts:
+            folder = part / "weights" if (part / "weights").is_dir() else part
+            for name, network in (NETWORKS | judges).items():
+                if (folder / name).is_dir():
+                    networks[name] = load_network(network, folder / name)
+        missing = [name for name in NETWORKS if name not in networks and name not in OPTIONAL]
+        if missing:
+            raise DataFormatError(self.parts[-1], f"no part holds {', '.join(missing)}; add the run folder that does")
+        about = {name: header[name] for name in ("box_size", "map_classes", "map_palette") if name in header}
+        extra = {name: networks.pop(name).half() for name in judges if name in networks}
+        generator = SceneGenerator(scheduler=make_schedule(), **networks, **about)
+        for network in networks.values():
+            network.half()
+        with atomic_folder(self.out) as temporary:
+            generator.save_pretrained(temporary)
+            for name, network in extra.items():
+                network.save_pretrained(temporary / name)

@@ -1,0 +1,190 @@
+"""``nfldm3d generate``, ``edit`` and ``grow``: new scenes, parts of scenes made anew, and larger worlds."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from nfldm3d.files import atomic_folder
+
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+SchedulerName = Literal["default", "ddim", "ddpm", "dpm++", "unipc"]
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Samples scenes; each lands in a folder of its own with a turntable, a flight along its own path, a mesh, pictures
+    and the scene file."""
+
+    out: Path
+    """Folder for the folders scene_000, scene_001 and so on; finished ones are left as they are."""
+    weights: Path = Path("assets/vizdoom")
+    """Weights of a scene generator."""
+    scenes: int = 1
+    """How many."""
+    seed: int = 0
+    """The same seed gives the same scenes."""
+    bev: Path | None = None
+    """Bird's-eye map to follow: a picture in the palette of the weights, transparent where anything may be."""
+    guidance_scale: float = 2.0
+    """How much more the map counts than in training."""
+    steps: int = 40
+    """Steps of each level."""
+    scheduler: SchedulerName = "default"
+    """``default`` is that of the weights."""
+    frames: int = 96
+    """Of each video; 0 makes none."""
+    width: int = 320
+    """Of the pictures, in pixels."""
+    height: int = 240
+    """Of the pictures, in pixels."""
+    mesh: bool = True
+    """Whether scene.glb is written."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where to sample and render."""
+
+    def run(self) -> None:
+        """Samples, then finishes scene after scene."""
+        from nfldm3d.pipelines.scene_generator import SceneGenerator
+
+        generator = SceneGenerator.from_pretrained(self.weights, self.device)
+        start = time.monotonic()
+        made = generator.generate(
+            self.scenes,
+            self.bev,
+            guidance_scale=self.guidance_scale,
+            num_inference_steps=self.steps,
+            scheduler=make_scheduler(generator, self.scheduler),
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+        sampled = time.monotonic() - start
+        for number, scene in enumerate(made.scenes):
+            folder = self.out / f"scene_{number:03d}"
+            if (folder / "scene.nfld").is_file():
+                continue
+            with atomic_folder(folder) as temporary:
+                self._finish(generator, scene, temporary)
+        seconds = {"sampling": round(sampled, 1), "all": round(time.monotonic() - start, 1)}
+        print(json.dumps({"scenes": len(made.scenes), "seconds": seconds, "out": str(self.out)}))  # noqa: T201
+
+    def _finish(self, generator, scene, folder: Path) -> None:
+        from nfldm3d.export import export_mesh
+        from nfldm3d.paths import make_path
+        from nfldm3d.pictures import save_image
+        from nfldm3d.pipelines.showing import open_top, picture_from_above, picture_sheet
+        from nfldm3d.rendering import render
+        from nfldm3d.video import render_video
+
+        size = {"width": self.width, "height": self.height}
+        scene.save(folder / "scene.nfld")
+        save_image(picture_from_above(generator, scene, self.bev), folder / "bev.png")
+        with torch.no_grad():
+            flight = make_path(scene, "fly", views=8, **size)
+            save_image(picture_sheet(render(scene, flight).image, columns=4), folder / "views.png")
+            if self.frames:
+                render_video(scene, make_path(scene, "fly", views=self.frames, **size), folder / "flight.mp4")
+                top = open_top(scene)
+                around = make_path(top, "orbit", views=self.frames, **size)
+                render_video(top, around, folder / "turntable.mp4")
+        if self.mesh:
+            export_mesh(scene.to("cpu"), folder / "scene.glb")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Samples a part of a scene again, and keeps the rest."""
+
+    scene: Annotated[Path, tyro.conf.Positional]
+    """A .nfld file or a scene folder; one that was not generated is encoded from pictures of it first."""
+    box: tuple[float, float, float, float, float, float]
+    """The part to make anew, in world metres: x, y and z of the lowest corner, then of the highest."""
+    out: Path
+    """Where the edited scene is written."""
+    weights: Path = Path("assets/vizdoom")
+    """Weights of a scene generator."""
+    seed: int = 0
+    """Other seeds give other contents."""
+    steps: int = 40
+    """Steps of each level."""
+    rounds: int = 1
+    """How often each step is taken; more make what is new fit better, and take longer. They need ddim or ddpm."""
+    scheduler: SchedulerName = "default"
+    """``default`` is that of the weights."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where to sample."""
+
+    def run(self) -> None:
+        """Samples and saves."""
+        from nfldm3d.geometry import Box
+        from nfldm3d.pipelines.scene_editing import resample_region
+        from nfldm3d.pipelines.scene_generator import SceneGenerator
+        from nfldm3d.scene import Scene
+
+        generator = SceneGenerator.from_pretrained(self.weights, self.device)
+        edited = resample_region(
+            generator,
+            Scene.load(self.scene, device=self.device),
+            Box(self.box[:3], self.box[3:]),
+            seed=torch.Generator().manual_seed(self.seed),
+            num_inference_steps=self.steps,
+            rounds=self.rounds,
+            scheduler=make_scheduler(generator, self.scheduler),
+        )
+        edited.to("cpu").save(self.out)
+
+
+@dataclass(frozen=True)
+class Grow:
+    """Samples one world larger than a scene, from windows that overlap by half."""
+
+    out: Path
+    """Where the world is written: a .nfld file or a folder."""
+    windows: tuple[int, int] = (3, 3)
+    """Along x and y."""
+    scene: Path | None = None
+    """A scene that becomes the middle of the world."""
+    weights: Path = Path("assets/vizdoom")
+    """Weights of a scene generator."""
+    seed: int = 0
+    """The same seed gives the same world."""
+    steps: int = 40
+    """Steps of each level."""
+    scheduler: SchedulerName = "default"
+    """``default`` is that of the weights."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where to sample."""
+
+    def run(self) -> None:
+        """Samples and saves."""
+        from nfldm3d.pipelines.scene_editing import grow_world
+        from nfldm3d.pipelines.scene_generator import SceneGenerator
+        from nfldm3d.scene import Scene
+
+        generator = SceneGenerator.from_pretrained(self.weights, self.device)
+        world = grow_world(
+            generator,
+            self.windows,
+            scene=None if self.scene is None else Scene.load(self.scene, device=self.device),
+            seed=torch.Generator().manual_seed(self.seed),
+            num_inference_steps=self.steps,
+            scheduler=make_scheduler(generator, self.scheduler),
+        )
+        world.to("cpu").save(self.out)
+
+
+def make_scheduler(generator, name: SchedulerName):
+    """One of diffusers' schedulers with the noise of the weights; None for the one they come with."""
+    import diffusers
+
+    if name == "default":
+        return None
+    return getattr(diffusers, SCHEDULERS[name]).from_config(generator.scheduler.config)

@@ -1,0 +1,255 @@
+"""How good a scene generator is: pictures as a set, maps that are followed, parts that are kept, and memory."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.data.scenes import Scenes, spread
+from nfldm3d.distributions import frechet_distance, intersection_over_union, kernel_distance, measure_coverage
+from nfldm3d.geometry import Box
+from nfldm3d.models.readers import BevReader, FrameClassifier
+from nfldm3d.models.scene_voxels import ORIENTATIONS, voxels_of
+from nfldm3d.models.views import Views, cubic_box
+from nfldm3d.pipelines.autoencoders import views_of
+from nfldm3d.pipelines.scene_editing import MARGIN, resample_region
+from nfldm3d.pipelines.scene_generator import SceneGenerator
+from nfldm3d.rendering import render
+from nfldm3d.scene import Scene
+
+SIZE = 64
+"""Pixels along each side of them."""
+NEAR = 0.05
+"""Two training scenes are near if the distance is this quantile of those to the nearest other one."""
+Embed = Callable[[Float[Tensor, "views 3 height width"]], Float[Tensor, "views features"]]
+
+
+@dataclass(frozen=True)
+class GeneratorBudget:
+    """How much is generated and looked at."""
+
+    scenes: int = 128
+    """Generated without a map; the pictures are spread over them."""
+    mapped: int = 64
+    """Generated from the maps of held-out scenes."""
+    edited: int = 16
+    """Of the generated scenes; a quarter of each is sampled again."""
+    pictures: int = 2048
+    """On each side of a comparison."""
+    remembered: int = 512
+    """Training scenes that generated ones are compared with, in all orientations."""
+    steps: int = 40
+    guidance_scale: float = 2.0
+    seed: int = 0
+
+
+@dataclass
+class GeneratorReport:
+    """Figures by name, and pictures to look at."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    strips: list[Float[Tensor, "3 height width"]] = field(default_factory=list)
+    """Each a generated scene beside the training scene that is nearest to it."""
+
+
+@torch.no_grad()
+def judge_generator(
+    generator: SceneGenerator,
+    classifier: FrameClassifier,
+    reader: BevReader | None,
+    training: Scenes,
+    held_out: Scenes,
+    *,
+    budget: GeneratorBudget | None = None,
+) -> GeneratorReport:
+    """All figures of the evaluation; those of maps only with a reader and a generator that takes them.
+
+    ``frechet_ratio`` is the distance of generated to held-out pictures over that of training pictures to held-out
+    ones, ``frechet_floor``; ``frechet_halves`` is that of two halves of the training pictures.
+    """
+    budget = budget or GeneratorBudget()
+    device = generator._execution_device
+    report, draws = GeneratorReport(), torch.Generator().manual_seed(budget.seed)
+
+    def embed(images: Tensor) -> Tensor:
+        return torch.cat([classifier.embed(part.to(device)).float().cpu() for part in images.split(256)])
+
+    real = embed(_real_pictures(held_out, budget.pictures))
+    seen = embed(_real_pictures(training, 2 * budget.pictures))
+    scenes = _generate(generator, budget, None, budget.scenes)
+    pictures = _own_pictures(scenes, budget.pictures)
+    made = embed(pictures)
+    half, other = seen[::2], seen[1::2]
+    floor = float(frechet_distance(half, real))
+    distance = float(frechet_distance(made, real))
+    covered = measure_coverage(made, real)
+    report.figures |= {
+        "frechet": distance,
+        "frechet_floor": floor,
+        "frechet_ratio": distance / floor,
+        "frechet_halves": float(frechet_distance(half, other)),
+        "kernel_distance": float(kernel_distance(made, real, generator=draws)),
+        "kernel_distance_floor": float(kernel_distance(half, real, generator=draws)),
+        "precision": covered.precision,
+        "recall": covered.recall,
+        "density": covered.density,
+        "coverage": covered.coverage,
+        "recall_of_training": measure_coverage(half, real).recall,
+    }
+    report.figures |= _judge_memory(generator, scenes, training, budget, report.strips)
+    if reader is not None and generator.map_size:
+        report.figures |= judge_maps(generator, reader, held_out, budget)
+    report.figures["edit_kept_psnr"] = judge_edits(generator, scenes[: budget.edited], budget)
+    return report
+
+
+def judge_maps(
+    generator: SceneGenerator, reader: BevReader, held_out: Scenes, budget: GeneratorBudget
+) -> dict[str, float]:
+    """Overlap of given maps with those that the reader finds: in generated, unconditional and real fields."""
+    classes = len(generator.config["map_classes"])
+    samples = [sample for sample in spread(held_out, budget.mapped) if sample.bev is not None]
+    true = torch.stack([sample.bev.classes.long() for sample in samples if sample.bev is not None])
+    real = [_encode(generator, sample) for sample in samples]
+    found = {
+        "bev_miou": _generate(generator, budget, true, len(true)),
+        "bev_miou_unconditional": _generate(generator, budget, None, len(true)),
+        "bev_miou_ceiling": real,
+    }
+    figures = {}
+    for name, scenes in found.items():
+        maps = torch.cat([read_map(reader, scene).cpu() for scene in scenes])
+        each = intersection_over_union(maps, true, classes)
+        figures[name] = float(each[torch.isfinite(each)].mean())
+        shares = torch.bincount(true.flatten(), minlength=classes).double()
+        known = torch.isfinite(each)
+        figures[f"{name}_by_area"] = float((each[known] * shares[known]).sum() / shares[known].sum())
+    return figures
+
+
+def judge_edits(generator: SceneGenerator, scenes: Sequence[Scene], budget: GeneratorBudget) -> float:
+    """PSNR, before against after, of what a scene's own cameras see of the kept part; a quarter of it is made anew."""
+    scores = []
+    for number, scene in enumerate(scenes):
+        box = scene.box
+        middle = [(low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True)]
+        corner = (number % 2, number // 2 % 2)
+        lower = [middle[axis] if corner[axis] else box.lower[axis] for axis in (0, 1)]
+        upper = [box.upper[axis] if corner[axis] else middle[axis] for axis in (0, 1)]
+        region = Box((*lower, box.lower[2]), (*upper, box.upper[2]))  # type: ignore[arg-type]
+        seed = torch.Generator().manual_seed(budget.seed + number)
+        edited = resample_region(generator, scene, region, seed=seed, num_inference_steps=budget.steps)
+        assert scene.cameras is not None
+        cameras = scene.cameras.resized(SIZE, SIZE)
+        before, after = render(scene, cameras), render(edited, cameras)
+        margin = MARGIN * max(scene.field.voxel_size)
+        low, high = ([edge + sign * margin for edge in side] for sign, side in ((-1, region.lower), (1, region.upper)))
+        grown = Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+        entry, leave = grown.clip(cameras.rays())
+        meets = (leave > entry) & ((entry < before.distance) | (before.distance == 0))
+        error = (before.image - after.image).square().mean(1)[~meets]
+        if len(error) == 0:
+            continue
+        scores.append(-10 * math.log10(max(float(error.mean()), 1e-10)))
+    return sum(scores) / len(scores) if scores else math.nan
+
+
+def read_map(reader: BevReader, scene: Scene) -> Int64[Tensor, "1 x y"]:
+    """The classes that a reader finds in a scene of the networks' own grid."""
+    assert scene.background is not None and not isinstance(scene.background, Tensor)
+    return reader(voxels_of(scene.field, scene.background)).argmax(1)
+
+
+def _judge_memory(
+    generator: SceneGenerator,
+    scenes: Sequence[Scene],
+    training: Scenes,
+    budget: GeneratorBudget,
+    strips: list[Tensor],
+) -> dict[str, float]:
+    """Distances of normalised coarse latents to the nearest training scene in any orientation."""
+    known, samples = [], []
+    for sample in tqdm(spread(training, budget.remembered), desc="remember", leave=False):
+        scene = _encode(generator, sample)
+        known.append(_describe(generator, scene, ORIENTATIONS))
+        samples.append(sample)
+    table = torch.stack(known)  # (scenes orientations numbers)
+    among = []
+    for number, scene in enumerate(table):
+        distance = torch.cdist(scene[:1], table.flatten(0, 1)).view(len(table), -1).amin(1)
+        distance[number] = torch.inf
+        among.append(distance.min())
+    threshold = float(torch.stack(among).quantile(NEAR))
+    nearest = []
+    for scene in scenes:
+        described = _describe(generator, scene, 1)
+        distance, number = torch.cdist(described, table.flatten(0, 1)).view(len(table), -1).amin(1).min(0)
+        nearest.append(float(distance))
+        if len(strips) < 8:
+            strips.append(_strip(scene, samples[int(number)]))
+    return {
+        "memorised_fraction": sum(distance < threshold for distance in nearest) / len(nearest),
+        "nearest_distance": sum(nearest) / len(nearest),
+        "nearest_distance_of_training": float(torch.stack(among).mean()),
+    }
+
+
+def _strip(scene: Scene, sample: SceneSample) -> Float[Tensor, "3 height width"]:
+    """Four views of a generated scene, and four of the training scene next to it."""
+    assert scene.cameras is not None
+    cameras = scene.cameras.resized(SIZE, SIZE)
+    pictures = render(scene, cameras[torch.arange(0, len(cameras), len(cameras) // 4)[:4].tolist()]).image.cpu()
+    real = functional.interpolate(sample.images[:4].float() / 255, (SIZE, SIZE), mode="bilinear", antialias=True)
+    return torch.cat([*pictures, *real], dim=-1)
+
+
+def _describe(generator: SceneGenerator, scene: Scene, orientations: int) -> Float[Tensor, "orientations numbers"]:
+    assert scene.background is not None and not isinstance(scene.background, Tensor)
+    voxels = voxels_of(scene.field, scene.background)
+    parts = [
+        generator.latent_autoencoder.encode(voxels.oriented(k)).latents.c.flatten(1, 2) for k in range(orientations)
+    ]
+    return generator.denoiser_c.scaling.normalize(torch.cat(parts)).flatten(1).cpu()
+
+
+def _encode(generator: SceneGenerator, sample: SceneSample) -> Scene:
+    views: Views = views_of(sample)
+    return generator.networks.encode(views, cubic_box(sample.box, generator.scene_autoencoder.grid))
+
+
+def _generate(
+    generator: SceneGenerator, budget: GeneratorBudget, maps: Int64[Tensor, "scenes x y"] | None, count: int
+) -> list[Scene]:
+    """Scenes in batches; the same seeds with and without maps."""
+    options: dict[str, Any] = {"guidance_scale": budget.guidance_scale, "num_inference_steps": budget.steps}
+    made = generator.generate(count, maps, generator=torch.Generator().manual_seed(budget.seed), **options)
+    return made.scenes
+
+
+def _real_pictures(scenes: Scenes, count: int) -> Float[Tensor, "views 3 height width"]:
+    """Recorded pictures, the same number of each scene, those taken along walks first."""
+    each, parts = math.ceil(count / len(scenes)), []
+    for sample in spread(scenes, count):
+        order = sorted(
+            range(len(sample.images)), key=lambda view, sample=sample: sample.kinds[view : view + 1] != ("walk",)
+        )
+        parts.append(sample.images[order[:each]].float() / 255)
+    return torch.cat(parts)[:count]
+
+
+def _own_pictures(scenes: Sequence[Scene], count: int) -> Float[Tensor, "views 3 height width"]:
+    """Renders along each scene's own path."""
+    each, parts = math.ceil(count / len(scenes)), []
+    for scene in tqdm(scenes, desc="render", leave=False):
+        assert scene.cameras is not None
+        cameras = scene.cameras.resized(SIZE, SIZE)
+        cameras = cameras.interpolated(each) if each != len(cameras) else cameras
+        parts.append(render(scene, cameras).image.cpu())
+    return torch.cat(parts)[:count]
