@@ -5,7 +5,8 @@
 
 ``voxel-size``: finer voxels show more (Table 12). ``density``: densities predicted for each view against densities
 inferred from pooled features (Figure 15). ``pooling``: mean against attention. ``recipe``: the paper's plain one
-against ours, both from colour alone. ``downsampling``: of the coarse latent (Table 13), on the fields of one stage 1.
+against ours, both from colour alone. ``surfaces``: densities that are not negative against signed ones, whose surfaces
+lie between voxels. ``downsampling``: of the coarse latent (Table 13), on the fields of one stage 1.
 """
 
 import argparse
@@ -56,7 +57,7 @@ def train_scene(
 def train_latent(arguments: argparse.Namespace, scenes: list[SceneSample], held_out: SceneDataset) -> Iterator[dict]:
     base = train_scene(arguments, scenes, held_out)
     with tempfile.TemporaryDirectory() as fields:
-        encode_scenes(base, scenes, fields, turns=(0,))
+        encode_scenes(base, scenes, fields)
         for downsampling in (16, 8, 4):
             torch.manual_seed(0)
             model = LatentAutoencoder(downsampling=downsampling, width=64, fine_width=48)
@@ -81,6 +82,7 @@ def rows(arguments: argparse.Namespace, scenes: list[SceneSample], held_out: Sce
         "voxel-size": [{"resolution": size, "stride": stride} for size, stride in VOXEL_SIZES.items()],
         "density": [{"density": "inferred"}, {"density": "explicit"}],
         "pooling": [{"pooling": "mean"}, {"pooling": "attention"}],
+        "surfaces": [{"signed": False}, {"signed": True}],
         "recipe": [{"plain": True}, {"plain": False}],
     }[arguments.which]
     for change in changes:
@@ -90,9 +92,8 @@ def rows(arguments: argparse.Namespace, scenes: list[SceneSample], held_out: Sce
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="shards of nfldm3d capture vizdoom --scenes")
-    parser.add_argument(
-        "--which", choices=("voxel-size", "density", "pooling", "recipe", "downsampling"), required=True
-    )
+    kinds = ("voxel-size", "density", "pooling", "recipe", "surfaces", "downsampling")
+    parser.add_argument("--which", choices=kinds, required=True)
     parser.add_argument("--steps", type=int, default=400, help="optimiser steps of each network")
     parser.add_argument("--scenes", type=int, default=300, help="scenes to train on")
     parser.add_argument("--judged", type=int, default=24, help="held-out scenes that each row is measured on")

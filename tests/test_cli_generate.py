@@ -85,7 +85,7 @@ def test_generators_are_measured(
     wanted = {"frechet", "frechet_floor", "frechet_ratio", "frechet_halves", "kernel_distance", "precision", "recall"}
     wanted |= {"bev_miou", "bev_miou_unconditional", "bev_miou_ceiling", "edit_kept_psnr", "memorised_fraction"}
     assert wanted <= set(found) and page.is_file()
-    assert found["frechet_ratio"] == pytest.approx(found["frechet"] / found["frechet_floor"], rel=0.01)
+    assert found["frechet_ratio"] == pytest.approx(found["frechet"] / found["frechet_floor"], rel=0.1)
     assert 0 <= found["memorised_fraction"] <= 1
 
 

@@ -63,8 +63,8 @@ class TrainSceneAutoencoder:
 
 
 @dataclass(frozen=True)
-class TrainImageDecoder:
-    """Stage 1, second part: the image decoder alone, to draw texture. The rest of the weights is taken over."""
+class _OnFields:
+    """What every stage that learns from encoded fields is given."""
 
     data: Path
     """The scenes that the fields were encoded from."""
@@ -74,6 +74,12 @@ class TrainImageDecoder:
     """Weights of stage 1: a run folder or a folder with scene_autoencoder."""
     out: Path
     """Run folder."""
+
+
+@dataclass(frozen=True)
+class TrainImageDecoder(_OnFields):
+    """Stage 1, second part: the image decoder alone, to draw texture. The rest of the weights is taken over."""
+
     options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(
         default_factory=lambda: TrainingOptions(betas=(0.5, 0.98), clip_norm=5.0)
     )
@@ -97,17 +103,9 @@ class TrainImageDecoder:
 
 
 @dataclass(frozen=True)
-class TrainLatentAutoencoder:
+class TrainLatentAutoencoder(_OnFields):
     """Stage 2: fields to the latents g, c and f and back, through the frozen decoder of stage 1."""
 
-    data: Path
-    """The scenes that the fields were encoded from."""
-    fields: Path
-    """Folder of nfldm3d encode."""
-    weights: Path
-    """Weights of stage 1: a run folder or a folder with scene_autoencoder."""
-    out: Path
-    """Run folder."""
     options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(default_factory=TrainingOptions)
     """How to train."""
     downsampling: Literal[4, 8, 16] = 4
