@@ -21,7 +21,7 @@ LAYERS = (
     ("editing", "paths", "rendering"),
     ("export", "fitting", "guidance", "models", "video"),
     ("interop", "pipelines", "training"),
-    ("cli", "viewer"),
+    ("bev_painter", "cli", "viewer"),
 )
 LEVELS = {name: level for level, row in enumerate(LAYERS) for name in row}
 
