@@ -41,6 +41,10 @@ class Evaluate:
     """How much more maps count than in training, for ``generator``."""
     pictures: int = 2048
     """On each side of the comparison, for ``generator``."""
+    inception: Path | None = None
+    """Weights of Inception-v3 for FID and KID, for ``generator``: torch-fidelity's file, or .safetensors."""
+    i3d: Path | None = None
+    """Weights of I3D for FVD, for ``generator``: a state dictionary as .pt or .safetensors."""
     seed: int = 0
     """Of what is generated."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -53,6 +57,7 @@ class Evaluate:
 
     def _judge_generator(self) -> dict[str, object]:
         from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.models.pretrained_features import InceptionFeatures, VideoFeatures
         from nfldm3d.models.readers import BevReader, FrameClassifier
         from nfldm3d.models.weights import load_network
         from nfldm3d.pictures import save_image
@@ -73,7 +78,16 @@ class Evaluate:
             guidance_scale=self.guidance_scale,
             seed=self.seed,
         )
-        report = judge_generator(generator, classifier, reader, training, held_out, budget=budget)
+        report = judge_generator(
+            generator,
+            classifier,
+            reader,
+            training,
+            held_out,
+            budget=budget,
+            inception=None if self.inception is None else InceptionFeatures.load(self.inception),
+            video=None if self.i3d is None else VideoFeatures.load(self.i3d),
+        )
         if self.page is not None:
             save_image(torch.cat(report.strips, dim=-2), self.page)
         rounded = {name: round(value, 4) if math.isfinite(value) else None for name, value in report.figures.items()}

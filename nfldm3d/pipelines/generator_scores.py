@@ -15,6 +15,7 @@ from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes, spread
 from nfldm3d.distributions import frechet_distance, intersection_over_union, kernel_distance, measure_coverage
 from nfldm3d.geometry import Box
+from nfldm3d.models.pretrained_features import InceptionFeatures, VideoFeatures
 from nfldm3d.models.readers import BevReader, FrameClassifier
 from nfldm3d.models.scene_voxels import ORIENTATIONS, voxels_of
 from nfldm3d.models.views import Views, cubic_box
@@ -68,8 +69,12 @@ def judge_generator(
     held_out: Scenes,
     *,
     budget: GeneratorBudget | None = None,
+    inception: InceptionFeatures | None = None,
+    video: VideoFeatures | None = None,
 ) -> GeneratorReport:
     """All figures of the evaluation; those of maps only with a reader and a generator that takes them.
+
+    With ``inception`` there are ``fid`` and ``kid`` as well, with ``video`` there is ``fvd``, of a clip of each scene.
 
     ``frechet_ratio`` is the distance of generated to held-out pictures over that of training pictures to held-out
     ones, ``frechet_floor``; ``frechet_halves`` is that of two halves of the training pictures.
@@ -103,6 +108,12 @@ def judge_generator(
         "coverage": covered.coverage,
         "recall_of_training": measure_coverage(half, real).recall,
     }
+    if inception is not None:
+        report.figures |= _judge_by_inception(inception.to(device), pictures, training, held_out, budget)
+    if video is not None:
+        made_clips, real_clips = _own_clips(scenes), _real_clips(held_out)
+        first, second = (_embed_clips(video.to(device), clips) for clips in (made_clips, real_clips))
+        report.figures["fvd"] = float(frechet_distance(first, second))
     report.figures |= _judge_memory(generator, scenes, training, budget, report.strips)
     if reader is not None and generator.map_size:
         report.figures |= judge_maps(generator, reader, held_out, budget)
@@ -159,6 +170,42 @@ def judge_edits(generator: SceneGenerator, scenes: Sequence[Scene], budget: Gene
             continue
         scores.append(-10 * math.log10(max(float(error.mean()), 1e-10)))
     return sum(scores) / len(scores) if scores else math.nan
+
+
+def _judge_by_inception(
+    inception: InceptionFeatures, pictures: Tensor, training: Scenes, held_out: Scenes, budget: GeneratorBudget
+) -> dict[str, float]:
+    device = next(inception.parameters()).device
+    sets = (pictures, _real_pictures(training, budget.pictures), _real_pictures(held_out, budget.pictures))
+    made, seen, real = (torch.cat([inception(p.to(device)).cpu() for p in images.split(32)]) for images in sets)
+    draws = torch.Generator().manual_seed(budget.seed)
+    return {
+        "fid": float(frechet_distance(made, real)),
+        "fid_floor": float(frechet_distance(seen, real)),
+        "kid": float(kernel_distance(made, real, generator=draws)),
+        "kid_floor": float(kernel_distance(seen, real, generator=draws)),
+    }
+
+
+def _real_clips(scenes: Scenes) -> list[Float[Tensor, "frames 3 height width"]]:
+    """What was recorded along each walk, in order."""
+    clips = []
+    for number in range(len(scenes)):
+        sample = scenes[number]
+        walked = [view for view, kind in enumerate(sample.kinds) if kind == "walk"]
+        if walked:
+            clips.append(sample.images[walked].float() / 255)
+    return clips
+
+
+def _own_clips(scenes: Sequence[Scene]) -> list[Float[Tensor, "frames 3 height width"]]:
+    """Every second pose of each scene's own path, which is what is recorded of walks."""
+    return [render(s, s.cameras.resized(SIZE, SIZE)[1::2]).image.cpu() for s in scenes if s.cameras is not None]
+
+
+def _embed_clips(video: VideoFeatures, clips: Sequence[Tensor]) -> Float[Tensor, "clips features"]:
+    device = next(video.parameters()).device
+    return torch.cat([video(clip[None].to(device)).cpu() for clip in tqdm(clips, desc="clips", leave=False)])
 
 
 def read_map(reader: BevReader, scene: Scene) -> Int64[Tensor, "1 x y"]:
