@@ -49,6 +49,7 @@ def make_scene(generator: torch.Generator) -> Scene:
         replace(cameras, distortion=torch.rand(4, 8, generator=generator) * 0.01),
         False,
         {"capture": "room", "größe": [1, 2.5, None, True], "nested": {"a": "b"}},
+        {"latent": torch.rand(3, 2, generator=generator), "codes": torch.arange(4)},
     )
 
 
@@ -62,6 +63,7 @@ def assert_equal(a: Scene, b: Scene) -> None:
         assert level.box == other.box
         assert same_bits(level.density, other.density) and same_bits(level.features, other.features)
     assert a.appearance == b.appearance and a.metric == b.metric and a.metadata == b.metadata
+    assert a.extras.keys() == b.extras.keys() and all(same_bits(a.extras[name], b.extras[name]) for name in a.extras)
     assert type(a.background) is type(b.background)
     if a.background is not None and b.background is not None:
         pictures = [x.image if isinstance(x, EnvironmentMap) else x for x in (a.background, b.background)]
