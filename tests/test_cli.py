@@ -6,10 +6,10 @@ import sys
 
 import pytest
 import torch
+from test_fitting import ball_scene, views_of
 
 from nfldm3d import Scene
 from nfldm3d.cli import main
-from tests.test_fitting import ball_scene, views_of
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from small_rooms import room_sample
+from test_fitting import ball_scene, views_of
 
 from nfldm3d import Box
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
-from tests.test_fitting import ball_scene, views_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
