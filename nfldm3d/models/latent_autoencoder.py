@@ -19,6 +19,9 @@ from nfldm3d.blocks import ResidualBlock, fold, unfold
 from nfldm3d.models.quantizer import Quantized, VectorQuantizer
 from nfldm3d.models.scene_voxels import Voxels
 
+SKY_WIDTH = 192
+"""Hidden units on the way from a panorama to g and back."""
+
 
 @dataclass(frozen=True)
 class Latents:
@@ -81,7 +84,9 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         levels = downsampling.bit_length() - 1
         folded, latents = (1 + channels) * z, latent_channels
         self.encoder_g = _Encoder(folded, (fine_width,) + (width,) * 4, width)
-        self.sky_encoder = nn.Sequential(nn.Flatten(), nn.Linear(sky_rows * sky_rows * 6, 128), nn.SiLU())
+        self.sky_encoder = nn.Sequential(
+            nn.Flatten(), nn.Linear(sky_rows * sky_rows * 6, SKY_WIDTH), nn.SiLU(), nn.Linear(SKY_WIDTH, 128), nn.SiLU()
+        )
         self.global_head = nn.Linear(width + 128, 2 * global_dimensions)
         self.encoder_c = _Encoder(folded, (fine_width,) + (width,) * levels, latents * self.coarse_heights)
         self.encoder_f = _Encoder(folded, (fine_width,), latents)
@@ -91,7 +96,7 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
             latents * self.coarse_heights, latents, folded, (width, fine_width), levels, global_dimensions
         )
         self.sky_decoder = nn.Sequential(
-            nn.Linear(global_dimensions, 128), nn.SiLU(), nn.Linear(128, sky_rows * sky_rows * 6 // 4)
+            nn.Linear(global_dimensions, SKY_WIDTH), nn.SiLU(), nn.Linear(SKY_WIDTH, sky_rows * sky_rows * 6)
         )
 
     def encode(self, voxels: Voxels) -> LatentEncoding:
@@ -124,9 +129,8 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         c = latents.c.flatten(1, 2)  # (scenes channels z x y) -> (scenes channels*z x y)
         grid = unfold(self.decoder(c, latents.f, latents.g).float(), self.heights)
         rows = int(self.config["sky_rows"])
-        sky = self.sky_decoder(latents.g).float().unflatten(-1, (3, rows // 2, rows))
-        sky = functional.interpolate(sky, scale_factor=2.0, mode="bilinear", align_corners=False)
-        return Voxels(torch.sigmoid(grid[..., 0]), grid[..., 1:], sky.movedim(1, -1) + 0.3)
+        sky = self.sky_decoder(latents.g).float().unflatten(-1, (rows, 2 * rows, 3))
+        return Voxels(torch.sigmoid(grid[..., 0]), grid[..., 1:], sky + 0.3)
 
     def _check(self, voxels: Voxels) -> None:
         grid = (*self.config["resolution"], int(self.config["channels"]))

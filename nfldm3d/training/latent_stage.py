@@ -44,7 +44,7 @@ class LatentWeights:
     """Mean absolute error of the first three features, sRGB, by visibility."""
     features: float = 1.0
     """Mean absolute error of the others."""
-    sky: float = 1.0
+    sky: float = 4.0
     """Mean absolute error of the panorama."""
     picture: float = 1.0
     """Mean absolute error of the decoded pictures."""

@@ -40,17 +40,17 @@ class SceneWeights:
     """One minus structural similarity at three scales, where there is no LPIPS."""
     perceptual: float = 0.2
     """LPIPS, where its weights are given."""
-    texture: float = 0.03
+    texture: float = 0.15
     """Relative error of local contrasts."""
     color: float = 0.3
     """Mean absolute error of the rendered colours, before the decoder."""
-    depth: float = 0.3
+    depth: float = 1.0
     """Relative error of the expected depth."""
     squared_depth: float = 0.0
     """Squared error of the expected depth, in voxels; the paper's depth loss."""
     opacity: float = 0.1
     """Rays end at surfaces and pass where there is none."""
-    voxels: float = 0.1
+    voxels: float = 0.12
     """Voxels that were seen hold matter or none."""
     frustum: float = 0.05
     """Input rays of scenes that are encoded from colour alone end in the bin of the true depth."""
