@@ -53,7 +53,6 @@ from nfldm3d.training.stage import Stage
 RESOLUTION = (32, 32, 8)
 SCALES = (1.0, 1.5, 2.0, 3.0, 5.0)
 SCHEDULERS = ("DDIMScheduler", "DPMSolverMultistepScheduler", "DDPMScheduler")
-STEPS = (10, 20, 40, 80)
 
 
 class Judge:
@@ -138,29 +137,18 @@ def train_denoisers(
     return generator
 
 
-class VoxelSource:
+class VoxelSource(LatentSetSource):
     """Fields as one folded grid each, in place of a coarse latent."""
 
     def __init__(self, encoded: EncodedScenes):
         self.encoded = encoded
 
-    def __len__(self) -> int:
-        return len(self.encoded)
-
-    def sample(self, index: int, generator: torch.Generator) -> LatentSet:
+    def read(self, index: int) -> LatentSet:
         tensors = self.encoded[index].tensors
         occupancy = tensors["occupancy"].float().clamp(FULL, 1 - FULL).logit()[..., None]
         grid = torch.cat((occupancy, tensors["features"].float()), dim=-1)
         folded = grid.permute(3, 2, 0, 1).flatten(0, 1)[None]  # x y z channels -> 1 channels*z x y
         return LatentSet(torch.zeros(1, 1), folded, folded[:, :0], None)
-
-    def collate(self, samples: Sequence[LatentSet]) -> LatentSet:
-        g, c, f = (torch.cat([getattr(s, name) for s in samples]) for name in ("g", "c", "f"))
-        return LatentSet(g, c, f, None)
-
-    def spread(self, count: int) -> LatentSet:
-        draws = torch.Generator()
-        return self.collate([self.sample(n * len(self) // count, draws) for n in range(min(count, len(self)))])
 
 
 @torch.no_grad()
@@ -172,7 +160,7 @@ def sample_voxels(
     torch.manual_seed(0)
     model = GridDenoiser(channels, x, widths=(96, 144, 192), attention=(False, True, True), layers=1, dimensions=0)
     with torch.enable_grad():
-        run(DenoiserStage("c", model, source, source), 3 * arguments.steps, 16)  # type: ignore[arg-type]
+        run(DenoiserStage("c", model, source, source), 3 * arguments.steps, 16)
     skies = torch.stack([encoded[n].tensors["sky"].float() for n in range(len(encoded))])
     sampler = Sampler(diffusers.DDIMScheduler.from_config(make_schedule().config), progress=False)
     made = []
@@ -211,7 +199,7 @@ def sampler(arguments: argparse.Namespace, judge: Judge) -> Iterator[dict]:
     generator = SceneGenerator.from_pretrained(arguments.weights)
     for name in SCHEDULERS:
         scheduler = getattr(diffusers, name).from_config(generator.scheduler.config)
-        for steps in STEPS:
+        for steps in arguments.sampler_steps:
             start = time.monotonic()
             made = generator.generate(
                 arguments.generated,
@@ -230,6 +218,9 @@ def main() -> None:
     parser.add_argument("--which", choices=("hierarchy", "direct", "guidance", "sampler"), required=True)
     parser.add_argument("--weights", type=Path, default=Path("assets/vizdoom"), help="folder of a scene generator")
     parser.add_argument("--steps", type=int, default=2000, help="optimiser steps of each network")
+    parser.add_argument(
+        "--sampler-steps", type=int, nargs="+", default=[10, 20, 40, 80], help="tried with each scheduler"
+    )
     parser.add_argument("--scenes", type=int, default=600, help="scenes to train on")
     parser.add_argument("--generated", type=int, default=64, help="scenes that each row is measured on")
     parser.add_argument("--views", type=int, default=32, help="pictures of each of them")

@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_rooms import room_sample
+import torch
+from small_rooms import room_sample, scene_generator
 from test_fitting import ball_scene, views_of
+from test_readers import labelled
 
 from nfldm3d import Box
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
+from nfldm3d.models.readers import BevReader, FrameClassifier
 
+WALK = torch.tensor([[2.0, 0.0, 1.5, 1.0, 0.0], [4.0, 1.0, 1.5, 0.0, 1.0]])
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -71,6 +75,27 @@ def test_ablations(folder, monkeypatch, capsys):
     run("ablations.py", few, monkeypatch)
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     assert [row["pooling"] for row in rows] == ["mean", "attention"] and "psnr" in rows[0]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers' solvers
+@pytest.mark.parametrize(("which", "rows"), [("sampler", 3), ("guidance", 5), ("direct", 2)])
+def test_generator_ablations(which, rows, folder, tmp_path, monkeypatch, capsys):
+    written = []
+    for split in ("train", "test"):
+        first = 0 if split == "train" else 4
+        samples = [replace(labelled(first + n), key=f"{split}_{n}", split=split, trajectory=WALK) for n in range(4)]
+        written.append(write_shard(tmp_path / f"{split}-000000.tar", samples))
+    scenes = tuple(scene for _, entries in written for scene in entries)
+    write_index(tmp_path, ShardIndex(tuple(shard for shard, _ in written), scenes))
+    scene_generator().save_pretrained(tmp_path / "weights")
+    FrameClassifier(2, 2, 16, features=4, width=8).save_pretrained(tmp_path / "weights" / "frame_classifier")
+    BevReader((8, 8, 4), 5, 3, (8, 8)).save_pretrained(tmp_path / "weights" / "bev_reader")
+    few = [str(tmp_path), "--which", which, "--weights", str(tmp_path / "weights"), "--steps", "1", "--scenes", "2"]
+    few += ["--generated", "2", "--views", "8", "--sampler-steps", "2"]
+    run("generator_ablations.py", few, monkeypatch)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert len(found) == rows and all(row["frechet_ratio"] > 0 for row in found)
 
 
 def test_every_example_is_run_here():

@@ -31,7 +31,7 @@ class LatentSet:
     c: Float[Tensor, "scenes channels u v"]
     """Heights folded into channels."""
     f: Float[Tensor, "scenes fine x y"]
-    bev: Int64[Tensor, "scenes x y"] | None
+    bev: Int64[Tensor, "scenes map_x map_y"] | None
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "LatentSet":
         """The same on another device."""
