@@ -112,7 +112,11 @@ def hierarchy(arguments: argparse.Namespace, judge: Judge, direct: bool) -> Iter
             folder = Path(work, name)
             encode_scenes(networks, scenes, folder, keep="latents")
             generator = train_denoisers(arguments, networks, LatentSetSource(EncodedScenes(folder)), fine, everything)
-            made = generator.generate(arguments.generated, generator=torch.Generator().manual_seed(0)).scenes
+            made = generator.generate(
+                arguments.generated,
+                num_inference_steps=arguments.sampling_steps,
+                generator=torch.Generator().manual_seed(0),
+            ).scenes
             yield {"latents": name, "frechet_ratio": judge.ratio(made, arguments.views)}
         if direct:
             made = sample_voxels(arguments, base, EncodedScenes(fields), scenes)
@@ -162,7 +166,8 @@ def sample_voxels(
     with torch.enable_grad():
         run(DenoiserStage("c", model, source, source), 3 * arguments.steps, 16)
     skies = torch.stack([encoded[n].tensors["sky"].float() for n in range(len(encoded))])
-    sampler = Sampler(diffusers.DDIMScheduler.from_config(make_schedule().config), progress=False)
+    scheduler = diffusers.DDIMScheduler.from_config(make_schedule().config)
+    sampler = Sampler(scheduler, arguments.sampling_steps, progress=False)
     made = []
     for draws in split_generator(torch.Generator().manual_seed(0), arguments.generated):
         grid = sampler.sample("voxels", model, (channels, x, x), [draws], torch.device("cpu"))
@@ -189,9 +194,15 @@ def guidance(arguments: argparse.Namespace, judge: Judge) -> Iterator[dict]:
     samples = [sample for sample in spread(held_out, arguments.generated) if sample.bev is not None]
     maps = torch.stack([sample.bev.classes for sample in samples if sample.bev is not None])
     for scale in SCALES:
-        budget = GeneratorBudget(mapped=len(maps), guidance_scale=scale)
+        budget = GeneratorBudget(mapped=len(maps), guidance_scale=scale, steps=arguments.sampling_steps)
         overlap = judge_maps(generator, reader, held_out, budget)["bev_miou"]
-        made = generator.generate(len(maps), maps, guidance_scale=scale, generator=torch.Generator().manual_seed(0))
+        made = generator.generate(
+            len(maps),
+            maps,
+            guidance_scale=scale,
+            num_inference_steps=arguments.sampling_steps,
+            generator=torch.Generator().manual_seed(0),
+        )
         yield {"guidance_scale": scale, "bev_miou": round(overlap, 3), "frechet_ratio": judge.ratio(made.scenes, 16)}
 
 
