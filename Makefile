@@ -6,6 +6,7 @@ DEMO := out/demo
 
 .PHONY: help demo demo-fit demo-encode test lint bench test-blender clean
 .DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE  # the suite starts many processes
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,8 +49,9 @@ demo-encode: .venv/.demo  ## encode a few pictures of a map that the networks ne
 	$(BIN)/nfldm3d export $(DEMO)/encoded.nfld --mesh $(DEMO)/encoded.glb
 	@echo "Look at $(DEMO)/encoded.png: photographs, what the scene shows from there, and what is left after compression."
 
+# Tests run side by side, one thread each: threads that wait for each other's cores take several times as long.
 test: .venv/.test  ## the whole suite on the CPU
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 lint: .venv/.test  ## style and types
 	$(BIN)/ruff check .

@@ -203,7 +203,8 @@ def guidance(arguments: argparse.Namespace, judge: Judge) -> Iterator[dict]:
             num_inference_steps=arguments.sampling_steps,
             generator=torch.Generator().manual_seed(0),
         )
-        yield {"guidance_scale": scale, "bev_miou": round(overlap, 3), "frechet_ratio": judge.ratio(made.scenes, 16)}
+        ratio = judge.ratio(made.scenes, arguments.views)
+        yield {"guidance_scale": scale, "bev_miou": round(overlap, 3), "frechet_ratio": ratio}
 
 
 def sampler(arguments: argparse.Namespace, judge: Judge) -> Iterator[dict]:
@@ -232,6 +233,7 @@ def main() -> None:
     parser.add_argument(
         "--sampler-steps", type=int, nargs="+", default=[10, 20, 40, 80], help="tried with each scheduler"
     )
+    parser.add_argument("--sampling-steps", type=int, default=25, help="steps of a sampler where that is not the point")
     parser.add_argument("--scenes", type=int, default=600, help="scenes to train on")
     parser.add_argument("--generated", type=int, default=64, help="scenes that each row is measured on")
     parser.add_argument("--views", type=int, default=32, help="pictures of each of them")

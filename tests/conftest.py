@@ -1,11 +1,9 @@
-"""What every test shares: the one GPU guard, the one seed, and a fair share of the cores."""
-
-import os
+"""What every test shares: the one GPU guard, the one seed, and one thread, as tests run side by side."""
 
 import pytest
 import torch
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

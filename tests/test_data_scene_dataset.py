@@ -68,9 +68,11 @@ def test_every_epoch_is_a_permutation_shared_out(ranks: int):
         SceneOrder(20, rank=2, ranks=2)
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("taken", [0, 3, 5, 7])
-def test_a_loader_goes_on_where_it_was_stopped(tmp_path: Path, workers: int, taken: int):
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch's workers may abort as they end
+@pytest.mark.parametrize(
+    ("taken", "workers"), [(0, 0), (3, 0), (5, 0), (7, 0), pytest.param(7, 2, marks=pytest.mark.slow)]
+)
+def test_a_loader_goes_on_where_it_was_stopped(tmp_path: Path, taken: int, workers: int):
     """Five batches an epoch: the state is taken before, within and at the end of one, and within the second."""
     dataset = SceneDataset(write_scenes(tmp_path, 21))
 

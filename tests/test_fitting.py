@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -128,9 +129,9 @@ def test_killed_fit_goes_on_where_it_was(tmp_path, monkeypatch):
 def test_sigkill_leaves_no_half_written_file(tmp_path):
     program = textwrap.dedent(
         f"""
-        import sys; sys.path.insert(0, {str(tmp_path.parent)!r})
+        import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
         import nfldm3d.fitting.loop as loop, os, signal
-        from tests.test_fitting import ball_scene, views_of, QUICK
+        from test_fitting import ball_scene, views_of, QUICK
         from dataclasses import replace
         loop.CHECKPOINT_SECONDS = 0.0
         steps = iter(range(100)); real = loop._step

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,7 +59,7 @@ def encode_scenes(
     parts = [networks.scene, networks.latent] if keep == "latents" else [networks.scene]
     header: dict[str, object] = {"keep": keep, "weights": [fingerprint(part) for part in parts if part is not None]}
     if keep == "latents":
-        header |= _describe(scenes[0], networks.scene.grid)
+        header |= _describe(_first_whole(scenes), networks.scene.grid)
     start_folder(folder, header)
     turns = ((0,) if keep == "fields" else tuple(range(ORIENTATIONS))) if turns is None else turns
     written, present, problems = 0, 0, []
@@ -77,6 +78,14 @@ def encode_scenes(
             write_encoding(folder, scene)
             written += 1
     return EncodingReport(written, present, tuple(problems))
+
+
+def _first_whole(scenes: Scenes) -> SceneSample:
+    """The first scene that can be read; the error of the last one if none can."""
+    for number in range(len(scenes) - 1):
+        with suppress(DataFormatError):
+            return scenes[number]
+    return scenes[len(scenes) - 1]
 
 
 def _describe(sample: SceneSample, grid: tuple[int, int, int]) -> dict[str, object]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler
 from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -51,10 +52,10 @@ class Sampler:
             )
         if self.steps < 1 or self.rounds < 1:
             raise ValueError(f"steps and rounds must be at least 1, got {self.steps} and {self.rounds}")
-        if self.rounds > 1 and hasattr(self.scheduler, "model_outputs"):
+        if self.rounds > 1 and not isinstance(self.scheduler, DDIMScheduler | DDPMScheduler):
             raise ValueError(
-                f"{type(self.scheduler).__name__} remembers earlier steps, so none can be taken twice; "
-                "use DDIMScheduler, or rounds=1"
+                f"{type(self.scheduler).__name__} may remember earlier steps, so none can be taken twice; "
+                "use DDIMScheduler or DDPMScheduler, or rounds=1"
             )
 
     @torch.no_grad()

@@ -12,11 +12,13 @@ from nfldm3d.field import VoxelField
 from nfldm3d.geometry import Box
 from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.models.scene_voxels import Voxels, background_of, field_of
+from nfldm3d.models.trajectories import POSES, path_cameras, unpack_path
 from nfldm3d.models.views import Views, cubic_box
 from nfldm3d.pipelines.encoding import fingerprint
 from nfldm3d.pipelines.sampling import Kept, split_generator
 from nfldm3d.pipelines.scene_generator import (
     KEY,
+    PICTURE,
     SceneGenerator,
     SceneLatents,
     field_sha256,
@@ -118,10 +120,10 @@ def grow_world(
     lower = tuple(box.lower[axis] - corner[axis] * size[axis] for axis in (0, 1))
     world = Box((*lower, box.lower[2]), (lower[0] + x * size[0], lower[1] + y * size[1], box.upper[2]))  # type: ignore[arg-type]
     background = background_of(voxels, generator.scene_autoencoder.sky_code)
-    path = None if scene is None else scene.cameras
-    if path is None:
-        path = generator.decode(generator.unfold_latents(g, *_middle_latents(c, f, windows)), box)[0].cameras
-    return generator.networks.assemble(field_of(voxels, world), background, path)
+    cameras = None if scene is None else scene.cameras
+    if cameras is None:
+        cameras = path_cameras(unpack_path(g[0, -5 * POSES :], box), PICTURE, PICTURE)
+    return generator.networks.assemble(field_of(voxels, world), background, cameras)
 
 
 @torch.no_grad()
@@ -219,14 +221,6 @@ def _middle(values: Tensor, windows: tuple[int, int], size: int | None = None) -
     size = values.shape[-1] if size is None else size
     x, y = ((count - 1) // 2 * size // 2 for count in windows)
     return (..., slice(x, x + size), slice(y, y + size))
-
-
-def _middle_latents(c: Tensor, f: Tensor, windows: tuple[int, int]) -> list[Tensor]:
-    parts = []
-    for values in (c, f):
-        size = 2 * values.shape[-1] // (windows[1] + 1)
-        parts.append(values[_middle(values, windows, size)])
-    return parts
 
 
 def _decode_windows(

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -195,20 +195,53 @@ class SceneGenerator(DiffusionPipeline):
             ValueError: the map, the scheduler or a number does not fit.
             SamplingError: numbers are not finite.
         """
+        options = {
+            "guidance_scale": guidance_scale,
+            "num_inference_steps": num_inference_steps,
+            "scheduler": scheduler,
+            "generator": generator,
+            "batch_size": batch_size,
+            "callback_on_step_end": callback_on_step_end,
+        }
+        parts = list(self.stream(num_scenes, bev, trajectory, **options))
+        return GeneratedScenes(
+            [scene for part in parts for scene in part.scenes],
+            SceneLatents.stack([part.latents for part in parts]),
+            torch.cat([part.trajectories for part in parts]),
+        )
+
+    @torch.no_grad()
+    def stream(
+        self,
+        num_scenes: int = 1,
+        bev: BevInput | None = None,
+        trajectory: Float[Tensor, "poses 5"] | None = None,
+        *,
+        numbers: Sequence[int] | None = None,
+        guidance_scale: float = 2.0,
+        num_inference_steps: int = 40,
+        scheduler: Any = None,
+        generator: torch.Generator | None = None,
+        batch_size: int = 8,
+        callback_on_step_end: Callback | None = None,
+    ) -> Iterator[GeneratedScenes]:
+        """What ``generate`` gives, batch after batch: for more scenes than the memory holds.
+
+        Args:
+            numbers: the scenes to make, of 0 to ``num_scenes`` - 1; default: all. Leaving some out changes no other.
+        """
         if num_scenes < 1 or batch_size < 1:
             raise ValueError(f"num_scenes and batch_size must be at least 1, got {num_scenes} and {batch_size}")
         sampler = self.sampler(num_inference_steps, scheduler, callback_on_step_end)
         classes = None if bev is None else self.read_map(bev, num_scenes)
         generators = split_generator(generator, num_scenes)
-        parts, scenes = [], []
-        for first in range(0, num_scenes, batch_size):
-            part = slice(first, min(first + batch_size, num_scenes))
+        wanted = list(range(num_scenes) if numbers is None else numbers)
+        for first in range(0, len(wanted), batch_size):
+            part = wanted[first : first + batch_size]
             maps = None if classes is None else classes[part].to(self._execution_device)
-            latents = self.sample(sampler, generators[part], maps, guidance_scale, trajectory)
-            scenes += self.decode(latents)
-            parts.append(latents)
-        made = SceneLatents.stack(parts)
-        return GeneratedScenes(scenes, made, torch.stack([unpack_path(path, self.box) for path in made.paths]))
+            latents = self.sample(sampler, [generators[number] for number in part], maps, guidance_scale, trajectory)
+            paths = torch.stack([unpack_path(path, self.box) for path in latents.paths])
+            yield GeneratedScenes(self.decode(latents), latents, paths)
 
     def sampler(
         self, steps: int = 40, scheduler: Any = None, callback: Callback | None = None, rounds: int = 1
@@ -457,7 +490,9 @@ def _great_circle(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
 def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / "model_index.json"
     if not path.is_file():
-        raise DataFormatError(folder, "holds no model_index.json; give a folder of weights such as assets/vizdoom")
+        raise DataFormatError(
+            folder, "holds no model_index.json, so it is no scene generator; make one with nfldm3d assemble"
+        )
     index = read_json(path)
     if not isinstance(index, dict) or index.get("_class_name") != "SceneGenerator":
         raise DataFormatError(path, "does not describe a SceneGenerator; give another folder")
