@@ -6,7 +6,7 @@
 ``voxel-size``: finer voxels show more (Table 12). ``density``: densities predicted for each view against densities
 inferred from pooled features (Figure 15). ``pooling``: mean against attention. ``recipe``: the paper's plain one
 against ours, both from colour alone. ``surfaces``: densities that are not negative against signed ones, whose surfaces
-lie between voxels. ``downsampling``: of the coarse latent (Table 13), on the fields of one stage 1.
+lie between voxels. ``downsampling``: of the coarse latent (Table 13), on the fields of the given stage 1.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def train_scene(
 
 
 def train_latent(arguments: argparse.Namespace, scenes: list[SceneSample], held_out: SceneDataset) -> Iterator[dict]:
-    base = train_scene(arguments, scenes, held_out)
+    base = Autoencoders(Autoencoders.from_pretrained(arguments.weights).scene, None)
     with tempfile.TemporaryDirectory() as fields:
         encode_scenes(base, scenes, fields)
         for downsampling in (16, 8, 4):
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="shards of nfldm3d capture vizdoom --scenes")
     kinds = ("voxel-size", "density", "pooling", "recipe", "surfaces", "downsampling")
     parser.add_argument("--which", choices=kinds, required=True)
+    parser.add_argument("--weights", type=Path, default=Path("assets/vizdoom"), help="a trained stage 1")
     parser.add_argument("--steps", type=int, default=400, help="optimiser steps of each network")
     parser.add_argument("--scenes", type=int, default=300, help="scenes to train on")
     parser.add_argument("--judged", type=int, default=24, help="held-out scenes that each row is measured on")

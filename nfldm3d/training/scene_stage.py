@@ -24,8 +24,8 @@ OBSERVED_STRIDE = 2
 """Pixels between those that tell which voxels are free."""
 SURFACE_SHARE = 0.1
 """A voxel holds matter if surfaces are this share of the rays that pass it."""
-SURE = {False: 0.1, True: 0.3}
-"""Nats, by whether fields are ``signed``; voxels nearer to the truth are left alone: how dense a surface is, and where
+SURE, SURE_SIGNED = 0.1, 0.3
+"""Nats, the latter for signed fields; voxels nearer to the truth are left alone: how dense a surface is, and where
 between voxels it lies, depth decides."""
 TINY = 1e-4
 
@@ -178,10 +178,11 @@ class SceneStage:
         solid, empty = (hits > 0) & (hits > SURFACE_SHARE * free), (hits == 0) & (free > 1)
         opacity = 1 - torch.exp(-field.density * min(field.voxel_size))
         share = (occupancy_of(field) if field.signed else opacity).clamp(TINY, 1 - TINY)
+        sure = SURE_SIGNED if field.signed else SURE
         total = share.new_zeros(())
         for some in (hidden, ~hidden):
             for known, entropy in ((solid & some, -share.log()), (empty & some, -(1 - share).log())):
-                total = total + 0.5 * ((entropy - SURE[field.signed]).relu() * known).sum() / known.sum().clamp(min=1)
+                total = total + 0.5 * ((entropy - sure).relu() * known).sum() / known.sum().clamp(min=1)
         return total
 
 
