@@ -10,7 +10,7 @@ from torch import nn
 
 from nfldm3d import DataFormatError
 from nfldm3d.data.encoded_scenes import EncodedScene, EncodedScenes, start_folder, write_encoding
-from nfldm3d.models.denoisers import GlobalDenoiser, GridDenoiser, MapEncoder, Scaling
+from nfldm3d.models.denoisers import GlobalDenoiser, GridDenoiser, MapEncoder, Scaling, Whitening
 from nfldm3d.models.trajectories import POSES
 from nfldm3d.training.denoiser_stage import DenoiserStage, LatentSetSource, Level, make_denoiser, make_schedule
 from nfldm3d.training.stage import SampleSource, Stage
@@ -108,6 +108,22 @@ def test_statistics_are_measured_and_undone(generator: torch.Generator) -> None:
     assert torch.allclose(normal.mean((0, 2, 3)), torch.zeros(3), atol=1e-4) and float(scaling.deviation[2]) == 1
     assert torch.allclose(scaling.denormalize(normal), values, atol=1e-4)
     assert {"mean", "deviation"} == set(scaling.state_dict())
+
+
+def test_whitened_vectors_have_no_correlations(generator: torch.Generator) -> None:
+    mixed = 2 + torch.randn(400, 6, generator=generator) @ torch.randn(6, 6, generator=generator)
+    mixed[:, 4] = mixed[:, 5] + 1e-4 * mixed[:, 0]  # as near as neighbouring poses
+    mixed[:, 2] = 7.0
+    whitening = Whitening(6)
+    whitening.measure(mixed)
+    normal = whitening.normalize(mixed)
+    assert torch.allclose(whitening.denormalize(normal), mixed, atol=1e-4)
+    others = [0, 1, 3, 5]
+    assert torch.allclose(normal[:, others].T.cov(), torch.eye(4), atol=0.01)
+    changed = whitening.normalize(mixed + torch.tensor([5.0, 5.0, 5.0, 0.0, 0.0, 0.0]))
+    assert torch.allclose(changed[:, 3:], normal[:, 3:])  # the last numbers are whitened by themselves
+    whitening.measure(mixed[:8])  # too few to tell
+    assert torch.equal(whitening.factor, torch.diag(whitening.factor.diag()))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from nfldm3d.training.stage import Evaluation
 
 Level = Literal["g", "c", "f"]
 
-MEASURED = 512
+MEASURED = 2048
 """Encodings that statistics are taken from."""
 LEVELS_OF_NOISE = 10
 """Time steps at which held-out latents are denoised to judge."""
