@@ -99,7 +99,7 @@ def disturb(network: torch.nn.Module, seed: int = 5) -> torch.nn.Module:
     return network.eval()
 
 
-def scene_generator(map_classes: int = 3, **options: object) -> SceneGenerator:
+def scene_generator(map_classes: int = 3, embedding_dimensions: int = 0, **options: object) -> SceneGenerator:
     """Tiny untrained networks in all places: 8x8x4 voxels, c of 4x2x2 and f of 4x8x8."""
     names = tuple(f"class {number}" for number in range(map_classes))
     colors = tuple((60 * number, 255 - 60 * number, 10) for number in range(map_classes))
@@ -108,6 +108,7 @@ def scene_generator(map_classes: int = 3, **options: object) -> SceneGenerator:
         latent = latent_autoencoder()
         dimensions = int(latent.config["global_dimensions"]) + 5 * POSES
         condition = {"dimensions": dimensions, "map_classes": map_classes, "map_size": 8, "map_width": 32}
+        condition["embedding_dimensions"] = embedding_dimensions
         g = GlobalDenoiser(widths=(16, 16), **condition)
         shape: dict = {"widths": (32,), "attention": (True,), "layers": 1} | condition
         c = GridDenoiser(channels=4 * latent.coarse_heights, size=2, **shape)

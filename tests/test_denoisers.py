@@ -91,6 +91,20 @@ def test_a_missing_map_is_an_open_one() -> None:
     assert torch.equal(answer(without, "c"), answer(without, "c", bev=torch.zeros(2, 8, 8, dtype=torch.long)))
 
 
+@pytest.mark.parametrize("level", ["g", "c", "f"])
+@torch.no_grad()
+def test_embeddings_reach_the_answer(level: Level) -> None:
+    """With a map and without one; zeros are no embedding."""
+    for classes in (0, 3):
+        model = disturb(small(level, embedding_dimensions=5, map_classes=classes))
+        known = torch.randn(2, 1, 5, generator=torch.Generator().manual_seed(5))
+        plain, told = answer(model, level), answer(model, level, embedding=known)
+        assert bool(((told - plain).flatten(1).abs().amax(1) > 1e-5).all())
+        assert torch.allclose(answer(model, level, embedding=torch.zeros(2, 1, 5)), plain, atol=1e-6)
+        with pytest.raises(ValueError, match="5 numbers a token, got 6"):
+            answer(model, level, embedding=torch.zeros(2, 1, 6))
+
+
 @torch.no_grad()
 def test_networks_know_where_pixels_lie() -> None:
     """Convolutions and attention alone would answer the same everywhere in the middle of a constant grid."""

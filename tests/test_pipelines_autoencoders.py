@@ -79,6 +79,20 @@ def test_encoding_goes_on_where_it_stopped(weights: Path, tmp_path: Path) -> Non
         encode_scenes(networks, scenes, tmp_path / "fields", keep="latents")
 
 
+def test_embeddings_are_kept_with_latents(tmp_path: Path) -> None:
+    networks, scenes = Autoencoders(scene_autoencoder(), latent_autoencoder()), [room_sample(0), room_sample(1)]
+    given = {sample.key: torch.full((5,), float(number)) for number, sample in enumerate(scenes)}
+    encode_scenes(networks, scenes, tmp_path / "latents", keep="latents", turns=(0,), embeddings=given)
+    encoded = EncodedScenes(tmp_path / "latents")
+    assert encoded.header["embedding_size"] == 5
+    assert torch.equal(encoded[1].tensors["embedding"], torch.ones(1, 5))
+    with pytest.raises(ValueError, match="no embedding of scene"):
+        encode_scenes(networks, [*scenes, room_sample(2)], tmp_path / "a", keep="latents", embeddings=given)
+    for wrong in ({"a": torch.ones(5), "b": torch.ones(6)}, {"a": torch.ones(1, 2, 3)}):
+        with pytest.raises(ValueError, match="all be of one shape"):
+            encode_scenes(networks, scenes, tmp_path / "b", keep="latents", embeddings=wrong)
+
+
 def test_broken_scenes_are_left_out_until_there_are_too_many(weights: Path, tmp_path: Path) -> None:
     class Broken(list[SceneSample]):
         def __getitem__(self, index):

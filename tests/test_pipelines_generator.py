@@ -71,6 +71,22 @@ def test_a_seed_gives_the_same_scenes_however_many_at_once(generator: SceneGener
     assert not same(together, generator.generate(3, generator=seed(8), **options).latents)
 
 
+def test_embeddings_steer() -> None:
+    generator = scene_generator(embedding_dimensions=6)
+    known = torch.randn(6, generator=seed(3))
+    options = {"num_inference_steps": 2, "guidance_scale": 3.0}
+    plain, told = (generator.generate(2, embedding=e, generator=seed(), **options).latents for e in (None, known))
+    assert not same(plain, told)
+    each = torch.stack((torch.zeros_like(known), known))[:, None]
+    mixed = generator.generate(2, embedding=each, generator=seed(), **options).latents
+    assert same(mixed[0], plain[0]) and same(mixed[1], told[1])
+    for wrong in (torch.zeros(5), torch.zeros(3, 1, 6), torch.zeros(1, 1, 1, 6)):
+        with pytest.raises(ValueError, match=r"does not fit 2 scenes; give \(6,\)"):
+            generator.generate(2, embedding=wrong)
+    with pytest.raises(ValueError, match="trained without embeddings"):
+        scene_generator().generate(embedding=torch.zeros(6))
+
+
 def test_batches_come_one_by_one_and_some_may_be_left_out(generator: SceneGenerator) -> None:
     whole = generator.generate(5, num_inference_steps=2, generator=seed())
     parts = generator.stream(5, numbers=[0, 3, 4], num_inference_steps=2, generator=seed(), batch_size=2)

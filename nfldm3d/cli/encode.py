@@ -27,6 +27,9 @@ class Encode:
     turns: tuple[int, ...] | None = None
     """Orientations in which each scene is kept: number k of 0 to 7 is a world mirrored along y if k >= 4, then turned
     by k % 4 quarters. By default fields are kept as they are, as training turns them itself; latents in all eight."""
+    embeddings: Path | None = None
+    """With latents, a condition for the denoisers: a .safetensors file with a tensor for each scene, by its key, such
+    as the embedding of its class or of a text."""
     scene: int = 0
     """Which scene of the data set, if OUT is a scene file."""
     views: int = 16
@@ -39,6 +42,7 @@ class Encode:
     def run(self) -> None:
         """Encodes and saves."""
         from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.data.encoded_scenes import read_embeddings
         from nfldm3d.pipelines.autoencoders import Autoencoders
         from nfldm3d.pipelines.encoding import encode_scenes
 
@@ -47,7 +51,8 @@ class Encode:
         if self.out.suffix == ".nfld":
             figures = self._encode_one(networks, scenes)
         else:
-            report = encode_scenes(networks, scenes, self.out, keep=self.keep, turns=self.turns)
+            given = None if self.embeddings is None else read_embeddings(self.embeddings)
+            report = encode_scenes(networks, scenes, self.out, keep=self.keep, turns=self.turns, embeddings=given)
             figures = {"written": report.written, "present": report.present, "left_out": len(report.problems)}
         print(json.dumps(figures))  # noqa: T201 - the command's result
 

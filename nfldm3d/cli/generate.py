@@ -35,8 +35,10 @@ class Generate:
     """The same seed gives the same scenes."""
     bev: Path | None = None
     """Bird's-eye map to follow: a picture in the palette of the weights, transparent where anything may be."""
+    embedding: Path | None = None
+    """Of a class or a text, for weights that were trained with such: a .safetensors file with one tensor."""
     guidance_scale: float = 2.0
-    """How much more the map counts than in training."""
+    """How much more map and embedding count than in training."""
     steps: int = 40
     """Steps of each level."""
     scheduler: SchedulerName = "default"
@@ -54,8 +56,10 @@ class Generate:
 
     def run(self) -> None:
         """Samples a few scenes at a time and finishes them one by one."""
+        from nfldm3d.data.encoded_scenes import read_embeddings
         from nfldm3d.pipelines.scene_generator import SceneGenerator
 
+        embedding = None if self.embedding is None else next(iter(read_embeddings(self.embedding).values()))
         generator = SceneGenerator.from_pretrained(self.weights, self.device)
         folders = [self.out / f"scene_{number:03d}" for number in range(self.scenes)]
         missing = [number for number, folder in enumerate(folders) if not (folder / "scene.nfld").is_file()]
@@ -64,6 +68,7 @@ class Generate:
             self.scenes,
             self.bev,
             numbers=missing,
+            embedding=embedding,
             guidance_scale=self.guidance_scale,
             num_inference_steps=self.steps,
             scheduler=make_scheduler(generator, self.scheduler),

@@ -103,6 +103,20 @@ def read_encoding(folder: PathName, key: str, turn: int) -> EncodedScene:
         raise DataFormatError(path, f"is not a whole encoding ({error}); delete it and encode again") from error
 
 
+def read_embeddings(path: PathName) -> dict[str, Tensor]:
+    """Embeddings of scenes by their keys; raises DataFormatError for a file that is no whole .safetensors."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataFormatError(Path(path), f"is not a whole .safetensors file ({error}); write it again") from error
+    if not found:
+        raise DataFormatError(Path(path), "holds no tensor; give each scene one, by its key")
+    return found
+
+
 def parse_name(name: str) -> tuple[str, int]:
     """Key and turn of a file's stem."""
     key, _, turn = name.rpartition(".")

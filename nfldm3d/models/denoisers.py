@@ -132,6 +132,28 @@ class MapEncoder(nn.Module):
         return functional.silu(picture).flatten(2).movedim(1, 2) + self.place, picture
 
 
+class EmbeddingEncoder(nn.Module):
+    """An embedding by another network, of a class or a text, as tokens for cross-attention; zeros are no condition."""
+
+    def __init__(self, dimensions: int, width: int):
+        super().__init__()
+        self.dimensions = dimensions
+        self.norm, self.linear = nn.LayerNorm(dimensions), nn.Linear(dimensions, width)
+
+    def forward(
+        self, embedding: Float[Tensor, "scenes tokens dimensions"] | None, scenes: int
+    ) -> Float[Tensor, "scenes tokens width"]:
+        """Tokens; without an embedding that of no condition."""
+        if embedding is None:
+            embedding = torch.zeros(scenes, 1, self.dimensions, device=self.linear.weight.device)
+        if embedding.shape[-1] != self.dimensions:
+            raise ValueError(
+                f"an embedding must have {self.dimensions} numbers a token, got {embedding.shape[-1]}; take the "
+                "encoder that the weights were trained with"
+            )
+        return self.linear(self.norm(embedding))
+
+
 class GlobalDenoiser(ModelMixin, ConfigMixin):
     """psi_g: linear blocks with skip connections, the time step in each, over g and the camera path in one vector."""
 
@@ -145,12 +167,15 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
         map_classes: int = 0,
         map_size: int = 64,
         map_width: int = 64,
+        embedding_dimensions: int = 0,
     ):
-        """``map_classes`` of 0 leaves out the condition."""
+        """``map_classes`` or ``embedding_dimensions`` of 0 leaves out that condition."""
         super().__init__()
         self.scaling = Whitening(dimensions)
         self.time = nn.Sequential(nn.Linear(FREQUENCIES, 256), nn.SiLU(), nn.Linear(256, 256))
         self.map_encoder = MapEncoder(map_classes, map_size, map_width) if map_classes else None
+        embeds = bool(embedding_dimensions)
+        self.embedding_encoder = EmbeddingEncoder(embedding_dimensions, map_width) if embeds else None
         condition = 256
         self.stem = nn.Linear(dimensions, widths[0])
         self.down = nn.ModuleList(_LinearBlock(a, b, condition) for a, b in itertools.pairwise((widths[0], *widths)))
@@ -170,6 +195,7 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
         noisy: Float[Tensor, "scenes dimensions"],
         timestep: Shaped[Tensor, " scenes"],
         bev: Int64[Tensor, "scenes x y"] | None = None,
+        embedding: Float[Tensor, "scenes tokens embedding"] | None = None,
     ) -> Float[Tensor, "scenes dimensions"]:
         """v of whitened vectors."""
         time = self.time(embed_time(timestep))
@@ -178,8 +204,10 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
             hidden = block(hidden, time)
             kept.append(hidden)
         hidden = self.middle(hidden, time)
-        if self.map_encoder is not None:
-            tokens, _ = self.map_encoder(bev, len(noisy))
+        seen = [] if self.map_encoder is None else [self.map_encoder(bev, len(noisy))[0]]
+        seen += [] if self.embedding_encoder is None else [self.embedding_encoder(embedding, len(noisy))]
+        if seen:
+            tokens = torch.cat(seen, dim=1)
             looked = self.attention(self.query(hidden)[:, None], tokens, tokens, need_weights=False)[0][:, 0]
             hidden = hidden + self.seen(looked)
         for block in self.up:
@@ -212,6 +240,7 @@ class GridDenoiser(ModelMixin, ConfigMixin):
         map_size: int = 64,
         map_width: int = 64,
         map_beside: bool = True,
+        embedding_dimensions: int = 0,
     ):
         """Sets the widths; the paper's are far larger.
 
@@ -224,6 +253,7 @@ class GridDenoiser(ModelMixin, ConfigMixin):
             dimensions: of g with the camera path; 0 leaves g out.
             map_classes: of the condition; 0 leaves it out.
             map_beside: whether the U-Net sees the map beside its input, not by attention alone.
+            embedding_dimensions: of each token of an embedding of a class or a text; 0 leaves it out.
         """
         super().__init__()
         if size % patch or (size // patch) % 2 ** (len(widths) - 1):
@@ -235,6 +265,8 @@ class GridDenoiser(ModelMixin, ConfigMixin):
         self.scaling, self.parent_scaling = Scaling(channels), Scaling(parent_channels)
         self.global_scaling = Scaling(dimensions)
         self.map_encoder = MapEncoder(map_classes, map_size, map_width) if map_classes else None
+        embeds = bool(embedding_dimensions)
+        self.embedding_encoder = EmbeddingEncoder(embedding_dimensions, map_width) if embeds else None
         beside = map_width if map_classes and map_beside else 0
         self.open = nn.Parameter(torch.zeros(1, map_width))  # what attention looks at where there is no map
         self.unet = UNet2DConditionModel(
@@ -263,6 +295,7 @@ class GridDenoiser(ModelMixin, ConfigMixin):
         g: Float[Tensor, "scenes dimensions"] | None = None,
         parent: Float[Tensor, "scenes parent u v"] | None = None,
         bev: Int64[Tensor, "scenes map_x map_y"] | None = None,
+        embedding: Float[Tensor, "scenes tokens embedding"] | None = None,
     ) -> Float[Tensor, "scenes channels x y"]:
         """v of normalised latents; ``g`` and ``parent`` are normalised, too."""
         patch = int(self.config["patch"])
@@ -277,6 +310,8 @@ class GridDenoiser(ModelMixin, ConfigMixin):
             tokens, beside = self.map_encoder(bev, len(noisy))
             if self.config["map_beside"]:
                 parts.append(functional.interpolate(beside, size=size, mode="nearest"))
+        if self.embedding_encoder is not None:
+            tokens = torch.cat((tokens, self.embedding_encoder(embedding, len(noisy))), dim=1)
         joined = torch.cat(parts, dim=1)
         labels = g if self.config["dimensions"] else None
         velocity = self.unet(joined, timestep, tokens, class_labels=labels, return_dict=False)[0]

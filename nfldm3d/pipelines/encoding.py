@@ -1,13 +1,14 @@
 """Encodes whole data sets, to fields for stage 2 or to latents for the denoisers; a stopped run goes on."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from nfldm3d._types import PathName
@@ -44,15 +45,19 @@ def encode_scenes(
     *,
     keep: Kept = "fields",
     turns: Sequence[int] | None = None,
+    embeddings: Mapping[str, Float[Tensor, "..."]] | None = None,
 ) -> EncodingReport:
     """Encodes every scene from all its views, with depth, and keeps it in one or more orientations.
 
     Args:
         turns: which of the eight ``ORIENTATIONS``; by default fields stay as they are, for training turns them itself,
             and latents are kept in all eight.
+        embeddings: of a class or a text for each scene, by its key: a vector, or tokens of as many numbers. Kept with
+            latents, as a condition for denoisers.
 
     Raises:
-        ValueError: the folder holds other encodings, weights of stage 2 are missing, or too many scenes are broken.
+        ValueError: the folder holds other encodings, weights of stage 2 are missing, too many scenes are broken, or a
+            scene has no embedding.
     """
     if keep == "latents" and networks.latent is None:
         raise ValueError("latents need the weights of stage 2; give a folder that holds latent_autoencoder")
@@ -60,6 +65,8 @@ def encode_scenes(
     header: dict[str, object] = {"keep": keep, "weights": [fingerprint(part) for part in parts if part is not None]}
     if keep == "latents":
         header |= _describe(_first_whole(scenes), networks.scene.grid)
+        if embeddings is not None:
+            header["embedding_size"] = _embedding_size(embeddings)
     start_folder(folder, header)
     turns = ((0,) if keep == "fields" else tuple(range(ORIENTATIONS))) if turns is None else turns
     written, present, problems = 0, 0, []
@@ -73,7 +80,8 @@ def encode_scenes(
             continue
         missing = [turn for turn in turns if not has_encoding(folder, sample.key, turn)]
         present += len(turns) - len(missing)
-        for scene in _encode(networks, sample, missing, keep) if missing else ():
+        embedding = None if embeddings is None else _embedding_of(embeddings, sample.key)
+        for scene in _encode(networks, sample, missing, keep, embedding) if missing else ():
             check_finite(scene.tensors, sample.key)
             write_encoding(folder, scene)
             written += 1
@@ -108,7 +116,22 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _encode(networks: Autoencoders, sample: SceneSample, turns: Sequence[int], keep: Kept) -> Iterator[EncodedScene]:
+def _embedding_size(embeddings: Mapping[str, Tensor]) -> int:
+    sizes = {tuple(value.shape) if value.dim() != 1 else (1, len(value)) for value in embeddings.values()}
+    if len(sizes) != 1 or len(shape := sizes.pop()) != 2:
+        raise ValueError("embeddings must all be of one shape, (numbers,) or (tokens, numbers); pad the tokens")
+    return int(shape[1])
+
+
+def _embedding_of(embeddings: Mapping[str, Tensor], key: str) -> Float[Tensor, "tokens numbers"]:
+    if key not in embeddings:
+        raise ValueError(f"there is no embedding of scene {key}; give one for every scene")
+    return torch.atleast_2d(embeddings[key])
+
+
+def _encode(
+    networks: Autoencoders, sample: SceneSample, turns: Sequence[int], keep: Kept, embedding: Tensor | None
+) -> Iterator[EncodedScene]:
     box = cubic_box(sample.box, networks.scene.grid)
     encoding = networks.scene.encode(views_of(sample).to(networks.scene.device), box)
     voxels = voxels_of(encoding.field, encoding.background)
@@ -123,4 +146,6 @@ def _encode(networks: Autoencoders, sample: SceneSample, turns: Sequence[int], k
         tensors["path"] = orient_path(pack_path(path_of(sample), box), turn)
         if sample.bev is not None:
             tensors["bev"] = orient_map(sample.bev.classes, turn)
+        if embedding is not None:
+            tensors["embedding"] = embedding
         yield EncodedScene(sample.key, turn, tensors)

@@ -72,6 +72,27 @@ class SceneLatents:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """What scenes shall be like, and how much that counts."""
+
+    bev: Int64[Tensor, "scenes map_x map_y"] | None = None
+    embedding: Float[Tensor, "scenes tokens embedding"] | None = None
+    guidance_scale: float = 1.0
+
+    def guide(self, look: "Look") -> Tensor:
+        """v with guidance away from what the network makes without the condition (Ho & Salimans 2022)."""
+        if self.guidance_scale == 1 or (self.bev is None and self.embedding is None):
+            return look(self.bev, self.embedding)
+        without = look(None, None if self.embedding is None else torch.zeros_like(self.embedding))
+        return without + self.guidance_scale * (look(self.bev, self.embedding) - without)
+
+
+FREE = Condition()
+Look = Callable[[Tensor | None, Tensor | None], Tensor]
+"""v of a network that is shown a bird's-eye map and an embedding, or neither."""
+
+
+@dataclass(frozen=True)
 class GeneratedScenes:
     """What ``SceneGenerator.generate`` returns."""
 
@@ -174,6 +195,7 @@ class SceneGenerator(DiffusionPipeline):
         bev: BevInput | None = None,
         trajectory: Float[Tensor, "poses 5"] | None = None,
         *,
+        embedding: Float[Tensor, "..."] | None = None,
         guidance_scale: float = 2.0,
         num_inference_steps: int = 40,
         scheduler: Any = None,
@@ -187,15 +209,18 @@ class SceneGenerator(DiffusionPipeline):
             bev: what is where, seen from above: class numbers [x, y], a ``BevMap``, or a picture file whose colours
                 are those of ``map_palette``; one for all scenes, or class numbers with a scene axis first.
             trajectory: poses that the camera shall take, as in ``GeneratedScenes.trajectories``; else they are sampled.
-            guidance_scale: how much more the map counts than in training (Ho & Salimans 2022); 1 is no guidance.
+            embedding: of a class or a text, by the encoder that the weights were trained with: one vector, tokens with
+                numbers, or a scene axis first.
+            guidance_scale: how much more these two count than in training (Ho & Salimans 2022); 1 is no guidance.
             scheduler: one of diffusers' for v-prediction; default: the pipeline's own.
             batch_size: scenes that are made at once, which bounds the memory.
 
         Raises:
-            ValueError: the map, the scheduler or a number does not fit.
+            ValueError: the map, the embedding, the scheduler or a number does not fit.
             SamplingError: numbers are not finite.
         """
         options = {
+            "embedding": embedding,
             "guidance_scale": guidance_scale,
             "num_inference_steps": num_inference_steps,
             "scheduler": scheduler,
@@ -218,6 +243,7 @@ class SceneGenerator(DiffusionPipeline):
         trajectory: Float[Tensor, "poses 5"] | None = None,
         *,
         numbers: Sequence[int] | None = None,
+        embedding: Float[Tensor, "..."] | None = None,
         guidance_scale: float = 2.0,
         num_inference_steps: int = 40,
         scheduler: Any = None,
@@ -234,12 +260,16 @@ class SceneGenerator(DiffusionPipeline):
             raise ValueError(f"num_scenes and batch_size must be at least 1, got {num_scenes} and {batch_size}")
         sampler = self.sampler(num_inference_steps, scheduler, callback_on_step_end)
         classes = None if bev is None else self.read_map(bev, num_scenes)
+        tokens = None if embedding is None else self._read_embedding(embedding, num_scenes)
         generators = split_generator(generator, num_scenes)
         wanted = list(range(num_scenes) if numbers is None else numbers)
         for first in range(0, len(wanted), batch_size):
             part = wanted[first : first + batch_size]
-            maps = None if classes is None else classes[part].to(self._execution_device)
-            latents = self.sample(sampler, [generators[number] for number in part], maps, guidance_scale, trajectory)
+            maps, known = (
+                None if some is None else some[part].to(self._execution_device) for some in (classes, tokens)
+            )
+            condition = Condition(maps, known, guidance_scale)
+            latents = self.sample(sampler, [generators[number] for number in part], condition, trajectory)
             paths = torch.stack([unpack_path(path, self.box) for path in latents.paths])
             yield GeneratedScenes(self.decode(latents), latents, paths)
 
@@ -265,18 +295,29 @@ class SceneGenerator(DiffusionPipeline):
             raise ValueError(f"got {len(classes)} maps for {scenes} scenes; give one for all, or one for each")
         return classes.expand(scenes, -1, -1)
 
+    def _read_embedding(self, embedding: Float[Tensor, "..."], scenes: int) -> Float[Tensor, "scenes tokens embedding"]:
+        wanted = int(self.denoiser_c.config["embedding_dimensions"])
+        if not wanted:
+            raise ValueError("these weights were trained without embeddings; leave it out, or take other weights")
+        tokens = embedding.float()[(None,) * (3 - embedding.dim())] if 1 <= embedding.dim() <= 3 else embedding
+        if tokens.dim() != 3 or tokens.shape[-1] != wanted or len(tokens) not in (1, scenes):
+            raise ValueError(
+                f"an embedding of shape {tuple(embedding.shape)} does not fit {scenes} scenes; give ({wanted},), "
+                f"(tokens, {wanted}) or ({scenes}, tokens, {wanted})"
+            )
+        return tokens.expand(scenes, -1, -1)
+
     def sample(
         self,
         sampler: Sampler,
         generators: Sequence[torch.Generator],
-        maps: Int64[Tensor, "scenes x y"] | None = None,
-        guidance_scale: float = 1.0,
+        condition: Condition = FREE,
         trajectory: Float[Tensor, "poses 5"] | None = None,
     ) -> SceneLatents:
         """Latents of one batch, from g down to f."""
-        g = self.sample_g(sampler, generators, maps, guidance_scale, trajectory)
-        c = self.sample_grid("c", sampler, generators, g, None, maps, guidance_scale)
-        f = self.sample_grid("f", sampler, generators, g, c, maps, guidance_scale)
+        g = self.sample_g(sampler, generators, condition, trajectory)
+        c = self.sample_grid("c", sampler, generators, g, None, condition)
+        f = self.sample_grid("f", sampler, generators, g, c, condition)
         return self.unfold_latents(g, c, f)
 
     def unfold_latents(self, g: Tensor, c: Tensor, f: Tensor) -> SceneLatents:
@@ -292,8 +333,7 @@ class SceneGenerator(DiffusionPipeline):
         self,
         sampler: Sampler,
         generators: Sequence[torch.Generator],
-        maps: Int64[Tensor, "scenes x y"] | None = None,
-        guidance_scale: float = 1.0,
+        condition: Condition = FREE,
         trajectory: Float[Tensor, "poses 5"] | None = None,
     ) -> Float[Tensor, "scenes dimensions"]:
         """g with the camera path, which is kept if it is given."""
@@ -310,7 +350,7 @@ class SceneGenerator(DiffusionPipeline):
             kept = Kept(model.scaling.normalize(values), share)
 
         def predict(noisy: Tensor, step: Tensor) -> Tensor:
-            return guided(lambda bev: model(noisy, step, bev), maps, guidance_scale)
+            return condition.guide(lambda bev, embedding: model(noisy, step, bev, embedding))
 
         return model.scaling.denormalize(sampler.sample("g", predict, (size,), generators, device, kept))
 
@@ -321,8 +361,7 @@ class SceneGenerator(DiffusionPipeline):
         generators: Sequence[torch.Generator],
         g: Float[Tensor, "scenes dimensions"],
         parent: Float[Tensor, "scenes parent u v"] | None,
-        maps: Int64[Tensor, "scenes map_x map_y"] | None = None,
-        guidance_scale: float = 1.0,
+        condition: Condition = FREE,
         *,
         kept: Kept | None = None,
         windows: tuple[int, int] = (1, 1),
@@ -349,10 +388,10 @@ class SceneGenerator(DiffusionPipeline):
             above = model.parent_scaling.normalize(parent)
 
         def predict(noisy: Tensor, step: Tensor) -> Tensor:
-            def look(bev: Tensor | None) -> Tensor:
-                return _over_windows(model, noisy, step, known, above, bev, windows)
+            def look(bev: Tensor | None, embedding: Tensor | None) -> Tensor:
+                return _over_windows(model, noisy, step, known, above, bev, embedding, windows)
 
-            return guided(look, maps, guidance_scale)
+            return condition.guide(look)
 
         if kept is not None:
             kept = Kept(model.scaling.normalize(kept.values), kept.share)
@@ -422,14 +461,6 @@ class SceneGenerator(DiffusionPipeline):
         return self.unfold_latents(*parts)
 
 
-def guided(look: Callable[[Tensor | None], Tensor], maps: Int64[Tensor, "scenes x y"] | None, scale: float) -> Tensor:
-    """v with guidance away from what the network makes without the map (Ho & Salimans 2022)."""
-    if maps is None or scale == 1:
-        return look(maps)
-    without = look(None)
-    return without + scale * (look(maps) - without)
-
-
 def field_sha256(scene: Scene) -> str:
     """Of the density, which tells whether a scene was changed."""
     return hashlib.sha256(scene.field.density.detach().cpu().float().contiguous().numpy().tobytes()).hexdigest()
@@ -453,17 +484,19 @@ def _over_windows(
     g: Tensor | None,
     parent: Tensor | None,
     bev: Tensor | None,
+    embedding: Tensor | None,
     windows: tuple[int, int],
 ) -> Tensor:
     """v on a grid that may be larger than the network's: the weighted mean over windows."""
     size = int(model.config["size"])
     if windows == (1, 1):
-        return model(noisy, step, g, parent, bev)
+        return model(noisy, step, g, parent, bev, embedding)
     total, weights = torch.zeros_like(noisy), torch.zeros_like(noisy[:1, :1])
     weight = window_weight(size).to(noisy)
     for x, y in window_starts(windows, size):
         part = (..., slice(x, x + size), slice(y, y + size))
-        total[part] += weight * model(noisy[part], step, g, _window(parent, part, noisy), _window(bev, part, noisy))
+        pieces = _window(parent, part, noisy), _window(bev, part, noisy)
+        total[part] += weight * model(noisy[part], step, g, *pieces, embedding)
         weights[part] += weight
     return total / weights
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from diffusers import DDPMScheduler
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite
@@ -32,11 +32,13 @@ class LatentSet:
     """Heights folded into channels."""
     f: Float[Tensor, "scenes fine x y"]
     bev: Int64[Tensor, "scenes map_x map_y"] | None
+    embedding: Float[Tensor, "scenes tokens embedding"] | None = None
+    """Of a class or a text."""
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "LatentSet":
         """The same on another device."""
-        bev = None if self.bev is None else self.bev.to(device)
-        return LatentSet(self.g.to(device), self.c.to(device), self.f.to(device), bev)
+        given = (None if value is None else value.to(device) for value in (self.bev, self.embedding))
+        return LatentSet(self.g.to(device), self.c.to(device), self.f.to(device), *given)
 
 
 class LatentSetSource:
@@ -68,13 +70,17 @@ class LatentSetSource:
             raise DataFormatError(path, str(error)) from error
         g = torch.cat((tensors["g"].float(), tensors["path"].float()))
         bev = tensors["bev"].long()[None] if "bev" in tensors else None
-        return LatentSet(g[None], tensors["c"].float().flatten(0, 1)[None], tensors["f"].float()[None], bev)
+        embedding = tensors["embedding"].float()[None] if "embedding" in tensors else None
+        return LatentSet(g[None], tensors["c"].float().flatten(0, 1)[None], tensors["f"].float()[None], bev, embedding)
 
     def collate(self, samples: Sequence[LatentSet]) -> LatentSet:
         """Several scenes in one."""
-        maps = [sample.bev for sample in samples if sample.bev is not None]
         g, c, f = (torch.cat([getattr(sample, name) for sample in samples]) for name in ("g", "c", "f"))
-        return LatentSet(g, c, f, torch.cat(maps) if len(maps) == len(samples) else None)
+        given = []
+        for name in ("bev", "embedding"):
+            some = [getattr(sample, name) for sample in samples if getattr(sample, name) is not None]
+            given.append(torch.cat(some) if len(some) == len(samples) else None)
+        return LatentSet(g, c, f, *given)
 
     def spread(self, count: int) -> LatentSet:
         """At most ``count`` scenes, evenly spread."""
@@ -101,7 +107,8 @@ class DenoiserStage:
         """Measures the statistics of the latents and puts them into the network.
 
         Args:
-            without_map: share of scenes whose map is left out, for guidance without a classifier (Ho & Salimans 2022).
+            without_map: share of scenes whose map and embedding are left out, for guidance without a classifier (Ho &
+                Salimans 2022).
             most_weight: bound of the ratio of signal to noise, which weighs the error of the latents (Hang et al.
                 2023).
         """
@@ -134,7 +141,7 @@ class DenoiserStage:
         """The mean squared error of v, weighed by the ratio of signal to noise."""
         count = len(batch.g)
         timestep = torch.randint(self.schedule.config["num_train_timesteps"], (count,), generator=generator)
-        batch = self._forget_maps(batch, torch.rand(count, generator=generator) < self.without_map)
+        batch = self._forget_conditions(batch, torch.rand(count, generator=generator) < self.without_map)
         errors = self._errors(batch, timestep, generator)
         signal = self.schedule.alphas_cumprod[timestep].to(errors)
         ratio = signal / (1 - signal)
@@ -146,13 +153,15 @@ class DenoiserStage:
         """Errors of v on held-out scenes, and by how much they grow when a condition is exchanged between scenes."""
         batch = self.held_out.spread(self.judged).to(self.model.device)
         steps = int(self.schedule.config["num_train_timesteps"])
-        variants = {"error": batch, "error_without_map": replace(batch, bev=None)}
+        variants = {"error": batch, "error_without_map": replace(batch, bev=None, embedding=None)}
         if isinstance(self.model, GridDenoiser):
             variants["error_other_g"] = replace(batch, g=batch.g.roll(1, 0))
             if self.model.config["parent_channels"]:
                 variants["error_other_c"] = replace(batch, c=batch.c.roll(1, 0))
         if batch.bev is not None:
             variants["error_other_map"] = replace(batch, bev=batch.bev.roll(1, 0))
+        if batch.embedding is not None:
+            variants["error_other_embedding"] = replace(batch, embedding=batch.embedding.roll(1, 0))
         scalars: dict[str, float] = {}
         seed = generator.initial_seed()
         for name, variant in variants.items():
@@ -177,19 +186,21 @@ class DenoiserStage:
         noisy = self.schedule.add_noise(clean, noise, timestep)  # type: ignore[arg-type]
         target = self.schedule.get_velocity(clean, noise, timestep)  # type: ignore[arg-type]
         bev = batch.bev if model.config["map_classes"] else None
+        embedding = batch.embedding if model.config["embedding_dimensions"] else None
         if isinstance(model, GlobalDenoiser):
-            made = model(noisy, timestep, bev)
+            made = model(noisy, timestep, bev, embedding)
         else:
             g = model.global_scaling.normalize(batch.g) if model.config["dimensions"] else None
             parent = model.parent_scaling.normalize(batch.c) if model.config["parent_channels"] else None
-            made = model(noisy, timestep, g, parent, bev)
+            made = model(noisy, timestep, g, parent, bev, embedding)
         return (made.float() - target).square().flatten(1).mean(1)
 
-    def _forget_maps(self, batch: LatentSet, forgotten: Tensor) -> LatentSet:
-        if batch.bev is None:
-            return batch
+    def _forget_conditions(self, batch: LatentSet, forgotten: Bool[Tensor, " scenes"]) -> LatentSet:
+        forgotten = forgotten.to(batch.g.device)[:, None, None]
         unknown = int(self.model.config["map_classes"])
-        return replace(batch, bev=torch.where(forgotten.to(batch.bev.device)[:, None, None], unknown, batch.bev))
+        bev = None if batch.bev is None else torch.where(forgotten, unknown, batch.bev)
+        embedding = None if batch.embedding is None else torch.where(forgotten, 0.0, batch.embedding)
+        return replace(batch, bev=bev, embedding=embedding)
 
 
 def make_denoiser(
@@ -200,6 +211,7 @@ def make_denoiser(
     classes = len(header.get("map_classes", ())) if use_map and some.bev is not None else 0
     condition: dict[str, Any] = {"map_classes": classes, "map_size": int(header.get("map_size") or 64)}
     condition["dimensions"] = some.g.shape[1]
+    condition["embedding_dimensions"] = 0 if some.embedding is None else some.embedding.shape[-1]
     small = size == "small"
     if level == "g":
         return GlobalDenoiser(widths=(192, 160, 128) if small else (2048, 1536, 1024), **condition)
