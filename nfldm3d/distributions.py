@@ -105,10 +105,12 @@ def _reach(features: Float[Tensor, "a features"], neighbors: int) -> Float[Tenso
 def intersection_over_union(
     found: Int64[Tensor, "scenes x y"], true: Int64[Tensor, "scenes x y"], classes: int
 ) -> Float[Tensor, " classes"]:
-    """Of each class over all scenes together; NaN for classes that neither side has. Other numbers do not count."""
+    """Of each class over all scenes together; NaN for classes that ``true`` lacks. Cells where ``true`` holds another
+    number do not count.
+    """
     known = (true >= 0) & (true < classes)
     table = torch.bincount((true[known] * classes + found[known]).flatten(), minlength=classes**2)
     table = table.view(classes, classes).double()
     both = table.diagonal()
     either = table.sum(0) + table.sum(1) - both
-    return torch.where(either > 0, both / either, torch.nan).float()
+    return torch.where(table.sum(1) > 0, both / either, torch.nan).float()

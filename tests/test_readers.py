@@ -8,7 +8,7 @@ import torch
 from small_rooms import GRID, room_sample, scene_autoencoder
 
 from nfldm3d import DataFormatError
-from nfldm3d.data.bev_map import BevMap
+from nfldm3d.data.bev_map import UNSEEN, BevMap
 from nfldm3d.data.encoded_scenes import EncodedScene, EncodedScenes, start_folder, write_encoding
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Selection
@@ -36,6 +36,21 @@ def labelled(number: int) -> SceneSample:
 @pytest.fixture(scope="module")
 def scenes() -> list[SceneSample]:
     return [labelled(number) for number in range(4)]
+
+
+def test_maps_count_where_views_meet_something(scenes: list[SceneSample]) -> None:
+    sample = scenes[1]
+    known = sample.seen_map()
+    assert known is not None and sample.bev is not None
+    points = sample.surface_points()
+    assert bool(sample.box.contains(points).float().mean() > 0.9)  # surfaces of the room
+    inside = points[(points[:, 0] > 1) & (points[:, 0] < 5) & (points[:, 1].abs() < 2)]
+    cells = ((inside[:, :2] - torch.tensor([1.0, -2.0])) / 0.5).long()
+    assert bool((known[cells[:, 0], cells[:, 1]] == sample.bev.classes[cells[:, 0], cells[:, 1]]).all())
+    assert int((known != UNSEEN).sum()) == len(cells.unique(dim=0))
+    nothing = replace(sample.bev, class_names=("dark", "void", "mark"))
+    assert set(replace(sample, bev=nothing).seen_map().unique().tolist()) <= {UNSEEN, 2}  # type: ignore[union-attr]
+    assert replace(sample, bev=None).seen_map() is None
 
 
 def write_fields(folder: Path, scenes: list[SceneSample], turn: int = 0) -> MappedFieldSource:

@@ -9,12 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from nfldm3d.data import image_files
 from nfldm3d.data.json_record import Record
 from nfldm3d.files import DataFormatError, resolve_inside
+
+UNSEEN = -1
+"""Stands for a cell of which the views of a scene tell nothing."""
+VOID = "void"
+"""The class of cells where there is no world."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,16 @@ class BevMap:
             )
         if not self.cell_size > 0:
             raise ValueError(f"a BEV map needs a positive cell_size in metres, got {self.cell_size}")
+
+    def seen_from(self, points: Float[Tensor, "points 3"]) -> Int64[Tensor, "x y"]:
+        """The classes of cells that hold surface points, in world metres; ``UNSEEN`` elsewhere and in the void."""
+        cells = ((points[:, :2] - points.new_tensor(self.lower)) / self.cell_size).floor().long()
+        inside = ((cells >= 0) & (cells < torch.tensor(self.classes.shape))).all(-1)
+        seen = torch.zeros(self.classes.shape, dtype=torch.bool)
+        seen[tuple(cells[inside].unbind(-1))] = True
+        if VOID in self.class_names:
+            seen &= self.classes != self.class_names.index(VOID)
+        return torch.where(seen, self.classes.long(), UNSEEN)
 
     def picture(self) -> UInt8[Tensor, "3 height width"]:
         """The classes in their colours, north up."""

@@ -124,7 +124,10 @@ def judge_generator(
 def judge_maps(
     generator: SceneGenerator, reader: BevReader, held_out: Scenes, budget: GeneratorBudget
 ) -> dict[str, float]:
-    """Overlap of given maps with those that the reader finds: in generated, unconditional and real fields."""
+    """Overlap of given maps with those that the reader finds: in generated, unconditional and real fields.
+
+    Cells count in which some recorded view of the map's scene meets a surface: elsewhere real fields hold guesses, too.
+    """
     classes = len(generator.config["map_classes"])
     samples = [sample for sample in spread(held_out, budget.mapped) if sample.bev is not None]
     true = torch.stack([sample.bev.classes.long() for sample in samples if sample.bev is not None])
@@ -134,14 +137,12 @@ def judge_maps(
         "bev_miou_unconditional": _generate(generator, budget, None, len(true)),
         "bev_miou_ceiling": real,
     }
+    seen = torch.stack([known for sample in samples if (known := sample.seen_map()) is not None])
     figures = {}
     for name, scenes in found.items():
         maps = torch.cat([read_map(reader, scene).cpu() for scene in scenes])
-        each = intersection_over_union(maps, true, classes)
+        each = intersection_over_union(maps, seen, classes)
         figures[name] = float(each[torch.isfinite(each)].mean())
-        shares = torch.bincount(true.flatten(), minlength=classes).double()
-        known = torch.isfinite(each)
-        figures[f"{name}_by_area"] = float((each[known] * shares[known]).sum() / shares[known].sum())
     return figures
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from nfldm3d.data.bev_map import UNSEEN
 from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes, require_scenes, spread
@@ -121,6 +122,7 @@ class MappedFields:
 
     voxels: Voxels
     classes: Int64[Tensor, "scenes x y"]
+    """``UNSEEN`` where no view of the scene met anything: what a field holds there is a guess."""
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "MappedFields":
         """The same on another device."""
@@ -155,15 +157,16 @@ class MappedFieldSource:
         encoding = self.encoded[index]
         path = self.encoded.folder / self.encoded.names[index]
         scene = self.scenes[self.numbers[encoding.key]]
-        if scene.bev is None:
+        known = scene.seen_map()
+        if known is None:
             raise DataFormatError(path, "encodes a scene without a bird's-eye map; record it with one")
         try:
             check_finite(encoding.tensors, encoding.key)
             voxels = voxels_from_tensors(encoding.tensors)
         except ValueError as error:
             raise DataFormatError(path, str(error)) from error
-        classes = orient_map(orient_map(scene.bev.classes, encoding.turn), orientation)
-        return MappedFields(voxels.oriented(orientation), classes.long()[None])
+        classes = orient_map(orient_map(known, encoding.turn), orientation)
+        return MappedFields(voxels.oriented(orientation), classes[None])
 
     def collate(self, samples: Sequence[MappedFields]) -> MappedFields:
         """Several in one."""
@@ -189,12 +192,20 @@ class BevReaderStage:
         self.model.to(device)  # type: ignore[arg-type]
 
     def loss(self, batch: MappedFields, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross entropy of every cell's class."""
-        loss = functional.cross_entropy(self.model(batch.voxels).float(), batch.classes)
-        return loss, {}
+        """Cross entropy of the classes of cells that were seen, and one less their mean soft overlap, which counts rare
+        classes like common ones (Milletari et al. 2016).
+        """
+        logits, seen = self.model(batch.voxels).float(), batch.classes != UNSEEN
+        entropy = functional.cross_entropy(logits, batch.classes, ignore_index=UNSEEN)
+        found = logits.softmax(1) * seen[:, None]
+        true = functional.one_hot(batch.classes.clamp(min=0), logits.shape[1]).movedim(-1, 1) * seen[:, None]
+        both, either = (found * true).sum((0, 2, 3)), (found + true).sum((0, 2, 3))
+        present = true.sum((0, 2, 3)) > 0
+        apart = (1 - 2 * both / either.clamp(min=1e-6))[present].mean()
+        return entropy + apart, {"entropy": entropy.detach(), "apart": apart.detach()}
 
     def evaluate(self, generator: torch.Generator) -> Evaluation:
-        """Mean intersection over union on fields of other worlds."""
+        """Mean intersection over union on fields of other worlds, where they were seen."""
         found, true = [], []
         count = min(self.judged, len(self.held_out))
         for number in range(count):
@@ -202,6 +213,6 @@ class BevReaderStage:
             found.append(self.model(fields.voxels).argmax(1).cpu())
             true.append(fields.classes.cpu())
         each = intersection_over_union(torch.cat(found), torch.cat(true), int(self.model.config["classes"]))
-        scores = {f"iou_{number}": float(value) for number, value in enumerate(each)}
-        mean = float(each[torch.isfinite(each)].mean())
+        scores = {f"iou_{number}": float(value) for number, value in enumerate(each) if torch.isfinite(value)}
+        mean = sum(scores.values()) / len(scores)
         return Evaluation(mean, {"miou": mean, **scores})
