@@ -10,7 +10,7 @@ from nfldm3d.appearance import EnvironmentMap
 from nfldm3d.field import VoxelField
 from nfldm3d.geometry import Box, turn_about
 from nfldm3d.models.scene_voxels import ORIENTATIONS, background_of, field_of, orient_map, voxels_of
-from nfldm3d.models.trajectories import POSES, orient_path, pack_path, path_cameras, path_of, unpack_path
+from nfldm3d.models.trajectories import POSES, draw_path, orient_path, pack_path, path_cameras, path_of, unpack_path
 
 
 def walk(poses: int = POSES) -> torch.Tensor:
@@ -88,3 +88,15 @@ def test_cameras_look_along_the_path() -> None:
     assert float(left @ right) == pytest.approx(0.05, abs=0.06)  # nearly a right angle between the middles of pixels
     assert bool((rays[:, 0, :, 2] > 0).all() and (rays[:, -1, :, 2] < 0).all())
     assert float(torch.linalg.cross(right, left)[2]) > 0
+
+
+@pytest.mark.parametrize("orientation", range(8))
+def test_drawn_paths_turn_with_the_world(orientation: int) -> None:
+    poses = torch.tensor([[3.0, -1.0, 0.5, 1.0, 0.0], [6.0, 2.0, 0.5, 0.0, 1.0]])
+    numbers = pack_path(poses, BOX)
+    plain, turned = (draw_path(each[None], (16, 16))[0] for each in (numbers, orient_path(numbers, orientation)))
+    for channel in (0, 1):  # how near and how high
+        assert torch.allclose(turned[channel], orient_map(plain[channel], orientation), atol=1e-5)
+    place = (numbers.unflatten(0, (-1, 5))[0, :2] + 1) / 2 * 16
+    x, y = place.long()
+    assert float(plain[0, x, y]) > 0.8 and float(plain[2, x, y]) > 0.8  # it starts there, eastwards

@@ -17,6 +17,8 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfldm3d.models.trajectories import PATH_CHANNELS, POSES, draw_path
+
 HEAD = 32
 """Channels of an attention head."""
 FREQUENCIES = 128
@@ -219,8 +221,8 @@ class GridDenoiser(ModelMixin, ConfigMixin):
     """psi_c and psi_f: a 2-D U-Net over a latent grid whose heights are folded into channels.
 
     g enters by conditional group norm, the coarser latent beside the input, and a map by cross-attention. Beyond the
-    paper the U-Net is told where each pixel lies, and sees the map beside its input, too: with attention alone it
-    takes long to learn that a map is a map.
+    paper the U-Net is told where each pixel lies, and sees the map and the camera path drawn beside its input: with
+    attention and group norm alone it takes long to learn that these are places.
     """
 
     config_name = "config.json"
@@ -241,6 +243,7 @@ class GridDenoiser(ModelMixin, ConfigMixin):
         map_width: int = 64,
         map_beside: bool = True,
         embedding_dimensions: int = 0,
+        path_beside: bool = False,
     ):
         """Sets the widths; the paper's are far larger.
 
@@ -254,6 +257,7 @@ class GridDenoiser(ModelMixin, ConfigMixin):
             map_classes: of the condition; 0 leaves it out.
             map_beside: whether the U-Net sees the map beside its input, not by attention alone.
             embedding_dimensions: of each token of an embedding of a class or a text; 0 leaves it out.
+            path_beside: whether the U-Net sees the camera path of g drawn beside its input.
         """
         super().__init__()
         if size % patch or (size // patch) % 2 ** (len(widths) - 1):
@@ -268,10 +272,12 @@ class GridDenoiser(ModelMixin, ConfigMixin):
         embeds = bool(embedding_dimensions)
         self.embedding_encoder = EmbeddingEncoder(embedding_dimensions, map_width) if embeds else None
         beside = map_width if map_classes and map_beside else 0
+        if path_beside and dimensions < 5 * POSES:
+            raise ValueError(f"g of {dimensions} numbers has no camera path, which takes {5 * POSES}; leave it out")
         self.open = nn.Parameter(torch.zeros(1, map_width))  # what attention looks at where there is no map
         self.unet = UNet2DConditionModel(
             sample_size=size // patch,
-            in_channels=channels * patch**2 + parent_channels + beside + 2,
+            in_channels=channels * patch**2 + parent_channels + beside + 2 + PATH_CHANNELS * path_beside,
             out_channels=channels * patch**2,
             block_out_channels=tuple(widths),
             down_block_types=tuple("CrossAttnDownBlock2D" if used else "DownBlock2D" for used in attention),
@@ -305,6 +311,10 @@ class GridDenoiser(ModelMixin, ConfigMixin):
         if self.config["parent_channels"]:
             assert parent is not None
             parts.append(functional.interpolate(parent, size=size, mode="nearest"))
+        if self.config["path_beside"]:
+            assert g is not None
+            path = self.global_scaling.denormalize(g)[:, -5 * POSES :]
+            parts.append(draw_path(path.float(), size).to(picture))
         tokens = self.open.expand(len(noisy), 1, -1)
         if self.map_encoder is not None:
             tokens, beside = self.map_encoder(bev, len(noisy))

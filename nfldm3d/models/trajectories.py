@@ -1,6 +1,7 @@
 """Camera paths as numbers that a network can make: poses in the box, each x, y, z and the direction of view."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,10 @@ from nfldm3d.geometry import Box
 
 POSES = 16
 """Poses of a path, evenly spaced in time."""
+PATH_CHANNELS = 4
+"""Of a drawn path: how near it is, its height, cosine and sine of the heading."""
+STROKE = 1 / 16
+"""Width of a drawn path, as a share of the box."""
 
 
 def path_of(sample: SceneSample) -> Float[Tensor, "poses 5"]:
@@ -52,6 +57,17 @@ def orient_path(numbers: Float[Tensor, " numbers"], orientation: int) -> Float[T
         a, b = poses[:, x].clone(), poses[:, y].clone()
         poses[:, x], poses[:, y] = cosine * a - sine * b, sine * a + cosine * b
     return poses.flatten()
+
+
+def draw_path(numbers: Float[Tensor, "scenes numbers"], size: Sequence[int]) -> Float[Tensor, "scenes 4 x y"]:
+    """Packed paths as pictures from above of ``size`` cells along x and y, soft strokes on zeros."""
+    poses = numbers.unflatten(1, (-1, 5))  # scenes poses 5
+    lines = [(torch.arange(count, device=numbers.device) + 0.5) * 2 / count - 1 for count in size]
+    cells = torch.stack(torch.meshgrid(*lines, indexing="ij"), dim=-1)  # x y 2
+    distance = (cells[None, None] - poses[:, :, None, None, :2]).square().sum(-1)
+    nearness = torch.exp(-distance / (2 * (2 * STROKE) ** 2))  # scenes poses x y; the box is 2 wide
+    values = torch.einsum("spxy,spc->scxy", nearness, poses[..., 2:]) / (nearness.sum(1, keepdim=True) + 1e-3)
+    return torch.cat((nearness.amax(1, keepdim=True), values), dim=1)
 
 
 def path_cameras(path: Float[Tensor, "poses 5"], width: int, height: int, field_of_view: float = 90.0) -> Camera:

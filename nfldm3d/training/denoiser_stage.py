@@ -217,7 +217,7 @@ def make_denoiser(
         return GlobalDenoiser(widths=(192, 160, 128) if small else (2048, 1536, 1024), **condition)
     if level == "c":
         widths, attention = ((96, 144), (True, True)) if small else ((256, 512, 1024), (True, True, True))
-        condition |= {"channels": some.c.shape[1], "size": some.c.shape[-1]}
+        condition |= {"channels": some.c.shape[1], "size": some.c.shape[-1], "path_beside": True}
     else:
         widths, attention = ((64, 96, 128), (False, True, True))
         if not small:
