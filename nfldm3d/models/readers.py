@@ -27,7 +27,7 @@ class FrameClassifier(ModelMixin, ConfigMixin):
         """For square pictures of ``size`` pixels; others are resized."""
         super().__init__()
         widths = (width, 2 * width, 3 * width, 4 * width)
-        self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(3, widths[0], 4, 2, 1)
         self.blocks = nn.ModuleList(ResidualBlock(each, each) for each in widths)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in itertools.pairwise(widths))
         self.norm = nn.GroupNorm(8, widths[-1])
