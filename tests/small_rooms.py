@@ -111,7 +111,7 @@ def scene_generator(map_classes: int = 3, embedding_dimensions: int = 0, **optio
         condition["embedding_dimensions"] = embedding_dimensions
         g = GlobalDenoiser(widths=(16, 16), **condition)
         shape: dict = {"widths": (32,), "attention": (True,), "layers": 1} | condition
-        c = GridDenoiser(channels=4 * latent.coarse_heights, size=2, **shape)
+        c = GridDenoiser(channels=4 * latent.coarse_heights, size=2, path_beside=True, **shape)
         f = GridDenoiser(channels=4, size=8, parent_channels=4 * latent.coarse_heights, patch=2, **shape)
     for number, network in enumerate((g, c, f)):
         disturb(network, number)

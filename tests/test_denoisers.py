@@ -218,16 +218,22 @@ def test_perfect_networks_have_no_loss(tmp_path: Path) -> None:
     assert float(loss.detach()) < 1e-6 and len(seen["timestep"].unique()) > 1
 
 
-def test_maps_are_left_out_as_often_as_asked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_conditions_are_left_out_as_often_as_asked(share: float, tmp_path: Path) -> None:
     source = write_latents(tmp_path, 2)
     batch = source.collate([source.read(0)] * 200)
-    for share in (0.0, 0.3, 1.0):
-        stage = DenoiserStage("g", small("g"), source, source, without_map=share)
-        maps = []
-        stage._errors = lambda batch, timestep, generator, maps=maps: maps.append(batch.bev) or torch.zeros(200)  # type: ignore[method-assign,misc,func-returns-value]
-        stage.loss(batch, torch.Generator().manual_seed(0))
-        left_out = float((maps[0][:, 0, 0] == 3).float().mean())
-        assert left_out == pytest.approx(share, abs=0.1) and (share not in (0.0, 1.0) or left_out == share)
+    stage = DenoiserStage("g", small("g"), source, source, without_map=share, without_path=share)
+    seen: dict = {}
+
+    def look(batch, timestep, generator, shift) -> torch.Tensor:
+        seen.update(bev=batch.bev, shift=shift)
+        return torch.zeros(200)
+
+    stage._errors = look
+    stage.loss(batch, torch.Generator().manual_seed(0))
+    for left_out in (seen["bev"][:, 0, 0] == 3, seen["shift"][:, 0] > 1):
+        found = float(left_out.float().mean())
+        assert found == pytest.approx(share, abs=0.1) and (share == 0.3 or found == share)
 
 
 def test_networks_fit_the_latents(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from small_rooms import BOX, room_sample
 from nfldm3d.appearance import EnvironmentMap
 from nfldm3d.field import VoxelField
 from nfldm3d.geometry import Box, turn_about
+from nfldm3d.models.denoisers import FAR
 from nfldm3d.models.scene_voxels import ORIENTATIONS, background_of, field_of, orient_map, voxels_of
 from nfldm3d.models.trajectories import POSES, draw_path, orient_path, pack_path, path_cameras, path_of, unpack_path
 
@@ -100,3 +101,11 @@ def test_drawn_paths_turn_with_the_world(orientation: int) -> None:
     place = (numbers.unflatten(0, (-1, 5))[0, :2] + 1) / 2 * 16
     x, y = place.long()
     assert float(plain[0, x, y]) > 0.8 and float(plain[2, x, y]) > 0.8  # it starts there, eastwards
+
+
+def test_paths_are_drawn_where_they_are_in_a_larger_world() -> None:
+    numbers = pack_path(walk(), BOX)[None]
+    here, beside, far = (draw_path(numbers, (8, 8), torch.tensor([[shift, 0.0]])) for shift in (0.0, 1.0, FAR))
+    assert torch.equal(here, draw_path(numbers, (8, 8)))
+    assert torch.allclose(here[:, :, 4:], beside[:, :, :4])  # half a box further along x
+    assert float(far.abs().max()) < 1e-6

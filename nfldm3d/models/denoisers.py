@@ -27,6 +27,10 @@ SHRINKAGE = 3e-4
 """Of correlations towards none: what is finer than 1.7 % of a number's deviation is not told apart."""
 
 
+FAR = 8.0
+"""Half boxes from which on a path is not to be seen."""
+
+
 class Scaling(nn.Module):
     """Mean and deviation of each channel of a latent, measured on training data."""
 
@@ -302,8 +306,13 @@ class GridDenoiser(ModelMixin, ConfigMixin):
         parent: Float[Tensor, "scenes parent u v"] | None = None,
         bev: Int64[Tensor, "scenes map_x map_y"] | None = None,
         embedding: Float[Tensor, "scenes tokens embedding"] | None = None,
+        shift: Float[Tensor, "scenes 2"] | None = None,
     ) -> Float[Tensor, "scenes channels x y"]:
-        """v of normalised latents; ``g`` and ``parent`` are normalised, too."""
+        """v of normalised latents; ``g`` and ``parent`` are normalised, too.
+
+        ``shift`` tells how far along x and y, in half boxes, the grid lies from the one that the path belongs to; from
+        ``FAR`` on there is no path to be seen.
+        """
         patch = int(self.config["patch"])
         picture = functional.pixel_unshuffle(noisy, patch)
         size = picture.shape[-2:]
@@ -313,8 +322,8 @@ class GridDenoiser(ModelMixin, ConfigMixin):
             parts.append(functional.interpolate(parent, size=size, mode="nearest"))
         if self.config["path_beside"]:
             assert g is not None
-            path = self.global_scaling.denormalize(g)[:, -5 * POSES :]
-            parts.append(draw_path(path.float(), size).to(picture))
+            path = self.global_scaling.denormalize(g)[:, -5 * POSES :].float()
+            parts.append(draw_path(path, size, shift).to(picture))
         tokens = self.open.expand(len(noisy), 1, -1)
         if self.map_encoder is not None:
             tokens, beside = self.map_encoder(bev, len(noisy))

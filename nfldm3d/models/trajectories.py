@@ -59,9 +59,16 @@ def orient_path(numbers: Float[Tensor, " numbers"], orientation: int) -> Float[T
     return poses.flatten()
 
 
-def draw_path(numbers: Float[Tensor, "scenes numbers"], size: Sequence[int]) -> Float[Tensor, "scenes 4 x y"]:
-    """Packed paths as pictures from above of ``size`` cells along x and y, soft strokes on zeros."""
+def draw_path(
+    numbers: Float[Tensor, "scenes numbers"], size: Sequence[int], shift: Float[Tensor, "scenes 2"] | None = None
+) -> Float[Tensor, "scenes 4 x y"]:
+    """Packed paths as pictures from above of ``size`` cells along x and y, soft strokes on zeros.
+
+    ``shift`` is where the middle of each picture lies, in half boxes along x and y.
+    """
     poses = numbers.unflatten(1, (-1, 5))  # scenes poses 5
+    if shift is not None:
+        poses = torch.cat((poses[..., :2] - shift[:, None], poses[..., 2:]), dim=-1)
     lines = [(torch.arange(count, device=numbers.device) + 0.5) * 2 / count - 1 for count in size]
     cells = torch.stack(torch.meshgrid(*lines, indexing="ij"), dim=-1)  # x y 2
     distance = (cells[None, None] - poses[:, :, None, None, :2]).square().sum(-1)

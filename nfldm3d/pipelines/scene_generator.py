@@ -496,7 +496,8 @@ def _over_windows(
     for x, y in window_starts(windows, size):
         part = (..., slice(x, x + size), slice(y, y + size))
         pieces = _window(parent, part, noisy), _window(bev, part, noisy)
-        total[part] += weight * model(noisy[part], step, g, *pieces, embedding)
+        away = noisy.new_tensor((2 * x / size - (windows[0] - 1) / 2, 2 * y / size - (windows[1] - 1) / 2))
+        total[part] += weight * model(noisy[part], step, g, *pieces, embedding, away.expand(len(noisy), 2))
         weights[part] += weight
     return total / weights
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite
 from nfldm3d.files import DataFormatError
-from nfldm3d.models.denoisers import GlobalDenoiser, GridDenoiser
+from nfldm3d.models.denoisers import FAR, GlobalDenoiser, GridDenoiser
 from nfldm3d.training.stage import Evaluation
 
 Level = Literal["g", "c", "f"]
@@ -101,6 +101,7 @@ class DenoiserStage:
         held_out: LatentSetSource,
         *,
         without_map: float = 0.15,
+        without_path: float = 0.1,
         most_weight: float = 5.0,
         judged: int = 64,
     ):
@@ -109,12 +110,14 @@ class DenoiserStage:
         Args:
             without_map: share of scenes whose map and embedding are left out, for guidance without a classifier (Ho &
                 Salimans 2022).
+            without_path: share of scenes whose camera path is not drawn, as around the middle of larger worlds.
             most_weight: bound of the ratio of signal to noise, which weighs the error of the latents (Hang et al.
                 2023).
         """
         self.name = f"denoiser-{level}"
         self.level, self.model, self.source, self.held_out = level, model, source, held_out
-        self.without_map, self.most_weight, self.judged = without_map, most_weight, judged
+        self.without_map, self.without_path = without_map, without_path
+        self.most_weight, self.judged = most_weight, judged
         self.schedule = make_schedule()
         self.measure()
 
@@ -142,7 +145,8 @@ class DenoiserStage:
         count = len(batch.g)
         timestep = torch.randint(self.schedule.config["num_train_timesteps"], (count,), generator=generator)
         batch = self._forget_conditions(batch, torch.rand(count, generator=generator) < self.without_map)
-        errors = self._errors(batch, timestep, generator)
+        shift = FAR * (torch.rand(count, 1, generator=generator) < self.without_path).float().expand(-1, 2)
+        errors = self._errors(batch, timestep, generator, shift)
         signal = self.schedule.alphas_cumprod[timestep].to(errors)
         ratio = signal / (1 - signal)
         weight = ratio.clamp(max=self.most_weight) / (ratio + 1)  # min-SNR for v: Hang et al. 2023, section 3.4
@@ -176,7 +180,11 @@ class DenoiserStage:
         return Evaluation(-scalars["error"], scalars)
 
     def _errors(
-        self, batch: LatentSet, timestep: Int64[Tensor, " scenes"], generator: torch.Generator
+        self,
+        batch: LatentSet,
+        timestep: Int64[Tensor, " scenes"],
+        generator: torch.Generator,
+        shift: Float[Tensor, "scenes 2"] | None = None,
     ) -> Float[Tensor, " scenes"]:
         """The mean squared error of v of each scene."""
         model = self.model
@@ -192,7 +200,8 @@ class DenoiserStage:
         else:
             g = model.global_scaling.normalize(batch.g) if model.config["dimensions"] else None
             parent = model.parent_scaling.normalize(batch.c) if model.config["parent_channels"] else None
-            made = model(noisy, timestep, g, parent, bev, embedding)
+            shift = None if shift is None else shift.to(clean.device)
+            made = model(noisy, timestep, g, parent, bev, embedding, shift)
         return (made.float() - target).square().flatten(1).mean(1)
 
     def _forget_conditions(self, batch: LatentSet, forgotten: Bool[Tensor, " scenes"]) -> LatentSet:
