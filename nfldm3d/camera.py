@@ -224,6 +224,16 @@ class Camera:
         plane = lens.project(local, self.distortion, fisheye=self.lens == "fisheye")
         return plane * self.focal[..., None, :] + self.principal[..., None, :], -local[..., 2]
 
+    def depth_per_distance(self, rays: Rays) -> Float[Tensor, "*points"]:
+        """Depth along the optical axis of a unit of distance along each ray, whose shape begins with the batch's."""
+        forward = self.forward[(..., *(None,) * (len(rays.shape) - len(self.shape)), slice(None))]
+        return (rays.directions * forward).sum(-1)
+
+    def unproject(self, depth: Float[Tensor, "*batch height width"]) -> Float[Tensor, "*batch height width 3"]:
+        """World points that the pixels see at depths in metres along the optical axis: the inverse of ``project``."""
+        rays = self.rays()
+        return rays.at(depth / self.depth_per_distance(rays))
+
     def interpolated(self, frames: int, *, closed: bool = False) -> "Camera":
         """A smooth fly-through of ``frames`` views past all views of a batch ``(views,)``.
 

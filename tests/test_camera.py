@@ -48,6 +48,9 @@ def test_projection_undoes_rays(generator: torch.Generator, shape: tuple[int, ..
     assert torch.allclose(pixels, expected, atol=1e-8)
     along = (rays.directions * camera.forward[..., None, None, :]).sum(-1)
     assert torch.allclose(depth, (distance * along).flatten(-2), atol=1e-9)
+    depth = depth.unflatten(-1, rays.shape[-2:])
+    assert torch.allclose(camera.depth_per_distance(rays) * distance, depth, atol=1e-8)
+    assert torch.allclose(camera.unproject(depth), rays.at(distance), atol=1e-8)
 
 
 @kinds

@@ -36,9 +36,7 @@ def find_box(camera: Camera, depth: Float[Tensor, "views height width"], source:
         raise DataFormatError(
             source, f"has depths of {median:.3g} m in the middle, but its cameras span {span:.3g} m; check depth's unit"
         )
-    rays = camera.rays()
-    cosine = (rays.directions * camera.forward[:, None, None]).sum(-1)
-    surfaces = rays.at(depth / cosine)[depth > 0]
+    surfaces = camera.unproject(depth)[depth > 0]
     surfaces = surfaces[:: math.ceil(len(surfaces) / BOX_POINTS)]
     shares = surfaces.new_tensor((SEEN_QUANTILE, 1 - SEEN_QUANTILE))
     held = Box.around(torch.cat((torch.quantile(surfaces, shares, dim=0), centers)))

@@ -67,15 +67,9 @@ class SceneSample:
         box = {"lower": list(self.box.lower), "upper": list(self.box.upper)}
         return replace(capture, bev=self.bev, metadata={"map": self.map, "box": box} | self.metadata)
 
-    def surface_points(self) -> Float[Tensor, "points 3"]:
-        """Where the views' pixels with a known depth meet the world, in metres."""
-        rays = self.camera.rays()
-        along = (rays.directions * self.camera.forward[:, None, None]).sum(-1)  # depth is along the optical axis
-        return rays.at(self.depth / along)[self.depth > 0]
-
     def seen_map(self) -> Int64[Tensor, "x y"] | None:
         """The bird's-eye map where some view meets a surface; ``UNSEEN`` elsewhere. None if there is no map."""
-        return None if self.bev is None else self.bev.seen_from(self.surface_points())
+        return None if self.bev is None else self.bev.seen_from(self.camera.unproject(self.depth)[self.depth > 0])
 
     def find_problem(self) -> str | None:
         """What makes the scene useless for training, with the remedy; None if nothing does."""

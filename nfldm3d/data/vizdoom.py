@@ -184,9 +184,7 @@ def expose(
 
 def _find_box(camera: Camera, depth: Float[Tensor, "views height width"]) -> Box:
     """The box around the cameras and nearly all surfaces that are seen, in whole cells of the ground map."""
-    rays = camera.rays()
-    cosine = (rays.directions * camera.forward[:, None, None]).sum(-1)
-    points = rays.at(depth / cosine)[depth > 0]
+    points = camera.unproject(depth)[depth > 0]
     points = points[:: max(1, len(points) // 100_000)]
     lower, upper = (points.quantile(q, dim=0) for q in (SEEN_QUANTILE, 1 - SEEN_QUANTILE))
     lower = torch.minimum(lower, camera.centers.amin(0)) - BEV_CELL / 2

@@ -181,9 +181,8 @@ def from_nerfacc_rendering(
         raise ValueError(f"the camera has {rays.shape.numel()} rays, but nerfacc's colours are for {len(colors)}")
     opacity, distance = opacities.view(rays.shape), depths.view(rays.shape)
     distance = torch.where(opacity > MIN_OPACITY, distance, 0.0)
-    cosine = (rays.directions * camera.forward[..., None, None, :]).sum(-1)
     image = colors.view(*rays.shape, 3).movedim(-1, -3).clamp(0, 1)
-    return Rendering(image, opacity, distance, distance * cosine)
+    return Rendering(image, opacity, distance, distance * camera.depth_per_distance(rays))
 
 
 def _step_size(scene: Scene, step_in_voxels: float) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nfldm3d import ops
 from nfldm3d.camera import Camera
-from nfldm3d.geometry import Box, Rays
+from nfldm3d.geometry import Box
 
 SINK = 0.25
 """Voxels by which measured surfaces are put behind where they were measured."""
@@ -49,7 +49,7 @@ def build_frustums(camera: Camera, box: Box, resolution: tuple[int, int, int], b
     """The bins of every pixel of ``camera``; resize the camera first to the grid on which features are predicted."""
     voxel = min(box.voxel_size(resolution))
     rays = camera.rays()
-    cosine = (rays.directions * camera.forward[:, None, None]).sum(-1).reshape(-1, 1)  # depth of a unit of distance
+    cosine = camera.depth_per_distance(rays).reshape(-1, 1)
     edges = bin_edges(bins, resolution, camera.device)
     middle = (edges[1:] * edges[:-1]).sqrt()
     flat = rays.reshape(-1)
@@ -71,7 +71,7 @@ def estimate_normals(
 ) -> Float[Tensor, "views height width 3"]:
     """Unit normals of measured surfaces, towards the camera; along the ray where there is no measured neighbour."""
     rays = camera.rays()
-    points = rays.at(depth / _cosine(rays, camera))
+    points = camera.unproject(depth)
     along_row, along_column = _nearest_step(points, depth, 2), _nearest_step(points, depth, 1)
     normal = torch.linalg.cross(along_row, along_column)
     length = normal.norm(dim=-1, keepdim=True)
@@ -88,8 +88,7 @@ def sunken_points(
     grazes a floor meets metres too early. Sunken a little, surfaces stand where they were measured. Those that lie on
     a face of the box, as ceilings often do, stay in it.
     """
-    rays, voxel = camera.rays(), min(box.voxel_size(resolution))
-    surface = rays.at(depth / _cosine(rays, camera))
+    voxel, surface = min(box.voxel_size(resolution)), camera.unproject(depth)
     sunken = surface - SINK * voxel * estimate_normals(depth, camera)
     lower, upper = sunken.new_tensor(box.lower), sunken.new_tensor(box.upper)
     kept = sunken.clamp(lower + MARGIN * voxel, upper - MARGIN * voxel)
@@ -193,11 +192,6 @@ def fill_neighbors(
     sums = torch.cat((features, weights[..., None]), dim=-1).movedim(-1, 0)[None]  # (1 channels+1 x y z)
     around = torch.nn.functional.avg_pool3d(sums, 3, 1, 1)[0].movedim(0, -1)
     return features + FILL * around[..., :-1], weights + FILL * around[..., -1]
-
-
-def _cosine(rays: Rays, camera: Camera) -> Float[Tensor, "views height width"]:
-    """Depth of a unit of distance."""
-    return (rays.directions * camera.forward[:, None, None]).sum(-1)
 
 
 def _nearest_step(

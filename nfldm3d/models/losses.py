@@ -106,7 +106,7 @@ def observe_voxels(
     """
     size, chosen = min(box.voxel_size(resolution)), slice(stride // 2, None, stride)
     rays = camera.rays()
-    distance = depth / (rays.directions * camera.forward[:, None, None]).sum(-1)
+    distance = depth / camera.depth_per_distance(rays)
     points = sunken_points(depth, camera, box, resolution)[:, chosen, chosen].reshape(-1, 3)
     flat, distance = rays[:, chosen, chosen].reshape(-1), distance[:, chosen, chosen].reshape(-1)
     known = distance > 0

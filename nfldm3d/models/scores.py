@@ -10,7 +10,6 @@ from torch import Tensor
 
 from nfldm3d import metrics
 from nfldm3d.appearance import EnvironmentMap
-from nfldm3d.camera import Camera
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.field import VoxelField
 from nfldm3d.models.lifting import in_box
@@ -96,7 +95,7 @@ def judge_field(
     rays = targets.camera.rays()
     rendered = model.render(field, background, rays)
     picture = model.decode(rendered).float().clamp(0, 1)
-    cosine = _cosine(targets.camera, rays.directions)
+    cosine = targets.camera.depth_per_distance(rays)
     inside = (targets.depth > 0) & in_box(rays.at(targets.depth / cosine), field.box)
     error = relative_depth_error(rendered.distance, rendered.opacity, targets.depth, cosine, inside.float())
     mean = split.inputs.images.mean((0, 2, 3)).to(picture)
@@ -131,7 +130,3 @@ def mean_scores(scores: Sequence[SceneScores]) -> SceneScores:
         sharpness=mean("sharpness"),
         mean_colour_psnr=mean("mean_colour_psnr"),
     )
-
-
-def _cosine(camera: Camera, directions: Float[Tensor, "views height width 3"]) -> Float[Tensor, "views height width"]:
-    return (directions * camera.forward[:, None, None]).sum(-1)

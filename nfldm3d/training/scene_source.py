@@ -125,7 +125,7 @@ def crop_targets(views: Views, size: int, generator: torch.Generator) -> Targets
     """A random square of each view."""
     assert views.depth is not None
     rays, parts = views.camera.rays(), []
-    cosine = (rays.directions * views.camera.forward[:, None, None]).sum(-1)
+    cosine = views.camera.depth_per_distance(rays)
     height, width = views.depth.shape[-2:]
     size = min(size, height, width)
     for number in range(len(views.images)):
