@@ -86,6 +86,8 @@ def test_embeddings_are_kept_with_latents(tmp_path: Path) -> None:
     encoded = EncodedScenes(tmp_path / "latents")
     assert encoded.header["embedding_size"] == 5
     assert torch.equal(encoded[1].tensors["embedding"], torch.ones(1, 5))
+    with pytest.raises(ValueError, match="embeddings go with latents"):
+        encode_scenes(networks, scenes, tmp_path / "fields", embeddings=given)
     with pytest.raises(ValueError, match="no embedding of scene"):
         encode_scenes(networks, [*scenes, room_sample(2)], tmp_path / "a", keep="latents", embeddings=given)
     for wrong in ({"a": torch.ones(5), "b": torch.ones(6)}, {"a": torch.ones(1, 2, 3)}):

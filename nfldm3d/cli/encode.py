@@ -46,12 +46,14 @@ class Encode:
         from nfldm3d.pipelines.autoencoders import Autoencoders
         from nfldm3d.pipelines.encoding import encode_scenes
 
+        given = None if self.embeddings is None else read_embeddings(self.embeddings)
+        if given is not None and self.out.suffix == ".nfld":
+            raise ValueError("--embeddings goes with --keep latents and a folder as --out, not with one scene file")
         networks = Autoencoders.from_pretrained(self.weights, self.device)
         scenes = open_scenes(self.data, self.split)
         if self.out.suffix == ".nfld":
             figures = self._encode_one(networks, scenes)
         else:
-            given = None if self.embeddings is None else read_embeddings(self.embeddings)
             report = encode_scenes(networks, scenes, self.out, keep=self.keep, turns=self.turns, embeddings=given)
             figures = {"written": report.written, "present": report.present, "left_out": len(report.problems)}
         print(json.dumps(figures))  # noqa: T201 - the command's result
