@@ -211,7 +211,7 @@ def sampler(arguments: argparse.Namespace, judge: Judge) -> Iterator[dict]:
     generator = SceneGenerator.from_pretrained(arguments.weights)
     for name in SCHEDULERS:
         scheduler = getattr(diffusers, name).from_config(generator.scheduler.config)
-        for steps in arguments.sampler_steps:
+        for steps in arguments.tried_steps:
             start = time.monotonic()
             made = generator.generate(
                 arguments.generated,
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("assets/vizdoom"), help="folder of a scene generator")
     parser.add_argument("--steps", type=int, default=2000, help="optimiser steps of each network")
     parser.add_argument(
-        "--sampler-steps", type=int, nargs="+", default=[10, 20, 40, 80], help="tried with each scheduler"
+        "--tried-steps", type=int, nargs="+", default=[10, 20, 40, 80], help="tried with each scheduler"
     )
     parser.add_argument("--sampling-steps", type=int, default=25, help="steps of a sampler where that is not the point")
     parser.add_argument("--scenes", type=int, default=600, help="scenes to train on")

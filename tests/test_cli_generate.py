@@ -117,7 +117,7 @@ def test_each_command_reads_what_the_one_before_has_written(shards: Path, tmp_pa
     ("arguments", "message"),
     [
         (["generate", "--scheduler", "ddim", "--bev", "none.png", "--out", "out"], "none.png does not exist"),
-        (["generate", "--scenes", "0", "--out", "out"], "num_scenes and batch_size must be at least 1"),
+        (["generate", "--scenes", "0", "--out", "out"], "--scenes must be at least 1, got 0"),
         (["edit", "none.nfld", "--box", "0", "0", "0", "1", "1", "1", "--out", "a.nfld"], "none.nfld"),
         (["grow", "--windows", "0", "1", "--out", "a.nfld"], "at least one window"),
     ],

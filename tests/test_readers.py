@@ -42,7 +42,7 @@ def test_maps_count_where_views_meet_something(scenes: list[SceneSample]) -> Non
     sample = scenes[1]
     known = sample.seen_map()
     assert known is not None and sample.bev is not None
-    points = sample.surface_points()
+    points = sample.camera.unproject(sample.depth)[sample.depth > 0]
     assert bool(sample.box.contains(points).float().mean() > 0.9)  # surfaces of the room
     inside = points[(points[:, 0] > 1) & (points[:, 0] < 5) & (points[:, 1].abs() < 2)]
     cells = ((inside[:, :2] - torch.tensor([1.0, -2.0])) / 0.5).long()

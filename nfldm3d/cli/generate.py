@@ -17,6 +17,8 @@ SCHEDULERS = {
     "dpm++": "DPMSolverMultistepScheduler",
     "unipc": "UniPCMultistepScheduler",
 }
+BATCH = 8
+"""Scenes that are sampled at once."""
 SchedulerName = Literal["default", "ddim", "ddpm", "dpm++", "unipc"]
 
 
@@ -56,32 +58,33 @@ class Generate:
 
     def run(self) -> None:
         """Samples a few scenes at a time and finishes them one by one."""
-        from nfldm3d.data.encoded_scenes import read_embeddings
+        from nfldm3d.data.encoded_scenes import read_embedding
         from nfldm3d.pipelines.scene_generator import SceneGenerator
 
-        embedding = None if self.embedding is None else next(iter(read_embeddings(self.embedding).values()))
+        if self.scenes < 1:
+            raise ValueError(f"--scenes must be at least 1, got {self.scenes}")
+        embedding = None if self.embedding is None else read_embedding(self.embedding)
         generator = SceneGenerator.from_pretrained(self.weights, self.device)
         folders = [self.out / f"scene_{number:03d}" for number in range(self.scenes)]
         missing = [number for number, folder in enumerate(folders) if not (folder / "scene.nfld").is_file()]
-        start, finishing = time.monotonic(), 0.0
-        parts = generator.stream(
-            self.scenes,
-            self.bev,
-            numbers=missing,
-            embedding=embedding,
-            guidance_scale=self.guidance_scale,
-            num_inference_steps=self.steps,
-            scheduler=make_scheduler(generator, self.scheduler),
-            generator=torch.Generator().manual_seed(self.seed),
-        )
-        scenes = (scene for part in parts for scene in part.scenes)
-        for number, scene in zip(missing, scenes, strict=True):
-            sampled = time.monotonic()
-            with atomic_folder(folders[number]) as temporary:
-                self._finish(generator, scene, temporary)
-            finishing += time.monotonic() - sampled
-        everything = time.monotonic() - start
-        seconds = {"sampling": round(everything - finishing, 1), "all": round(everything, 1)}
+        start, sampling = time.monotonic(), 0.0
+        for first in range(0, len(missing), BATCH):
+            part, begun = missing[first : first + BATCH], time.monotonic()
+            made = generator.generate(
+                self.scenes,
+                self.bev,
+                numbers=part,
+                embedding=embedding,
+                guidance_scale=self.guidance_scale,
+                num_inference_steps=self.steps,
+                scheduler=make_scheduler(generator, self.scheduler),
+                generator=torch.Generator().manual_seed(self.seed),
+            )
+            sampling += time.monotonic() - begun
+            for number, scene in zip(part, made.scenes, strict=True):
+                with atomic_folder(folders[number]) as temporary:
+                    self._finish(generator, scene, temporary)
+        seconds = {"sampling": round(sampling, 1), "all": round(time.monotonic() - start, 1)}
         figures = {"scenes": self.scenes, "made": len(missing), "seconds": seconds, "out": str(self.out)}
         print(json.dumps(figures))  # noqa: T201
 

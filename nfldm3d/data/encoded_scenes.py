@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from nfldm3d._types import PathName
@@ -115,6 +115,15 @@ def read_embeddings(path: PathName) -> dict[str, Tensor]:
     if not found:
         raise DataFormatError(Path(path), "holds no tensor; give each scene one, by its key")
     return found
+
+
+def read_embedding(path: PathName) -> Float[Tensor, "..."]:
+    """The one embedding in a file; raises DataFormatError if there are more."""
+    found = read_embeddings(path)
+    if len(found) > 1:
+        names = ", ".join(sorted(found)[:3])
+        raise DataFormatError(Path(path), f"holds {len(found)} tensors ({names} ...); leave the one that is meant")
+    return next(iter(found.values()))
 
 
 def parse_name(name: str) -> tuple[str, int]:

@@ -61,6 +61,8 @@ def encode_scenes(
     """
     if keep == "latents" and networks.latent is None:
         raise ValueError("latents need the weights of stage 2; give a folder that holds latent_autoencoder")
+    if embeddings is not None and keep != "latents":
+        raise ValueError("embeddings go with latents; leave them out, or keep latents")
     parts = [networks.scene, networks.latent] if keep == "latents" else [networks.scene]
     header: dict[str, object] = {"keep": keep, "weights": [fingerprint(part) for part in parts if part is not None]}
     if keep == "latents":

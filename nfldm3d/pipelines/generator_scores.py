@@ -141,8 +141,7 @@ def judge_maps(
     figures = {}
     for name, scenes in found.items():
         maps = torch.cat([read_map(reader, scene).cpu() for scene in scenes])
-        each = intersection_over_union(maps, seen, classes)
-        figures[name] = float(each[torch.isfinite(each)].mean())
+        figures[name] = float(intersection_over_union(maps, seen, classes).nanmean())
     return figures
 
 

@@ -22,9 +22,8 @@ from nfldm3d.pipelines.scene_generator import (
     SceneGenerator,
     SceneLatents,
     field_sha256,
-    window_starts,
-    window_weight,
 )
+from nfldm3d.pipelines.windows import window_starts, window_weight
 from nfldm3d.rendering import render
 from nfldm3d.scene import Scene
 

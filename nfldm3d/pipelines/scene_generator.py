@@ -1,8 +1,7 @@
 """Whole scenes from nothing, or from a bird's-eye map: the hierarchy of denoisers and the decoders behind it."""
 
 import hashlib
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +26,7 @@ from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.bev_input import BevInput, read_classes
 from nfldm3d.pipelines.encoding import fingerprint
 from nfldm3d.pipelines.sampling import Kept, Sampler, split_generator
+from nfldm3d.pipelines.windows import over_windows
 from nfldm3d.scene import Scene
 
 NETWORKS: dict[str, type[nn.Module]] = {
@@ -195,6 +195,7 @@ class SceneGenerator(DiffusionPipeline):
         bev: BevInput | None = None,
         trajectory: Float[Tensor, "poses 5"] | None = None,
         *,
+        numbers: Sequence[int] | None = None,
         embedding: Float[Tensor, "..."] | None = None,
         guidance_scale: float = 2.0,
         num_inference_steps: int = 40,
@@ -209,6 +210,7 @@ class SceneGenerator(DiffusionPipeline):
             bev: what is where, seen from above: class numbers [x, y], a ``BevMap``, or a picture file whose colours
                 are those of ``map_palette``; one for all scenes, or class numbers with a scene axis first.
             trajectory: poses that the camera shall take, as in ``GeneratedScenes.trajectories``; else they are sampled.
+            numbers: the scenes to make, of 0 to ``num_scenes`` - 1; default: all. Leaving some out changes no other.
             embedding: of a class or a text, by the encoder that the weights were trained with: one vector, tokens with
                 numbers, or a scene axis first.
             guidance_scale: how much more these two count than in training (Ho & Salimans 2022); 1 is no guidance.
@@ -219,59 +221,25 @@ class SceneGenerator(DiffusionPipeline):
             ValueError: the map, the embedding, the scheduler or a number does not fit.
             SamplingError: numbers are not finite.
         """
-        options = {
-            "embedding": embedding,
-            "guidance_scale": guidance_scale,
-            "num_inference_steps": num_inference_steps,
-            "scheduler": scheduler,
-            "generator": generator,
-            "batch_size": batch_size,
-            "callback_on_step_end": callback_on_step_end,
-        }
-        parts = list(self.stream(num_scenes, bev, trajectory, **options))
-        return GeneratedScenes(
-            [scene for part in parts for scene in part.scenes],
-            SceneLatents.stack([part.latents for part in parts]),
-            torch.cat([part.trajectories for part in parts]),
-        )
-
-    @torch.no_grad()
-    def stream(
-        self,
-        num_scenes: int = 1,
-        bev: BevInput | None = None,
-        trajectory: Float[Tensor, "poses 5"] | None = None,
-        *,
-        numbers: Sequence[int] | None = None,
-        embedding: Float[Tensor, "..."] | None = None,
-        guidance_scale: float = 2.0,
-        num_inference_steps: int = 40,
-        scheduler: Any = None,
-        generator: torch.Generator | None = None,
-        batch_size: int = 8,
-        callback_on_step_end: Callback | None = None,
-    ) -> Iterator[GeneratedScenes]:
-        """What ``generate`` gives, batch after batch: for more scenes than the memory holds.
-
-        Args:
-            numbers: the scenes to make, of 0 to ``num_scenes`` - 1; default: all. Leaving some out changes no other.
-        """
         if num_scenes < 1 or batch_size < 1:
             raise ValueError(f"num_scenes and batch_size must be at least 1, got {num_scenes} and {batch_size}")
+        wanted = list(range(num_scenes) if numbers is None else numbers)
+        if not wanted or not 0 <= min(wanted) <= max(wanted) < num_scenes:
+            raise ValueError(f"numbers must name scenes from 0 to {num_scenes - 1}, got {wanted}")
         sampler = self.sampler(num_inference_steps, scheduler, callback_on_step_end)
         classes = None if bev is None else self.read_map(bev, num_scenes)
         tokens = None if embedding is None else self._read_embedding(embedding, num_scenes)
         generators = split_generator(generator, num_scenes)
-        wanted = list(range(num_scenes) if numbers is None else numbers)
+        device, parts, scenes = self._execution_device, [], []
         for first in range(0, len(wanted), batch_size):
             part = wanted[first : first + batch_size]
-            maps, known = (
-                None if some is None else some[part].to(self._execution_device) for some in (classes, tokens)
-            )
-            condition = Condition(maps, known, guidance_scale)
-            latents = self.sample(sampler, [generators[number] for number in part], condition, trajectory)
-            paths = torch.stack([unpack_path(path, self.box) for path in latents.paths])
-            yield GeneratedScenes(self.decode(latents), latents, paths)
+            maps, known = (None if some is None else some[part].to(device) for some in (classes, tokens))
+            draws = [generators[number] for number in part]
+            latents = self.sample(sampler, draws, Condition(maps, known, guidance_scale), trajectory)
+            scenes += self.decode(latents)
+            parts.append(latents)
+        made = SceneLatents.stack(parts)
+        return GeneratedScenes(scenes, made, torch.stack([unpack_path(path, self.box) for path in made.paths]))
 
     def sampler(
         self, steps: int = 40, scheduler: Any = None, callback: Callback | None = None, rounds: int = 1
@@ -389,7 +357,7 @@ class SceneGenerator(DiffusionPipeline):
 
         def predict(noisy: Tensor, step: Tensor) -> Tensor:
             def look(bev: Tensor | None, embedding: Tensor | None) -> Tensor:
-                return _over_windows(model, noisy, step, known, above, bev, embedding, windows)
+                return over_windows(model, noisy, step, known, above, bev, embedding, windows)
 
             return condition.guide(look)
 
@@ -464,53 +432,6 @@ class SceneGenerator(DiffusionPipeline):
 def field_sha256(scene: Scene) -> str:
     """Of the density, which tells whether a scene was changed."""
     return hashlib.sha256(scene.field.density.detach().cpu().float().contiguous().numpy().tobytes()).hexdigest()
-
-
-def window_starts(windows: tuple[int, int], size: int) -> list[tuple[int, int]]:
-    """The first cell of each window along x and y."""
-    return [(x * size // 2, y * size // 2) for x in range(windows[0]) for y in range(windows[1])]
-
-
-def window_weight(size: int) -> Float[Tensor, "x y"]:
-    """Falls from the middle of a window to its edges, so that windows meet without seams."""
-    line = torch.sin(math.pi * (torch.arange(size) + 0.5) / size).square() + 1e-3
-    return line[:, None] * line
-
-
-def _over_windows(
-    model: GridDenoiser,
-    noisy: Tensor,
-    step: Tensor,
-    g: Tensor | None,
-    parent: Tensor | None,
-    bev: Tensor | None,
-    embedding: Tensor | None,
-    windows: tuple[int, int],
-) -> Tensor:
-    """v on a grid that may be larger than the network's: the weighted mean over windows."""
-    size = int(model.config["size"])
-    if windows == (1, 1):
-        return model(noisy, step, g, parent, bev, embedding)
-    total, weights = torch.zeros_like(noisy), torch.zeros_like(noisy[:1, :1])
-    weight = window_weight(size).to(noisy)
-    for x, y in window_starts(windows, size):
-        part = (..., slice(x, x + size), slice(y, y + size))
-        pieces = _window(parent, part, noisy), _window(bev, part, noisy)
-        away = noisy.new_tensor((2 * x / size - (windows[0] - 1) / 2, 2 * y / size - (windows[1] - 1) / 2))
-        total[part] += weight * model(noisy[part], step, g, *pieces, embedding, away.expand(len(noisy), 2))
-        weights[part] += weight
-    return total / weights
-
-
-def _window(values: Tensor | None, part: tuple, like: Tensor) -> Tensor | None:
-    """The piece of a grid of another resolution that lies in a window."""
-    if values is None:
-        return None
-    spans = [
-        slice(piece.start * have // want, piece.stop * have // want)
-        for piece, have, want in zip(part[1:], values.shape[-2:], like.shape[-2:], strict=True)
-    ]
-    return values[(..., *spans)]
 
 
 def _great_circle(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:

@@ -214,5 +214,5 @@ class BevReaderStage:
             true.append(fields.classes.cpu())
         each = intersection_over_union(torch.cat(found), torch.cat(true), int(self.model.config["classes"]))
         scores = {f"iou_{number}": float(value) for number, value in enumerate(each) if torch.isfinite(value)}
-        mean = sum(scores.values()) / len(scores)
+        mean = float(each.nanmean())
         return Evaluation(mean, {"miou": mean, **scores})
