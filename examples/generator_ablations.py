@@ -166,8 +166,7 @@ def sample_voxels(
     with torch.enable_grad():
         run(DenoiserStage("c", model, source, source), 3 * arguments.steps, 16)
     skies = torch.stack([encoded[n].tensors["sky"].float() for n in range(len(encoded))])
-    scheduler = diffusers.DDIMScheduler.from_config(make_schedule().config)
-    sampler = Sampler(scheduler, arguments.sampling_steps, progress=False)
+    sampler = Sampler(make_schedule(), arguments.sampling_steps, progress=False)
     made = []
     for draws in split_generator(torch.Generator().manual_seed(0), arguments.generated):
         grid = sampler.sample("voxels", model, (channels, x, x), [draws], torch.device("cpu"))

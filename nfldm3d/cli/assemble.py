@@ -21,8 +21,6 @@ class Assemble:
 
     def run(self) -> None:
         """Reads all weights and writes them."""
-        from diffusers import DDIMScheduler
-
         from nfldm3d.data.encoded_scenes import read_header
         from nfldm3d.models.readers import BevReader, FrameClassifier
         from nfldm3d.models.weights import load_network
@@ -42,8 +40,7 @@ class Assemble:
             raise DataFormatError(self.parts[-1], f"no part holds {', '.join(missing)}; add the run folder that does")
         about = {name: header[name] for name in ("box_size", "map_classes", "map_palette") if name in header}
         extra = {name: networks.pop(name).half() for name in judges if name in networks}
-        scheduler = DDIMScheduler.from_config(make_schedule().config, timestep_spacing="trailing")
-        generator = SceneGenerator(scheduler=scheduler, **networks, **about)
+        generator = SceneGenerator(scheduler=make_schedule(), **networks, **about)
         for network in networks.values():
             network.half()
         with atomic_folder(self.out) as temporary:
