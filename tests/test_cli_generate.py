@@ -82,7 +82,8 @@ def test_generators_are_measured(
     page = tmp_path / "page.png"
     run("evaluate", "generator", "--weights", weights, "--data", shards, "--page", page, *few)
     found = json.loads(capsys.readouterr().out)
-    wanted = {"frechet", "frechet_floor", "frechet_ratio", "frechet_halves", "kernel_distance", "precision", "recall"}
+    wanted = {"frechet", "frechet_floor", "frechet_ratio", "frechet_halves", "frechet_rebuilt"}
+    wanted |= {"kernel_distance", "precision", "recall"}
     wanted |= {"bev_miou", "bev_miou_unconditional", "bev_miou_ceiling", "edit_kept_psnr", "memorised_fraction"}
     assert wanted <= set(found) and page.is_file()
     assert found["frechet_ratio"] == pytest.approx(found["frechet"] / found["frechet_floor"], rel=0.1)

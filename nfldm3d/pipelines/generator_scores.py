@@ -44,6 +44,8 @@ class GeneratorBudget:
     """Of the generated scenes; a quarter of each is sampled again."""
     pictures: int = 2048
     """On each side of a comparison."""
+    rebuilt: int = 256
+    """Training scenes that are encoded and decoded: what a generator without any fault would reach."""
     remembered: int = 512
     """Training scenes that generated ones are compared with, in all orientations."""
     steps: int = 40
@@ -77,7 +79,8 @@ def judge_generator(
     With ``inception`` there are ``fid`` and ``kid`` as well, with ``video`` there is ``fvd``, of a clip of each scene.
 
     ``frechet_ratio`` is the distance of generated to held-out pictures over that of training pictures to held-out
-    ones, ``frechet_floor``; ``frechet_halves`` is that of two halves of the training pictures.
+    ones, ``frechet_floor``; ``frechet_halves`` is that of two halves of the training pictures, and
+    ``frechet_rebuilt`` that of training scenes after encoding and decoding to held-out pictures.
     """
     budget = budget or GeneratorBudget()
     device = generator._execution_device
@@ -94,12 +97,14 @@ def judge_generator(
     half, other = seen[::2], seen[1::2]
     floor = float(frechet_distance(half, real))
     distance = float(frechet_distance(made, real))
+    rebuilt = embed(_rebuilt_pictures(generator, training, budget))
     covered = measure_coverage(made, real)
     report.figures |= {
         "frechet": distance,
         "frechet_floor": floor,
         "frechet_ratio": distance / floor,
         "frechet_halves": float(frechet_distance(half, other)),
+        "frechet_rebuilt": float(frechet_distance(rebuilt, real)),
         "kernel_distance": float(kernel_distance(made, real, generator=draws)),
         "kernel_distance_floor": float(kernel_distance(half, real, generator=draws)),
         "precision": covered.precision,
@@ -284,11 +289,27 @@ def _real_pictures(scenes: Scenes, count: int) -> Float[Tensor, "views 3 height 
     """Recorded pictures, the same number of each scene, those taken along walks first."""
     each, parts = math.ceil(count / len(scenes)), []
     for sample in spread(scenes, count):
-        order = sorted(
-            range(len(sample.images)), key=lambda view, sample=sample: sample.kinds[view : view + 1] != ("walk",)
-        )
-        parts.append(sample.images[order[:each]].float() / 255)
+        parts.append(sample.images[_walks_first(sample)[:each]].float() / 255)
     return torch.cat(parts)[:count]
+
+
+def _rebuilt_pictures(
+    generator: SceneGenerator, scenes: Scenes, budget: GeneratorBudget
+) -> Float[Tensor, "views 3 height width"]:
+    """Renders of recorded scenes that went through both auto-encoders, along their walks."""
+    chosen, networks, parts = list(spread(scenes, budget.rebuilt)), generator.networks, []
+    each = math.ceil(budget.pictures / len(chosen))
+    for sample in tqdm(chosen, desc="rebuild", leave=False):
+        scene = _encode(generator, sample)
+        rebuilt = networks.decompress(networks.compress(scene), scene.box)
+        cameras = sample.camera[_walks_first(sample)[:each]].resized(SIZE, SIZE)
+        parts.append(render(rebuilt, cameras.to(generator._execution_device)).image.cpu())
+    return torch.cat(parts)[: budget.pictures]
+
+
+def _walks_first(sample: SceneSample) -> list[int]:
+    """All views of a scene, those taken along walks before the others."""
+    return sorted(range(len(sample.images)), key=lambda view: sample.kinds[view : view + 1] != ("walk",))
 
 
 def _own_pictures(scenes: Sequence[Scene], count: int) -> Float[Tensor, "views 3 height width"]:
