@@ -15,14 +15,7 @@ from nfldm3d.data.scenes import Selection
 from nfldm3d.models.readers import BevReader, FrameClassifier
 from nfldm3d.models.scene_voxels import ORIENTATIONS, orient_map, tensors_from_voxels, voxels_of
 from nfldm3d.models.views import Views
-from nfldm3d.training.reader_stages import (
-    BevReaderStage,
-    FrameSource,
-    FrameStage,
-    MappedFieldSource,
-    name_maps,
-    vary_features,
-)
+from nfldm3d.training.reader_stages import BevReaderStage, FrameSource, FrameStage, MappedFieldSource, name_maps
 from nfldm3d.training.stage import SampleSource, Stage
 
 
@@ -131,12 +124,3 @@ def test_scenes_without_maps_are_named(scenes: list[SceneSample], tmp_path: Path
     source.scenes = [replace(scenes[0], bev=None)]
     with pytest.raises(DataFormatError, match=r"room_0000.0: encodes a scene without a bird's-eye map"):
         source.read(0)
-
-
-def test_features_vary_alike_in_all_voxels(scenes: list[SceneSample], tmp_path: Path) -> None:
-    fields = write_fields(tmp_path, scenes[:1]).read(0).voxels
-    varied = vary_features(fields, torch.Generator().manual_seed(0))
-    assert torch.equal(varied.occupancy, fields.occupancy) and torch.equal(varied.sky, fields.sky)
-    spread = fields.features.flatten(0, -2).std(0)
-    moved = ((varied.features - fields.features) / spread).flatten(0, -2)
-    assert 0.1 < float(moved.std(0).mean()) < 0.6 and float(moved.mean(0).abs().max()) > 0.05

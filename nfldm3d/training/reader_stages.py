@@ -1,7 +1,7 @@
 """Trains the networks that judge: the classifier of pictures, and the reader of bird's-eye maps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,10 +21,6 @@ from nfldm3d.training.stage import Evaluation
 
 FRAMES = 8
 """Views of a scene in a sample."""
-VARIED = 0.2
-"""Of the scale of each feature, and of its mean over its deviation."""
-NOISE = 0.2
-"""On features, over their deviation."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +149,8 @@ class MappedFieldSource:
         return len(self.encoded)
 
     def sample(self, index: int, generator: torch.Generator) -> MappedFields:
-        """One field, its features varied: the reader shall know other worlds' materials by their kind."""
-        fields = self.read(index, int(torch.randint(ORIENTATIONS, (), generator=generator)))
-        return replace(fields, voxels=vary_features(fields.voxels, generator))
+        """One field."""
+        return self.read(index, int(torch.randint(ORIENTATIONS, (), generator=generator)))
 
     def read(self, index: int, orientation: int = 0) -> MappedFields:
         """One field in an orientation; a DataFormatError if it is damaged or its scene has no map."""
@@ -176,17 +171,6 @@ class MappedFieldSource:
     def collate(self, samples: Sequence[MappedFields]) -> MappedFields:
         """Several in one."""
         return MappedFields(stack_voxels([s.voxels for s in samples]), torch.cat([s.classes for s in samples]))
-
-
-def vary_features(voxels: Voxels, generator: torch.Generator) -> Voxels:
-    """Features that are scaled and shifted, each channel alike everywhere, with noise on top: like other light and
-    other materials.
-    """
-    features = voxels.features
-    spread, channels = features.flatten(0, -2).std(0), features.shape[-1]
-    scale, shift = (VARIED * torch.randn(channels, generator=generator) for _ in range(2))
-    noise = NOISE * torch.randn(features.shape, generator=generator)
-    return replace(voxels, features=features * (1 + scale) + (shift + noise) * spread)
 
 
 class BevReaderStage:
