@@ -87,6 +87,15 @@ def test_embeddings_steer() -> None:
         scene_generator().generate(embedding=torch.zeros(6))
 
 
+def test_the_path_steers_the_coarse_latent(generator: SceneGenerator) -> None:
+    def make(scale: float) -> SceneLatents:
+        return generator.generate(num_inference_steps=2, path_guidance_scale=scale, generator=seed()).latents
+
+    plain, strongly = make(1.0), make(3.0)
+    assert torch.equal(plain.latents.g, strongly.latents.g) and torch.equal(plain.paths, strongly.paths)
+    assert not torch.allclose(plain.latents.c, strongly.latents.c, atol=1e-4)
+
+
 def test_some_scenes_may_be_left_out(generator: SceneGenerator) -> None:
     whole = generator.generate(5, num_inference_steps=2, generator=seed()).latents
     some = generator.generate(5, numbers=[0, 3, 4], num_inference_steps=2, generator=seed(), batch_size=2).latents

@@ -41,6 +41,8 @@ class Generate:
     """Of a class or a text, for weights that were trained with such: a .safetensors file with one tensor."""
     guidance_scale: float = 2.0
     """How much more map and embedding count than in training."""
+    path_guidance_scale: float = 2.0
+    """The same of the camera path, which lies in the open; 1 is faster, but cameras may stand in walls."""
     steps: int = 40
     """Steps of each level."""
     scheduler: SchedulerName = "default"
@@ -76,6 +78,7 @@ class Generate:
                 numbers=part,
                 embedding=embedding,
                 guidance_scale=self.guidance_scale,
+                path_guidance_scale=self.path_guidance_scale,
                 num_inference_steps=self.steps,
                 scheduler=make_scheduler(generator, self.scheduler),
                 generator=torch.Generator().manual_seed(self.seed),

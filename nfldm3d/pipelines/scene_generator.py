@@ -78,18 +78,23 @@ class Condition:
     bev: Int64[Tensor, "scenes map_x map_y"] | None = None
     embedding: Float[Tensor, "scenes tokens embedding"] | None = None
     guidance_scale: float = 1.0
+    path_scale: float = 2.0
+    """The same for the camera path that the coarse latent is given: it keeps cameras out of walls."""
 
-    def guide(self, look: "Look") -> Tensor:
-        """v with guidance away from what the network makes without the condition (Ho & Salimans 2022)."""
-        if self.guidance_scale == 1 or (self.bev is None and self.embedding is None):
-            return look(self.bev, self.embedding)
-        without = look(None, None if self.embedding is None else torch.zeros_like(self.embedding))
-        return without + self.guidance_scale * (look(self.bev, self.embedding) - without)
+    def guide(self, look: "Look", sees_path: bool = False) -> Tensor:
+        """v with guidance away from what the network makes without the conditions (Ho & Salimans 2022)."""
+        known = guided = look(self.bev, self.embedding, True)
+        if self.guidance_scale != 1 and not (self.bev is None and self.embedding is None):
+            without = look(None, None if self.embedding is None else torch.zeros_like(self.embedding), True)
+            guided = guided + (self.guidance_scale - 1) * (known - without)
+        if self.path_scale != 1 and sees_path:
+            guided = guided + (self.path_scale - 1) * (known - look(self.bev, self.embedding, False))
+        return guided
 
 
 FREE = Condition()
-Look = Callable[[Tensor | None, Tensor | None], Tensor]
-"""v of a network that is shown a bird's-eye map and an embedding, or neither."""
+Look = Callable[[Tensor | None, Tensor | None, bool], Tensor]
+"""v of a network that is shown a bird's-eye map and an embedding, or neither, and the camera path or not."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +203,7 @@ class SceneGenerator(DiffusionPipeline):
         numbers: Sequence[int] | None = None,
         embedding: Float[Tensor, "..."] | None = None,
         guidance_scale: float = 2.0,
+        path_guidance_scale: float = 2.0,
         num_inference_steps: int = 40,
         scheduler: Any = None,
         generator: torch.Generator | None = None,
@@ -213,7 +219,9 @@ class SceneGenerator(DiffusionPipeline):
             numbers: the scenes to make, of 0 to ``num_scenes`` - 1; default: all. Leaving some out changes no other.
             embedding: of a class or a text, by the encoder that the weights were trained with: one vector, tokens with
                 numbers, or a scene axis first.
-            guidance_scale: how much more these two count than in training (Ho & Salimans 2022); 1 is no guidance.
+            guidance_scale: how much more map and embedding count than in training (Ho & Salimans 2022); 1 is no
+                guidance.
+            path_guidance_scale: the same of the camera path, which lies in the open.
             scheduler: one of diffusers' for v-prediction; default: the pipeline's own.
             batch_size: scenes that are made at once, which bounds the memory.
 
@@ -235,7 +243,8 @@ class SceneGenerator(DiffusionPipeline):
             part = wanted[first : first + batch_size]
             maps, known = (None if some is None else some[part].to(device) for some in (classes, tokens))
             draws = [generators[number] for number in part]
-            latents = self.sample(sampler, draws, Condition(maps, known, guidance_scale), trajectory)
+            condition = Condition(maps, known, guidance_scale, path_guidance_scale)
+            latents = self.sample(sampler, draws, condition, trajectory)
             scenes += self.decode(latents)
             parts.append(latents)
         made = SceneLatents.stack(parts)
@@ -318,7 +327,7 @@ class SceneGenerator(DiffusionPipeline):
             kept = Kept(model.scaling.normalize(values), share)
 
         def predict(noisy: Tensor, step: Tensor) -> Tensor:
-            return condition.guide(lambda bev, embedding: model(noisy, step, bev, embedding))
+            return condition.guide(lambda bev, embedding, path: model(noisy, step, bev, embedding))
 
         return model.scaling.denormalize(sampler.sample("g", predict, (size,), generators, device, kept))
 
@@ -356,10 +365,10 @@ class SceneGenerator(DiffusionPipeline):
             above = model.parent_scaling.normalize(parent)
 
         def predict(noisy: Tensor, step: Tensor) -> Tensor:
-            def look(bev: Tensor | None, embedding: Tensor | None) -> Tensor:
-                return over_windows(model, noisy, step, known, above, bev, embedding, windows)
+            def look(bev: Tensor | None, embedding: Tensor | None, path: bool) -> Tensor:
+                return over_windows(model, noisy, step, known, above, bev, embedding, windows, path)
 
-            return condition.guide(look)
+            return condition.guide(look, sees_path=model.config["path_beside"])
 
         if kept is not None:
             kept = Kept(model.scaling.normalize(kept.values), kept.share)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfldm3d.models.denoisers import GridDenoiser
+from nfldm3d.models.denoisers import FAR, GridDenoiser
 
 
 def window_starts(windows: tuple[int, int], size: int) -> list[tuple[int, int]]:
@@ -29,18 +29,23 @@ def over_windows(
     bev: Tensor | None,
     embedding: Tensor | None,
     windows: tuple[int, int],
+    path: bool = True,
 ) -> Tensor:
-    """v on a grid that may be larger than the network's: the weighted mean over windows."""
+    """v on a grid that may be larger than the network's: the weighted mean over windows; ``path`` tells whether they
+    see the camera path of g.
+    """
     size = int(model.config["size"])
+    nowhere = noisy.new_full((len(noisy), 2), FAR)
     if windows == (1, 1):
-        return model(noisy, step, g, parent, bev, embedding)
+        return model(noisy, step, g, parent, bev, embedding, None if path else nowhere)
     total, weights = torch.zeros_like(noisy), torch.zeros_like(noisy[:1, :1])
     weight = window_weight(size).to(noisy)
     for x, y in window_starts(windows, size):
         part = (..., slice(x, x + size), slice(y, y + size))
         pieces = _window(parent, part, noisy), _window(bev, part, noisy)
         away = noisy.new_tensor((2 * x / size - (windows[0] - 1) / 2, 2 * y / size - (windows[1] - 1) / 2))
-        total[part] += weight * model(noisy[part], step, g, *pieces, embedding, away.expand(len(noisy), 2))
+        shift = away.expand(len(noisy), 2) if path else nowhere
+        total[part] += weight * model(noisy[part], step, g, *pieces, embedding, shift)
         weights[part] += weight
     return total / weights
 
