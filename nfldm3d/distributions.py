@@ -75,12 +75,23 @@ class Coverage:
 
 
 def measure_coverage(
-    made: Float[Tensor, "a features"], real: Float[Tensor, "b features"], neighbors: int = 5
+    made: Float[Tensor, "a features"],
+    real: Float[Tensor, "b features"],
+    neighbors: int = 5,
+    *,
+    made_scenes: Int64[Tensor, " a"] | None = None,
+    real_scenes: Int64[Tensor, " b"] | None = None,
 ) -> Coverage:
-    """A picture's reach is the distance to its ``neighbors``-th nearest neighbour on its own side."""
-    if min(len(made), len(real)) <= neighbors:
-        raise ValueError(f"{neighbors} neighbours need more than {neighbors} pictures on each side; render more")
-    reach_real, reach_made = (_reach(features, neighbors) for features in (real, made))
+    """A picture's reach is the distance to its ``neighbors``-th nearest neighbour on its own side.
+
+    Args:
+        made_scenes, real_scenes: numbers of the scenes that pictures come from; those of the same scene are no
+            neighbours. Views of one walk are nearly alike: else reach would tell how densely walks were sampled.
+
+    Raises:
+        ValueError: too few pictures, or too few of other scenes.
+    """
+    reach_real, reach_made = _reach(real, neighbors, real_scenes), _reach(made, neighbors, made_scenes)
     hits = torch.zeros(len(made), device=made.device)
     recalled, covered = [], []
     for start in range(0, len(real), CHUNK):
@@ -97,9 +108,21 @@ def measure_coverage(
     )
 
 
-def _reach(features: Float[Tensor, "a features"], neighbors: int) -> Float[Tensor, " a"]:
-    parts = [torch.cdist(part, features).kthvalue(neighbors + 1, dim=1).values for part in features.split(CHUNK)]
-    return torch.cat(parts)
+def _reach(
+    features: Float[Tensor, "a features"], neighbors: int, scenes: Int64[Tensor, " a"] | None
+) -> Float[Tensor, " a"]:
+    scenes = torch.arange(len(features), device=features.device) if scenes is None else scenes
+    most = int(scenes.unique(return_counts=True)[1].max())
+    if len(features) - most < neighbors:
+        raise ValueError(
+            f"{neighbors} neighbours need as many pictures of other scenes, got {len(features)} pictures of which "
+            f"{most} are of one; render more"
+        )
+    reaches = []
+    for part, own in zip(features.split(CHUNK), scenes.split(CHUNK), strict=True):
+        distance = torch.cdist(part, features).masked_fill(own[:, None] == scenes, torch.inf)
+        reaches.append(distance.kthvalue(neighbors, dim=1).values)
+    return torch.cat(reaches)
 
 
 def intersection_over_union(

@@ -52,8 +52,19 @@ def test_coverage_of_halves(generator: torch.Generator) -> None:
     assert found.coverage == pytest.approx(0.5, abs=0.05) and found.density == pytest.approx(0.5, abs=0.1)
     whole = measure_coverage(real, real)
     assert whole.precision == whole.recall == whole.coverage == 1
-    with pytest.raises(ValueError, match="5 neighbours need more than 5"):
+    with pytest.raises(ValueError, match="5 neighbours need as many pictures of other scenes, got 5 pictures"):
         measure_coverage(left[:5], real)
+
+
+def test_views_of_the_same_scene_are_no_neighbours(generator: torch.Generator) -> None:
+    real, places = cloud(100, 0.0, 1.0, generator), cloud(100, 0.0, 1.0, generator)
+    views, scenes = places.repeat_interleave(8, 0), torch.arange(100).repeat_interleave(8)
+    views = views + cloud(800, 0.0, 1e-3, generator)  # all but the same picture eight times
+    once = measure_coverage(places, real).recall
+    assert measure_coverage(views, real).recall < 0.1 < once
+    assert measure_coverage(views, real, 5 * 8, made_scenes=scenes).recall == pytest.approx(once, abs=0.02)
+    with pytest.raises(ValueError, match="of which 8 are of one"):
+        measure_coverage(views[:8], real, made_scenes=scenes[:8])
 
 
 def test_overlap_of_classes() -> None:

@@ -89,16 +89,18 @@ def judge_generator(
     def embed(images: Tensor) -> Tensor:
         return torch.cat([classifier.embed(part.to(device)).float().cpu() for part in images.split(256)])
 
-    real = embed(_real_pictures(held_out, budget.pictures))
-    seen = embed(_real_pictures(training, 2 * budget.pictures))
+    real_pictures, real_scenes = _real_pictures(held_out, budget.pictures)
+    seen_pictures, seen_scenes = _real_pictures(training, 2 * budget.pictures)
+    real, seen = embed(real_pictures), embed(seen_pictures)
     scenes = _generate(generator, budget, None, budget.scenes)
-    pictures = _own_pictures(scenes, budget.pictures)
+    pictures, made_scenes = _own_pictures(scenes, budget.pictures)
     made = embed(pictures)
     half, other = seen[::2], seen[1::2]
     floor = float(frechet_distance(half, real))
     distance = float(frechet_distance(made, real))
     rebuilt = embed(_rebuilt_pictures(generator, training, budget))
-    covered = measure_coverage(made, real)
+    covered = measure_coverage(made, real, made_scenes=made_scenes, real_scenes=real_scenes)
+    ceiling = measure_coverage(half, real, made_scenes=seen_scenes[::2], real_scenes=real_scenes)
     report.figures |= {
         "frechet": distance,
         "frechet_floor": floor,
@@ -111,7 +113,7 @@ def judge_generator(
         "recall": covered.recall,
         "density": covered.density,
         "coverage": covered.coverage,
-        "recall_of_training": measure_coverage(half, real).recall,
+        "recall_of_training": ceiling.recall,
     }
     if inception is not None:
         report.figures |= _judge_by_inception(inception.to(device), pictures, training, held_out, budget)
@@ -181,7 +183,8 @@ def _judge_by_inception(
     inception: InceptionFeatures, pictures: Tensor, training: Scenes, held_out: Scenes, budget: GeneratorBudget
 ) -> dict[str, float]:
     device = next(inception.parameters()).device
-    sets = (pictures, _real_pictures(training, budget.pictures), _real_pictures(held_out, budget.pictures))
+    recorded = (_real_pictures(scenes, budget.pictures)[0] for scenes in (training, held_out))
+    sets = (pictures, *recorded)
     made, seen, real = (torch.cat([inception(p.to(device)).cpu() for p in images.split(32)]) for images in sets)
     draws = torch.Generator().manual_seed(budget.seed)
     return {
@@ -285,12 +288,18 @@ def _generate(
     return made.scenes
 
 
-def _real_pictures(scenes: Scenes, count: int) -> Float[Tensor, "views 3 height width"]:
-    """Recorded pictures, the same number of each scene, those taken along walks first."""
-    each, parts = math.ceil(count / len(scenes)), []
-    for sample in spread(scenes, count):
-        parts.append(sample.images[_walks_first(sample)[:each]].float() / 255)
-    return torch.cat(parts)[:count]
+def _real_pictures(scenes: Scenes, count: int) -> tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]:
+    """Recorded pictures, the same number of each scene, those taken along walks first; and the scenes' numbers."""
+    each = math.ceil(count / len(scenes))
+    return _join([sample.images[_walks_first(sample)[:each]].float() / 255 for sample in spread(scenes, count)], count)
+
+
+def _join(
+    parts: Sequence[Float[Tensor, "_ 3 height width"]], count: int
+) -> tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]:
+    """The pictures of several scenes, at most ``count``, and the number of the scene that each belongs to."""
+    lengths = torch.tensor([len(part) for part in parts])
+    return torch.cat(list(parts))[:count], torch.arange(len(parts)).repeat_interleave(lengths)[:count]
 
 
 def _rebuilt_pictures(
@@ -312,12 +321,14 @@ def _walks_first(sample: SceneSample) -> list[int]:
     return sorted(range(len(sample.images)), key=lambda view: sample.kinds[view : view + 1] != ("walk",))
 
 
-def _own_pictures(scenes: Sequence[Scene], count: int) -> Float[Tensor, "views 3 height width"]:
-    """Renders along each scene's own path."""
+def _own_pictures(
+    scenes: Sequence[Scene], count: int
+) -> tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]:
+    """Renders along each scene's own path, and the scenes' numbers."""
     each, parts = math.ceil(count / len(scenes)), []
     for scene in tqdm(scenes, desc="render", leave=False):
         assert scene.cameras is not None
         cameras = scene.cameras.resized(SIZE, SIZE)
         cameras = cameras.interpolated(each) if each != len(cameras) else cameras
         parts.append(render(scene, cameras).image.cpu())
-    return torch.cat(parts)[:count]
+    return _join(parts, count)
