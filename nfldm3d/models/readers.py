@@ -66,7 +66,7 @@ class BevReader(ModelMixin, ConfigMixin):
         resolution: tuple[int, int, int] = (64, 64, 16),
         channels: int = 12,
         classes: int = 10,
-        widths: tuple[int, ...] = (48, 64, 96),
+        widths: tuple[int, ...] = (32, 48, 64),
     ):
         """For fields of the scene auto-encoder; the map has as many cells as the field has columns."""
         super().__init__()
