@@ -30,7 +30,9 @@ help:  ## this list
 	.venv-blender/bin/python -m pip install --quiet 'bpy==5.0.1'
 	@touch $@
 
-demo: demo-fit demo-encode  ## everything the library can show, into out/demo/
+demo: .venv/.demo  ## sample three worlds and export them, into out/demo/
+	$(BIN)/nfldm3d generate --weights assets/vizdoom --scenes 3 --seed 0 --out $(DEMO)
+	@echo "Look at $(DEMO)/scene_000/views.png and turntable.mp4; open scene.glb in Blender."
 
 demo-fit: .venv/.demo  ## record a small ViZDoom capture, fit it, render and export it
 	$(BIN)/nfldm3d capture vizdoom --out $(DEMO)/capture --map MAP01 --views 60 --size 128 --seed 0 --overwrite
