@@ -37,7 +37,7 @@ class Evaluate:
     """Print one line of JSON and nothing else."""
     steps: int = 40
     """Of the sampler, for ``generator``."""
-    guidance_scale: float = 4.0
+    guidance_scale: float = 8.0
     """How much more maps count than in training, for ``generator``."""
     pictures: int = 2048
     """On each side of the comparison, for ``generator``."""

@@ -39,7 +39,7 @@ class Generate:
     """Bird's-eye map to follow: a picture in the palette of the weights, transparent where anything may be."""
     embedding: Path | None = None
     """Of a class or a text, for weights that were trained with such: a .safetensors file with one tensor."""
-    guidance_scale: float = 4.0
+    guidance_scale: float = 8.0
     """How much more map and embedding count than in training."""
     path_guidance_scale: float = 2.0
     """The same of the camera path, which lies in the open; 1 is faster, but cameras may stand in walls."""

@@ -49,7 +49,7 @@ class GeneratorBudget:
     remembered: int = 512
     """Training scenes that generated ones are compared with, in all orientations."""
     steps: int = 40
-    guidance_scale: float = 4.0
+    guidance_scale: float = 8.0
     seed: int = 0
 
 

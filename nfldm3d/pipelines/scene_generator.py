@@ -202,7 +202,7 @@ class SceneGenerator(DiffusionPipeline):
         *,
         numbers: Sequence[int] | None = None,
         embedding: Float[Tensor, "..."] | None = None,
-        guidance_scale: float = 4.0,
+        guidance_scale: float = 8.0,
         path_guidance_scale: float = 2.0,
         num_inference_steps: int = 40,
         scheduler: Any = None,
