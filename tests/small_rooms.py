@@ -109,7 +109,7 @@ def scene_generator(map_classes: int = 3, embedding_dimensions: int = 0, **optio
         dimensions = int(latent.config["global_dimensions"]) + 5 * POSES
         condition = {"dimensions": dimensions, "map_classes": map_classes, "map_size": 8, "map_width": 32}
         condition["embedding_dimensions"] = embedding_dimensions
-        g = GlobalDenoiser(widths=(16, 16), condition=64, layout=4, **condition)
+        g = GlobalDenoiser(widths=(16, 16), **condition)
         shape: dict = {"widths": (32,), "attention": (True,), "layers": 1} | condition
         c = GridDenoiser(channels=4 * latent.coarse_heights, size=2, path_beside=True, **shape)
         f = GridDenoiser(channels=4, size=8, parent_channels=4 * latent.coarse_heights, patch=2, **shape)

@@ -174,30 +174,15 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
         map_size: int = 64,
         map_width: int = 64,
         embedding_dimensions: int = 0,
-        condition: int = 256,
-        layout: int = 0,
     ):
-        """``map_classes`` or ``embedding_dimensions`` of 0 leaves out that condition.
-
-        Args:
-            condition: numbers that each block is told the time step by.
-            layout: channels of a map of an eighth of the cells, by which blocks are told where things lie; 0 leaves it
-                to attention, which hardly learns it: one query finds no way between walls.
-        """
+        """``map_classes`` or ``embedding_dimensions`` of 0 leaves out that condition."""
         super().__init__()
         self.scaling = Whitening(dimensions)
-        self.time = nn.Sequential(nn.Linear(FREQUENCIES, condition), nn.SiLU(), nn.Linear(condition, condition))
+        self.time = nn.Sequential(nn.Linear(FREQUENCIES, 256), nn.SiLU(), nn.Linear(256, 256))
         self.map_encoder = MapEncoder(map_classes, map_size, map_width) if map_classes else None
         embeds = bool(embedding_dimensions)
         self.embedding_encoder = EmbeddingEncoder(embedding_dimensions, map_width) if embeds else None
-        self.map_layout = None
-        if map_classes and layout:
-            self.map_layout = nn.Sequential(
-                nn.Conv2d(map_width, layout, 2, 2),
-                nn.SiLU(),
-                nn.Flatten(),
-                nn.Linear(layout * (map_size // 8) ** 2, condition),
-            )
+        condition = 256
         self.stem = nn.Linear(dimensions, widths[0])
         self.down = nn.ModuleList(_LinearBlock(a, b, condition) for a, b in itertools.pairwise((widths[0], *widths)))
         self.middle = _LinearBlock(widths[-1], widths[-1], condition)
@@ -220,19 +205,13 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
     ) -> Float[Tensor, "scenes dimensions"]:
         """v of whitened vectors."""
         time = self.time(embed_time(timestep))
-        seen = []
-        if self.map_encoder is not None:
-            tokens, picture = self.map_encoder(bev, len(noisy))
-            seen.append(tokens)
-            if self.map_layout is not None:
-                time = time + self.map_layout(picture)
-        if self.embedding_encoder is not None:
-            seen.append(self.embedding_encoder(embedding, len(noisy)))
         hidden, kept = self.stem(noisy), []
         for block in self.down:
             hidden = block(hidden, time)
             kept.append(hidden)
         hidden = self.middle(hidden, time)
+        seen = [] if self.map_encoder is None else [self.map_encoder(bev, len(noisy))[0]]
+        seen += [] if self.embedding_encoder is None else [self.embedding_encoder(embedding, len(noisy))]
         if seen:
             tokens = torch.cat(seen, dim=1)
             looked = self.attention(self.query(hidden)[:, None], tokens, tokens, need_weights=False)[0][:, 0]

@@ -223,8 +223,7 @@ def make_denoiser(
     condition["embedding_dimensions"] = 0 if some.embedding is None else some.embedding.shape[-1]
     small = size == "small"
     if level == "g":
-        shape = {"widths": (192, 160, 128), "condition": 192} if small else {"widths": (2048, 1536, 1024)}
-        return GlobalDenoiser(**shape, **condition, layout=8)
+        return GlobalDenoiser(widths=(192, 160, 128) if small else (2048, 1536, 1024), **condition)
     if level == "c":
         widths, attention = ((96, 144), (True, True)) if small else ((256, 512, 1024), (True, True, True))
         condition |= {"channels": some.c.shape[1], "size": some.c.shape[-1], "path_beside": True}
