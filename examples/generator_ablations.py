@@ -51,7 +51,7 @@ from nfldm3d.training.scene_stage import SceneStage
 from nfldm3d.training.stage import Stage
 
 RESOLUTION = (32, 32, 8)
-SCALES = (1.0, 1.5, 2.0, 3.0, 5.0)
+SCALES = (1.0, 2.0, 4.0, 8.0, 14.0)
 SCHEDULERS = ("DDIMScheduler", "DPMSolverMultistepScheduler", "DDPMScheduler")
 
 
@@ -133,7 +133,7 @@ def train_denoisers(
             continue
         torch.manual_seed(0)
         model = make_denoiser(level, source, use_map=False)  # g still holds the path where there is no global latent
-        run(DenoiserStage(level, model, source, source), arguments.steps, 16)
+        run(DenoiserStage(level, model, source, source), arguments.denoiser_steps, 16)
         made[f"denoiser_{level}"] = model
     box = source.encoded.header["box_size"]
     generator = SceneGenerator(networks.scene, networks.latent, scheduler=make_schedule(), box_size=box, **made)
@@ -164,7 +164,7 @@ def sample_voxels(
     torch.manual_seed(0)
     model = GridDenoiser(channels, x, widths=(96, 144, 192), attention=(False, True, True), layers=1, dimensions=0)
     with torch.enable_grad():
-        run(DenoiserStage("c", model, source, source), 3 * arguments.steps, 16)
+        run(DenoiserStage("c", model, source, source), 3 * arguments.denoiser_steps, 16)
     skies = torch.stack([encoded[n].tensors["sky"].float() for n in range(len(encoded))])
     sampler = Sampler(make_schedule(), arguments.sampling_steps, progress=False)
     made = []
@@ -228,7 +228,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="shards of nfldm3d capture vizdoom --scenes")
     parser.add_argument("--which", choices=("hierarchy", "direct", "guidance", "sampler"), required=True)
     parser.add_argument("--weights", type=Path, default=Path("assets/vizdoom"), help="folder of a scene generator")
-    parser.add_argument("--steps", type=int, default=2000, help="optimiser steps of each network")
+    parser.add_argument("--steps", type=int, default=2000, help="optimiser steps of each auto-encoder")
+    parser.add_argument("--denoiser-steps", type=int, default=4000, help="optimiser steps of each denoiser")
     parser.add_argument(
         "--tried-steps", type=int, nargs="+", default=[10, 20, 40, 80], help="tried with each scheduler"
     )

@@ -109,7 +109,8 @@ def test_each_command_reads_what_the_one_before_has_written(shards: Path, tmp_pa
     weights = tmp_path / "weights"
     run("assemble", "--out", weights, "--latents", tmp_path / "latents_train", "--parts", *parts)
     assert {path.name for path in weights.iterdir()} >= {"denoiser_g", "frame_classifier", "bev_reader", "scheduler"}
-    assert SceneGenerator.from_pretrained(weights).config["map_classes"] == ["dark", "bright", "mark"]
+    known = SceneGenerator.from_pretrained(weights).config
+    assert known["map_classes"] == ["dark", "bright", "mark"] and len(known["path_odds"]) == 3
     given = ["--weights", weights, "--steps", "2", "--device", "cpu"]
     run("generate", "--out", tmp_path / "out", "--frames", "0", "--no-mesh", *given)
 

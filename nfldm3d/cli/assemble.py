@@ -21,11 +21,12 @@ class Assemble:
 
     def run(self) -> None:
         """Reads all weights and writes them."""
-        from nfldm3d.data.encoded_scenes import read_header
+        from nfldm3d.data.encoded_scenes import EncodedScenes, read_header
         from nfldm3d.models.readers import BevReader, FrameClassifier
+        from nfldm3d.models.trajectories import POSES, measure_path_odds
         from nfldm3d.models.weights import load_network
         from nfldm3d.pipelines.scene_generator import NETWORKS, OPTIONAL, SceneGenerator
-        from nfldm3d.training.denoiser_stage import make_schedule
+        from nfldm3d.training.denoiser_stage import MEASURED, LatentSetSource, make_schedule
 
         header = read_header(self.latents)
         judges = {"frame_classifier": FrameClassifier, "bev_reader": BevReader}
@@ -39,6 +40,11 @@ class Assemble:
         if missing:
             raise DataFormatError(self.parts[-1], f"no part holds {', '.join(missing)}; add the run folder that does")
         about = {name: header[name] for name in ("box_size", "map_classes", "map_palette") if name in header}
+        some = LatentSetSource(EncodedScenes(self.latents)).spread(MEASURED)
+        if some.bev is not None:
+            paths, classes = some.g[:, -5 * POSES :], len(about["map_classes"])
+            odds = measure_path_odds(paths, some.bev, classes)
+            about["path_odds"] = [round(value, 3) for value in odds.tolist()]
         extra = {name: networks.pop(name).half() for name in judges if name in networks}
         generator = SceneGenerator(scheduler=make_schedule(), **networks, **about)
         for network in networks.values():

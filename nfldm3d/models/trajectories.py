@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nfldm3d.camera import Camera
@@ -17,6 +17,8 @@ PATH_CHANNELS = 4
 """Of a drawn path: how near it is, its height, cosine and sine of the heading."""
 STROKE = 1 / 16
 """Width of a drawn path, as a share of the box."""
+LIKELY = 0.25
+"""Odds from which on a pose may stand on a class of a map."""
 
 
 def path_of(sample: SceneSample) -> Float[Tensor, "poses 5"]:
@@ -75,6 +77,34 @@ def draw_path(
     nearness = torch.exp(-distance / (2 * (2 * STROKE) ** 2))  # scenes poses x y; the box is 2 wide
     values = torch.einsum("spxy,spc->scxy", nearness, poses[..., 2:]) / (nearness.sum(1, keepdim=True) + 1e-3)
     return torch.cat((nearness.amax(1, keepdim=True), values), dim=1)
+
+
+def classes_under(
+    numbers: Float[Tensor, "*scenes numbers"], maps: Int64[Tensor, "*scenes x y"]
+) -> Int64[Tensor, "*scenes poses"]:
+    """The class of a bird's-eye map under each pose of packed paths."""
+    poses, size = numbers.unflatten(-1, (-1, 5)), maps.shape[-2:]
+    x, y = ((((poses[..., axis] + 1) / 2 * size[axis]).long()).clamp(0, size[axis] - 1) for axis in (0, 1))
+    return maps.flatten(-2).gather(-1, x * size[1] + y)
+
+
+def measure_path_odds(
+    numbers: Float[Tensor, "scenes numbers"], maps: Int64[Tensor, "scenes x y"], classes: int
+) -> Float[Tensor, " classes"]:
+    """How much more often each class lies under a path than anywhere; 1 for classes that maps do not hold."""
+    under, anywhere = (
+        torch.bincount(values.flatten(), minlength=classes)[:classes] / values.numel()
+        for values in (classes_under(numbers, maps), maps)
+    )
+    return torch.where(anywhere > 0, under / anywhere.clamp(min=1e-9), 1.0)
+
+
+def count_unlikely(
+    numbers: Float[Tensor, "scenes numbers"], maps: Int64[Tensor, "scenes x y"], odds: Float[Tensor, " classes"]
+) -> Int64[Tensor, " scenes"]:
+    """Poses of packed paths on classes where paths hardly stand; cells of no class count as likely."""
+    known = torch.cat((odds, odds.new_ones(1)))
+    return (known[classes_under(numbers, maps).clamp(max=len(odds))] < LIKELY).sum(-1)
 
 
 def path_cameras(path: Float[Tensor, "poses 5"], width: int, height: int, field_of_view: float = 90.0) -> Camera:

@@ -25,6 +25,7 @@ from nfldm3d.models.weights import load_network
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.bev_input import BevInput, read_classes
 from nfldm3d.pipelines.encoding import fingerprint
+from nfldm3d.pipelines.path_choice import draw_fitting
 from nfldm3d.pipelines.sampling import Kept, Sampler, split_generator
 from nfldm3d.pipelines.windows import over_windows
 from nfldm3d.scene import Scene
@@ -37,6 +38,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "denoiser_f": GridDenoiser,
 }
 OPTIONAL = ("denoiser_g", "denoiser_f")
+OPTIONS = ("box_size", "map_classes", "map_palette", "path_odds")
 PICTURE = 256
 """Pixels along each side of the cameras that a generated scene comes with."""
 KEY = "nfldm3d"
@@ -80,6 +82,11 @@ class Condition:
     guidance_scale: float = 1.0
     path_scale: float = 2.0
     """The same for the camera path that the coarse latent is given: it keeps cameras out of walls."""
+
+    def of(self, scenes: Int64[Tensor, " rows"]) -> "Condition":
+        """The conditions of the named scenes."""
+        bev, embedding = (None if some is None else some[scenes] for some in (self.bev, self.embedding))
+        return replace(self, bev=bev, embedding=embedding)
 
     def guide(self, look: "Look", sees_path: bool = False) -> Tensor:
         """v with guidance away from what the network makes without the conditions (Ho & Salimans 2022)."""
@@ -125,6 +132,7 @@ class SceneGenerator(DiffusionPipeline):
         box_size: Sequence[float] = (32.0, 32.0, 8.0),
         map_classes: Sequence[str] = (),
         map_palette: Sequence[Sequence[int]] = (),
+        path_odds: Sequence[float] = (),
     ):
         """Puts trained networks together.
 
@@ -132,6 +140,8 @@ class SceneGenerator(DiffusionPipeline):
             box_size: metres of a scene along x, y and z.
             map_classes: names of what a bird's-eye map holds, in the order of its numbers.
             map_palette: an sRGB colour of 0 to 255 for each.
+            path_odds: how much more often each class lies under a camera path than anywhere; for a map, paths are
+                drawn until one fits it. Empty takes the first.
         """
         super().__init__()
         self.register_modules(
@@ -143,7 +153,10 @@ class SceneGenerator(DiffusionPipeline):
             scheduler=scheduler,
         )
         self.register_to_config(
-            box_size=list(box_size), map_classes=list(map_classes), map_palette=[list(color) for color in map_palette]
+            box_size=list(box_size),
+            map_classes=list(map_classes),
+            map_palette=[list(color) for color in map_palette],
+            path_odds=list(path_odds),
         )
         self._sha256: str | None = None
 
@@ -166,7 +179,7 @@ class SceneGenerator(DiffusionPipeline):
                 raise DataFormatError(folder, f"holds no folder {name}, which a scene generator needs; copy it there")
             parts[name] = load_network(network, folder / name).requires_grad_(False)
         scheduler = _read_scheduler(folder / "scheduler")
-        known = {name: index[name] for name in ("box_size", "map_classes", "map_palette") if name in index}
+        known = {name: index[name] for name in OPTIONS if name in index}
         return cls(scheduler=scheduler, **parts, **known).to(device)
 
     @property
@@ -313,12 +326,12 @@ class SceneGenerator(DiffusionPipeline):
         condition: Condition = FREE,
         trajectory: Float[Tensor, "poses 5"] | None = None,
     ) -> Float[Tensor, "scenes dimensions"]:
-        """g with the camera path, which is kept if it is given."""
+        """g with the camera path, which is kept if it is given, and else fits the map; see ``draw_fitting``."""
         model, device = self.denoiser_g, self._execution_device
         size = int(self.latent_autoencoder.config["global_dimensions"]) + 5 * POSES
         if model is None:
             return torch.zeros(len(generators), size, device=device)
-        kept = None
+        kept, odds = None, self.config["path_odds"]
         if trajectory is not None:
             values = torch.zeros(len(generators), size, device=device)
             values[:, -5 * POSES :] = pack_path(trajectory.to(device), self.box)
@@ -326,10 +339,20 @@ class SceneGenerator(DiffusionPipeline):
             share[:, -5 * POSES :] = 1
             kept = Kept(model.scaling.normalize(values), share)
 
-        def predict(noisy: Tensor, step: Tensor) -> Tensor:
-            return condition.guide(lambda bev, embedding, path: model(noisy, step, bev, embedding))
+        def draw(generators: Sequence[torch.Generator], condition: Condition) -> Tensor:
+            def predict(noisy: Tensor, step: Tensor) -> Tensor:
+                return condition.guide(lambda bev, embedding, path: model(noisy, step, bev, embedding))
 
-        return model.scaling.denormalize(sampler.sample("g", predict, (size,), generators, device, kept))
+            return model.scaling.denormalize(sampler.sample("g", predict, (size,), generators, device, kept))
+
+        if trajectory is not None or condition.bev is None or not odds:
+            return draw(generators, condition)
+        return draw_fitting(
+            lambda seeds, scenes: draw(seeds, condition.of(scenes)),
+            generators,
+            condition.bev,
+            torch.tensor(odds, device=device),
+        )
 
     def sample_grid(
         self,
