@@ -1,5 +1,6 @@
 """Camera paths through a scene: around it, from its middle, past its own views, or from a file."""
 
+import itertools
 import math
 from pathlib import Path
 
@@ -8,10 +9,14 @@ import torch
 from nfldm3d._types import PathName
 from nfldm3d.camera import Camera
 from nfldm3d.files import DataFormatError, read_json
-from nfldm3d.geometry import find_pose_problem
+from nfldm3d.geometry import Box, find_pose_problem
 from nfldm3d.scene import Scene
 
 PATHS = ("orbit", "panorama", "fly")
+OUTER_ELEVATION = 40.0
+"""Degrees above the horizon of cameras that look at a scene from outside."""
+MARGIN = 1.05
+"""How much further away these stand than they must to see the whole box."""
 
 
 def make_path(scene: Scene, path: str, *, views: int = 90, width: int = 512, height: int = 384) -> Camera:
@@ -87,25 +92,25 @@ def _number(path: PathName, record: dict, name: str) -> float:
 
 def _orbit(scene: Scene, views: int, width: int, height: int) -> Camera:
     box = scene.box
-    center = torch.tensor(box.center)
-    fov = 60.0
-    narrow = min(1.0, height / width) * math.tan(math.radians(fov) / 2)
-    radius, elevation = 0.5 * math.hypot(*box.size) / math.sin(math.atan(narrow)), 30.0
+    look = {"views": views, "width": width, "height": height, "horizontal_fov_degrees": 60.0}
     if scene.cameras is not None:
-        offset = scene.cameras.centers.cpu() - center
+        offset = scene.cameras.centers.cpu() - torch.tensor(box.center)
         inwards = -(offset * scene.cameras.forward.cpu()).sum(-1) / offset.norm(dim=-1).clamp(min=1e-9)
         if bool((inwards > 0.5).float().mean() > 0.9):
-            radius = float(offset.norm(dim=-1).median())
-            elevation = math.degrees(float(torch.asin((offset[:, 2] / offset.norm(dim=-1)).median().clamp(-1, 1))))
-    return Camera.orbit(
-        box.center,
-        radius,
-        views=views,
-        elevation_degrees=elevation,
-        width=width,
-        height=height,
-        horizontal_fov_degrees=fov,
-    )
+            rise = torch.asin((offset[:, 2] / offset.norm(dim=-1)).median().clamp(-1, 1))
+            distance = float(offset.norm(dim=-1).median())
+            return Camera.orbit(box.center, distance, elevation_degrees=math.degrees(float(rise)), **look)
+    near = Camera.orbit((0.0, 0.0, 0.0), 1.0, elevation_degrees=OUTER_ELEVATION, **look)
+    return Camera.orbit(box.center, _distance_to_see(box, near), elevation_degrees=OUTER_ELEVATION, **look)
+
+
+def _distance_to_see(box: Box, cameras: Camera) -> float:
+    """How far cameras that look at the middle of a box must stand for all its corners to be in every picture."""
+    corners = torch.tensor(list(itertools.product(*((-size / 2, size / 2) for size in box.size))))
+    right, up, back = (corners @ cameras.world_from_camera[:, :3, :3]).unbind(-1)  # views corners
+    across, upwards = (2 * cameras.focal / cameras.focal.new_tensor((cameras.width, cameras.height))).unbind(-1)
+    needed = torch.maximum(right.abs() * across[:, None], up.abs() * upwards[:, None]) + back
+    return MARGIN * float(needed.max())
 
 
 def _middle(scene: Scene) -> tuple[float, float, float]:

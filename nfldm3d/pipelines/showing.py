@@ -1,5 +1,7 @@
 """Pictures of generated scenes that one would rather look at than at numbers."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,13 +17,16 @@ from nfldm3d.scene import Scene
 
 HEAD_ROOM = 0.75
 """Metres above the cameras at which a scene is cut open to be looked into."""
+GREY = 0.8
+"""What is around a scene that is seen from outside."""
 SCALE = 4
 """Pixels of a cell in pictures from above."""
 
 
 def open_top(scene: Scene) -> Scene:
-    """The scene without what lies above its cameras: ceilings would hide everything from outside."""
+    """The scene on plain grey, without what lies above its cameras: sky and ceilings are for looks from inside."""
     box = scene.box
+    scene = replace(scene, background=torch.full((3,), GREY, device=scene.field.device))
     if scene.cameras is None:
         return scene
     top = min(float(scene.cameras.centers[..., 2].median()) + HEAD_ROOM, box.upper[2])
