@@ -25,7 +25,7 @@ def small_decoder(*, alive: bool = True, finest: float = 0.5) -> ImageDecoder:
         if alive:
             for parameter in decoder.parameters():
                 parameter.data.add_(0.1 * torch.randn_like(parameter))
-    return decoder
+    return decoder.eval()
 
 
 def composited(camera: Camera, generator: torch.Generator) -> Inputs:
@@ -215,6 +215,22 @@ def test_a_moved_scene_keeps_its_looks_on_disk(tmp_path: Path, generator: torch.
         loaded = Scene.load(tmp_path / "moved.nfld", appearance=appearance)
         assert torch.equal(render(loaded, camera).image, seen)
     assert torch.equal(decoder.anchor, torch.eye(4))
+
+
+@torch.no_grad()
+def test_halving_leaves_no_grid(generator: torch.Generator) -> None:
+    decoder = small_decoder()
+    plain = torch.rand(1, CHANNELS + 4 + 12, 1, 1, generator=generator).expand(-1, -1, 80, 80)
+    smooth = plain + 0.02 * torch.arange(80.0)
+
+    def grid(picture: torch.Tensor) -> float:
+        """How much every second column differs from its neighbours, far from the margins."""
+        bend = picture[..., 1:-1] - 0.5 * (picture[..., 2:] + picture[..., :-2])
+        return float((bend[..., 32:48, 32:48] * (-1.0) ** torch.arange(16)).mean().abs())
+
+    spun, once = decoder._draw(smooth), decoder.train()._draw(smooth)
+    assert torch.equal(once, decoder.network(smooth))
+    assert grid(spun) < 0.2 * grid(once)
 
 
 def test_a_scene_file_is_complete(tmp_path: Path, generator: torch.Generator) -> None:
