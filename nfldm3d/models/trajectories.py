@@ -17,7 +17,7 @@ PATH_CHANNELS = 4
 """Of a drawn path: how near it is, its height, cosine and sine of the heading."""
 STROKE = 1 / 16
 """Width of a drawn path, as a share of the box."""
-LIKELY = 0.25
+LIKELY = 0.5
 """Odds from which on a pose may stand on a class of a map."""
 
 

@@ -14,7 +14,7 @@ from nfldm3d.pipelines.sampling import split_generator
 Draw: TypeAlias = Callable[[Sequence[torch.Generator], Tensor], Tensor]
 """g with the camera path, for generators and the number of the scene that each is for."""
 
-ROUNDS = (0, 4, 8, 16, 32)
+ROUNDS = (0, 4, 8, 16, 32, 64)
 """Candidates tried by the end of each round; scenes whose path fits leave early."""
 
 
