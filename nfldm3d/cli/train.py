@@ -231,10 +231,11 @@ class TrainBevReader:
         from nfldm3d.models.readers import BevReader
         from nfldm3d.training.reader_stages import BevReaderStage, MappedFieldSource
 
-        sources = []
-        for split, folders in (("train", self.fields), ("test", (self.held_out,))):
-            scenes = open_scenes(self.data, split)
-            sources.append(MappedFieldSource([EncodedScenes(folder) for folder in folders], scenes, scenes.keys))
+        parts = ((self.fields, open_scenes(self.data, "train")), ((self.held_out,), open_scenes(self.data, "test")))
+        sources = [
+            MappedFieldSource([EncodedScenes(folder) for folder in folders], scenes, scenes.keys)
+            for folders, scenes in parts
+        ]
         x, y, z, channels = sources[0].read(0).voxels.features.shape[1:]
         model = BevReader(resolution=(x, y, z), channels=channels, classes=sources[0].classes)
         _train(BevReaderStage(model, *sources), ("bev_reader", model), self.out, self.options, self.resume)
