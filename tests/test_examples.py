@@ -91,8 +91,21 @@ def test_generator_ablations(which, rows, folder, tmp_path, monkeypatch, capsys)
     scene_generator().save_pretrained(tmp_path / "weights")
     FrameClassifier(2, 2, 16, features=4, width=8).save_pretrained(tmp_path / "weights" / "frame_classifier")
     BevReader((8, 8, 4), 5, 3, (8, 8)).save_pretrained(tmp_path / "weights" / "bev_reader")
-    few = [str(tmp_path), "--which", which, "--weights", str(tmp_path / "weights"), "--steps", "1", "--scenes", "2"]
-    few += ["--generated", "2", "--views", "8", "--tried-steps", "2", "--sampling-steps", "2"]
+    few = [str(tmp_path), "--which", which, "--weights", str(tmp_path / "weights"), "--steps", "1"]
+    few += [
+        "--denoiser-steps",
+        "1",
+        "--scenes",
+        "2",
+        "--generated",
+        "2",
+        "--views",
+        "8",
+        "--tried-steps",
+        "2",
+        "--sampling-steps",
+        "2",
+    ]
     run("generator_ablations.py", few, monkeypatch)
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     assert len(found) == rows and all(row["frechet_ratio"] > 0 for row in found)
