@@ -27,7 +27,7 @@ from nfldm3d.data.encoded_scenes import EncodedScenes
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import spread
-from nfldm3d.distributions import frechet_distance, intersection_over_union
+from nfldm3d.distributions import frechet_distance
 from nfldm3d.geometry import Box
 from nfldm3d.models.denoisers import GridDenoiser
 from nfldm3d.models.latent_autoencoder import LatentAutoencoder
@@ -38,7 +38,7 @@ from nfldm3d.models.trajectories import path_cameras
 from nfldm3d.models.weights import load_network
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.encoding import encode_scenes
-from nfldm3d.pipelines.generator_scores import SIZE, read_map
+from nfldm3d.pipelines.generator_scores import SIZE, measure_map_overlap
 from nfldm3d.pipelines.sampling import Sampler, split_generator
 from nfldm3d.pipelines.scene_generator import SceneGenerator
 from nfldm3d.rendering import render
@@ -201,10 +201,8 @@ def guidance(arguments: argparse.Namespace, judge: Judge) -> Iterator[dict]:
             num_inference_steps=arguments.sampling_steps,
             generator=torch.Generator().manual_seed(0),
         ).scenes
-        found = torch.cat([read_map(reader, scene) for scene in made])
-        overlap = intersection_over_union(found, seen, len(generator.config["map_classes"])).nanmean()
-        ratio = judge.ratio(made, arguments.views)
-        yield {"guidance_scale": scale, "bev_miou": round(float(overlap), 3), "frechet_ratio": ratio}
+        overlap, ratio = measure_map_overlap(reader, made, seen), judge.ratio(made, arguments.views)
+        yield {"guidance_scale": scale, "bev_miou": round(overlap, 3), "frechet_ratio": ratio}
 
 
 def sampler(arguments: argparse.Namespace, judge: Judge) -> Iterator[dict]:

@@ -103,3 +103,10 @@ def test_given_paths_are_not_chosen(generator: SceneGenerator) -> None:
     maps, path = torch.zeros(8, 8, dtype=torch.long), torch.tensor([[0.1, 0.2, 0.0, 1.0, 0.0]]).repeat(POSES, 1)
     made = generator.generate(bev=maps, trajectory=path, num_inference_steps=2, generator=seeds(1)[0])
     assert torch.allclose(made.trajectories[0], path, atol=1e-4)
+
+
+def test_odds_must_be_those_of_the_classes() -> None:
+    made = scene_generator()
+    parts = {name: part for name, part in made.components.items() if part is not None}
+    with pytest.raises(ValueError, match="path_odds has 2 values for 3 map_classes"):
+        SceneGenerator(**parts, map_classes=["a", "b", "c"], path_odds=[1.0, 0.0])

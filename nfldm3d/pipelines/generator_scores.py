@@ -135,7 +135,6 @@ def judge_maps(
 
     Cells count in which some recorded view of the map's scene meets a surface: elsewhere real fields hold guesses, too.
     """
-    classes = len(generator.config["map_classes"])
     samples = [sample for sample in spread(held_out, budget.mapped) if sample.bev is not None]
     true = torch.stack([sample.bev.classes.long() for sample in samples if sample.bev is not None])
     real = [_encode(generator, sample) for sample in samples]
@@ -147,9 +146,14 @@ def judge_maps(
     seen = torch.stack([known for sample in samples if (known := sample.seen_map()) is not None])
     figures = {}
     for name, scenes in found.items():
-        maps = torch.cat([read_map(reader, scene).cpu() for scene in scenes])
-        figures[name] = float(intersection_over_union(maps, seen, classes).nanmean())
+        figures[name] = measure_map_overlap(reader, scenes, seen)
     return figures
+
+
+def measure_map_overlap(reader: BevReader, scenes: Sequence[Scene], maps: Int64[Tensor, "scenes x y"]) -> float:
+    """Mean IoU over the classes that occur of the maps that the reader finds in scenes; not of ``UNSEEN`` cells."""
+    found = torch.cat([read_map(reader, scene).cpu() for scene in scenes])
+    return float(intersection_over_union(found, maps, int(reader.config["classes"])).nanmean())
 
 
 def judge_edits(generator: SceneGenerator, scenes: Sequence[Scene], budget: GeneratorBudget) -> float:

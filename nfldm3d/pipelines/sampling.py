@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 Predict: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """v of noisy, normalised latents at a time step."""
 StepCallback: TypeAlias = Callable[[str, int, Tensor], Tensor | None]
-"""Is told the level, the step and the latents after it; may return others to go on with."""
+"""Is told the level, the step and the latents after it; may return others to go on with. With a map it sees level g
+several times, with candidates of which one is taken."""
 
 
 class SamplingError(ValueError):

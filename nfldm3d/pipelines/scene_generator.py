@@ -142,8 +142,15 @@ class SceneGenerator(DiffusionPipeline):
             map_palette: an sRGB colour of 0 to 255 for each.
             path_odds: how much more often each class lies under a camera path than anywhere; for a map, paths are
                 drawn until one fits it. Empty takes the first.
+
+        Raises:
+            ValueError: there are not as many path_odds as map_classes.
         """
         super().__init__()
+        if path_odds and len(path_odds) != len(map_classes):
+            raise ValueError(
+                f"path_odds has {len(path_odds)} values for {len(map_classes)} map_classes; assemble again"
+            )
         self.register_modules(
             scene_autoencoder=scene_autoencoder,
             latent_autoencoder=latent_autoencoder,
