@@ -50,10 +50,10 @@ def test_edited_scenes_can_be_edited_again(generator: SceneGenerator, scene: Sce
     edited = resample_region(generator, scene, corner(scene.box), seed=seed(5), num_inference_steps=2)
     made = generator.recall(edited)
     assert made is not None
-    _, c, _ = generator.fold_latents(made)
+    _, c, _ = generator.hierarchy.fold(made)
     old = generator.recall(scene)
     assert old is not None
-    before = generator.fold_latents(old)[1]
+    before = generator.hierarchy.fold(old)[1]
     assert torch.allclose(c[..., 0, :], before[..., 0, :], atol=1e-5) and not torch.allclose(
         c[..., 1, 1], before[..., 1, 1]
     )
@@ -123,7 +123,7 @@ def test_one_window_is_a_scene(generator: SceneGenerator) -> None:
 def _latents(generator: SceneGenerator, number: int):
     from nfldm3d.pipelines.sampling import split_generator
 
-    return generator.sample(generator.sampler(2), split_generator(seed(number), 1))
+    return generator.hierarchy.sample(generator.sampler(2), split_generator(seed(number), 1))
 
 
 def test_a_scene_lies_in_the_middle_of_its_world(generator: SceneGenerator, scene: Scene) -> None:

@@ -17,7 +17,8 @@ from nfldm3d import DataFormatError, Scene
 from nfldm3d.data.bev_map import BevMap
 from nfldm3d.models.trajectories import POSES
 from nfldm3d.pipelines.sampling import Kept, SamplingError
-from nfldm3d.pipelines.scene_generator import SceneGenerator, SceneLatents
+from nfldm3d.pipelines.scene_generator import SceneGenerator
+from nfldm3d.pipelines.scene_latents import SceneLatents
 
 
 @pytest.fixture(scope="module")
@@ -194,12 +195,12 @@ def test_trajectories_are_followed(generator: SceneGenerator) -> None:
 def test_what_is_kept_stays(generator: SceneGenerator) -> None:
     options = {"num_inference_steps": 3, "generator": seed()}
     made = generator.generate(**options).latents  # type: ignore[arg-type]
-    g, c, f = generator.fold_latents(made)
+    g, c, f = generator.hierarchy.fold(made)
     share = torch.zeros_like(f)
     share[..., :4, :] = 1
     for rounds in (1, 3):
         sampler = generator.sampler(3, diffusers.DDIMScheduler.from_config(generator.scheduler.config), rounds=rounds)
-        again = generator.sample_grid("f", sampler, [seed(9)], g, c, kept=Kept(f, share))
+        again = generator.hierarchy.sample_grid("f", sampler, [seed(9)], g, c, kept=Kept(f, share))
         assert torch.allclose(again[..., :4, :], f[..., :4, :], atol=1e-5)
         assert not torch.allclose(again[..., 4:, :], f[..., 4:, :], atol=1e-2)
     with pytest.raises(ValueError, match="may remember earlier steps"):
@@ -208,10 +209,10 @@ def test_what_is_kept_stays(generator: SceneGenerator) -> None:
 
 def test_windows_make_larger_grids(generator: SceneGenerator) -> None:
     made = generator.generate(num_inference_steps=2, generator=seed()).latents
-    g, _, _ = generator.fold_latents(made)
+    g, _, _ = generator.hierarchy.fold(made)
     sampler = generator.sampler(2)
-    c = generator.sample_grid("c", sampler, [seed(1)], g, None, windows=(3, 2))
-    f = generator.sample_grid("f", sampler, [seed(1)], g, c, windows=(3, 2))
+    c = generator.hierarchy.sample_grid("c", sampler, [seed(1)], g, None, windows=(3, 2))
+    f = generator.hierarchy.sample_grid("f", sampler, [seed(1)], g, c, windows=(3, 2))
     assert c.shape[-2:] == (4, 3) and f.shape[-2:] == (16, 12)
 
 
@@ -268,6 +269,7 @@ def test_missing_parts_are_named(part: str, folder: Path, tmp_path: Path) -> Non
     ("file", "change", "message"),
     [
         ("model_index.json", {"_class_name": "StableDiffusionPipeline"}, "does not describe a SceneGenerator"),
+        ("model_index.json", {"path_odds": [1.0]}, "model_index.json: path_odds has 1 values"),
         ("scheduler/scheduler_config.json", {"_class_name": "os"}, "'os', which is none of diffusers' schedulers"),
         ("denoiser_f/config.json", {"depth": 3}, "options that this nfldm3d does not know: depth"),
         ("denoiser_f/config.json", {"channels": 5}, "is not of this GridDenoiser"),

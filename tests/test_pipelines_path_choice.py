@@ -7,8 +7,9 @@ import torch
 from small_rooms import scene_generator
 
 from nfldm3d.models.trajectories import POSES, classes_under, count_unlikely, measure_path_odds, unpack_path
+from nfldm3d.pipelines.hierarchy import Condition
 from nfldm3d.pipelines.path_choice import ROUNDS, draw_fitting
-from nfldm3d.pipelines.scene_generator import Condition, SceneGenerator
+from nfldm3d.pipelines.scene_generator import SceneGenerator
 
 ODDS = torch.tensor([0.0, 2.0, 0.4])
 
@@ -90,11 +91,11 @@ def generator() -> SceneGenerator:
 def test_maps_choose_paths(generator: SceneGenerator) -> None:
     plain, sampler = scene_generator(), generator.sampler(2)
     odds = generator.config["path_odds"]
-    free = generator.sample_g(sampler, seeds(4))
-    assert torch.equal(free, plain.sample_g(sampler, seeds(4))), "without a map nothing is chosen"
+    free = generator.hierarchy.sample_g(sampler, seeds(4))
+    assert torch.equal(free, plain.hierarchy.sample_g(sampler, seeds(4))), "without a map nothing is chosen"
     maps = torch.ones(4, 8, 8, dtype=torch.long)
     maps[:, 2:6] = 0
-    first, chosen = (one.sample_g(sampler, seeds(4), Condition(maps)) for one in (plain, generator))
+    first, chosen = (one.hierarchy.sample_g(sampler, seeds(4), Condition(maps)) for one in (plain, generator))
     counts = [count_unlikely(g[:, -5 * POSES :], maps, torch.tensor(odds)) for g in (chosen, first)]
     assert bool((counts[0] <= counts[1]).all()) and int(counts[0].sum()) < int(counts[1].sum())
 

@@ -20,9 +20,9 @@ from nfldm3d.pipelines.scene_generator import (
     KEY,
     PICTURE,
     SceneGenerator,
-    SceneLatents,
     field_sha256,
 )
+from nfldm3d.pipelines.scene_latents import SceneLatents
 from nfldm3d.pipelines.windows import window_starts, window_weight
 from nfldm3d.rendering import render
 from nfldm3d.scene import Scene
@@ -64,15 +64,16 @@ def resample_region(
     box, field = scene.box, scene.field
     cells = generator.latent_autoencoder.config["downsampling"]
     inside = _covered(box, region, field.resolution)
-    g, c, f = generator.fold_latents(made)
+    hierarchy = generator.hierarchy
+    g, c, f = hierarchy.fold(made)
     new_cells = functional.max_pool3d(inside.float()[None, None], cells)[0, 0].to(c.device)  # (x y z)
     folded = new_cells.movedim(-1, 0).repeat(c.shape[1] // new_cells.shape[-1], 1, 1)  # channel * heights + height
     columns = new_cells.amax(-1).repeat_interleave(cells, 0).repeat_interleave(cells, 1)
     sampler = generator.sampler(num_inference_steps, scheduler, rounds=rounds)
     draws = split_generator(seed, 1)
-    new_c = generator.sample_grid("c", sampler, draws, g, None, kept=Kept(c, (1 - folded)[None]))
-    new_f = generator.sample_grid("f", sampler, draws, g, new_c, kept=Kept(f, (1 - columns).expand_as(f)))
-    latents = generator.unfold_latents(g, new_c, new_f)
+    new_c = hierarchy.sample_grid("c", sampler, draws, g, None, kept=Kept(c, (1 - folded)[None]))
+    new_f = hierarchy.sample_grid("f", sampler, draws, g, new_c, kept=Kept(f, (1 - columns).expand_as(f)))
+    latents = hierarchy.unfold(g, new_c, new_f)
     (fresh,) = generator.decode(latents, box)
     share = _soften(inside.float(), MARGIN).to(field.device)
     blended = _blend(field, fresh.field.to(field.device), share)
@@ -103,17 +104,17 @@ def grow_world(
     if min(windows) < 1:
         raise ValueError(f"a world needs at least one window along x and y, got {windows}")
     sampler, draws = generator.sampler(num_inference_steps, scheduler), split_generator(seed, 1)
-    kept_c = kept_f = None
+    hierarchy, kept_c, kept_f = generator.hierarchy, None, None
     box = generator.box
     if scene is None:
-        g = generator.sample_g(sampler, draws)
+        g = hierarchy.sample_g(sampler, draws)
     else:
         scene, made = adopt(generator, scene)
         box = scene.box
-        g, c, f = generator.fold_latents(made)
+        g, c, f = hierarchy.fold(made)
         kept_c, kept_f = (_in_the_middle(values, windows) for values in (c, f))
-    c = generator.sample_grid("c", sampler, draws, g, None, kept=kept_c, windows=windows)
-    f = generator.sample_grid("f", sampler, draws, g, c, kept=kept_f, windows=windows)
+    c = hierarchy.sample_grid("c", sampler, draws, g, None, kept=kept_c, windows=windows)
+    f = hierarchy.sample_grid("f", sampler, draws, g, c, kept=kept_f, windows=windows)
     voxels, corner = _decode_windows(generator, g, c, f, windows)
     (x, y, _), size = voxels.occupancy.shape, box.voxel_size(generator.scene_autoencoder.grid)
     lower = tuple(box.lower[axis] - corner[axis] * size[axis] for axis in (0, 1))
@@ -233,7 +234,7 @@ def _decode_windows(
     starts = zip(window_starts(windows, size), window_starts(windows, coarse), strict=True)
     for (x, y), (u, v) in starts:
         part_c = c[..., u : u + coarse, v : v + coarse]
-        made = generator.unfold_latents(g, part_c, f[..., x : x + size, y : y + size])
+        made = generator.hierarchy.unfold(g, part_c, f[..., x : x + size, y : y + size])
         voxels = coder.decode(coder.quantize(made.latents)[0])[0]
         if occupancy is None:
             shape = [size + (count - 1) * size // 2 for count in windows]
