@@ -16,7 +16,7 @@ from nfldm3d.geometry import Box
 from nfldm3d.models.latent_autoencoder import LatentAutoencoder, Latents
 from nfldm3d.models.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.scene_voxels import Voxels, background_of, field_of, voxels_of
-from nfldm3d.models.views import Views
+from nfldm3d.models.views import Views, cubic_box
 from nfldm3d.models.weights import load_network
 from nfldm3d.scene import Scene
 
@@ -53,6 +53,10 @@ class Autoencoders:
         """A scene from posed images, in one pass of the network; the box is enlarged until its voxels are cubes."""
         encoding = self.scene.encode(views.to(self.scene.device), box)
         return self.assemble(encoding.field, encoding.background, views.camera)
+
+    def encode_sample(self, sample: SceneSample) -> Scene:
+        """A recorded scene, from all its views."""
+        return self.encode(views_of(sample), cubic_box(sample.box, self.scene.grid))
 
     def assemble(self, field: VoxelField, background: EnvironmentMap, cameras: Camera | None = None) -> Scene:
         """A field with the learned appearance."""

@@ -17,9 +17,8 @@ from nfldm3d.distributions import frechet_distance, intersection_over_union, ker
 from nfldm3d.geometry import Box
 from nfldm3d.models.pretrained_features import InceptionFeatures, VideoFeatures
 from nfldm3d.models.readers import BevReader, FrameClassifier
-from nfldm3d.models.scene_voxels import ORIENTATIONS, voxels_of
-from nfldm3d.models.views import Views, cubic_box
-from nfldm3d.pipelines.autoencoders import views_of
+from nfldm3d.models.scene_voxels import voxels_of
+from nfldm3d.pipelines.memorisation import judge_memory
 from nfldm3d.pipelines.scene_editing import MARGIN, resample_region
 from nfldm3d.pipelines.scene_generator import SceneGenerator
 from nfldm3d.rendering import render
@@ -27,8 +26,6 @@ from nfldm3d.scene import Scene
 
 SIZE = 64
 """Pixels along each side of them."""
-NEAR = 0.05
-"""Two training scenes are near if the distance is this quantile of those to the nearest other one."""
 Embed = Callable[[Float[Tensor, "views 3 height width"]], Float[Tensor, "views features"]]
 
 
@@ -46,8 +43,8 @@ class GeneratorBudget:
     """On each side of a comparison."""
     rebuilt: int = 256
     """Training scenes that are encoded and decoded: what a generator without any fault would reach."""
-    remembered: int = 512
-    """Training scenes that generated ones are compared with, in all orientations."""
+    remembered: int = 256
+    """Training scenes whose distance to all others tells how near two scenes are by chance."""
     steps: int = 40
     guidance_scale: float = 8.0
     seed: int = 0
@@ -121,7 +118,9 @@ def judge_generator(
         made_clips, real_clips = _own_clips(scenes), _real_clips(held_out)
         first, second = (_embed_clips(video.to(device), clips) for clips in (made_clips, real_clips))
         report.figures["fvd"] = float(frechet_distance(first, second))
-    report.figures |= _judge_memory(generator, scenes, training, budget, report.strips)
+    memory = judge_memory(generator, scenes, training, count=budget.remembered)
+    report.figures |= memory.figures
+    report.strips = [_strip(scene, training[number]) for scene, number in zip(scenes[:8], memory.nearest, strict=False)]
     if reader is not None and generator.map_size:
         report.figures |= judge_maps(generator, reader, held_out, budget)
     report.figures["edit_kept_psnr"] = judge_edits(generator, scenes[: budget.edited], budget)
@@ -137,7 +136,7 @@ def judge_maps(
     """
     samples = [sample for sample in spread(held_out, budget.mapped) if sample.bev is not None]
     true = torch.stack([sample.bev.classes.long() for sample in samples if sample.bev is not None])
-    real = [_encode(generator, sample) for sample in samples]
+    real = [generator.networks.encode_sample(sample) for sample in samples]
     found = {
         "bev_miou": _generate(generator, budget, true, len(true)),
         "bev_miou_unconditional": _generate(generator, budget, None, len(true)),
@@ -226,40 +225,6 @@ def read_map(reader: BevReader, scene: Scene) -> Int64[Tensor, "1 x y"]:
     return reader(voxels_of(scene.field, scene.background)).argmax(1)
 
 
-def _judge_memory(
-    generator: SceneGenerator,
-    scenes: Sequence[Scene],
-    training: Scenes,
-    budget: GeneratorBudget,
-    strips: list[Tensor],
-) -> dict[str, float]:
-    """Distances of normalised coarse latents to the nearest training scene in any orientation."""
-    known, samples = [], []
-    for sample in tqdm(spread(training, budget.remembered), desc="remember", leave=False):
-        scene = _encode(generator, sample)
-        known.append(_describe(generator, scene, ORIENTATIONS))
-        samples.append(sample)
-    table = torch.stack(known)  # (scenes orientations numbers)
-    among = []
-    for number, scene in enumerate(table):
-        distance = torch.cdist(scene[:1], table.flatten(0, 1)).view(len(table), -1).amin(1)
-        distance[number] = torch.inf
-        among.append(distance.min())
-    threshold = float(torch.stack(among).quantile(NEAR))
-    nearest = []
-    for scene in scenes:
-        described = _describe(generator, scene, 1)
-        distance, number = torch.cdist(described, table.flatten(0, 1)).view(len(table), -1).amin(1).min(0)
-        nearest.append(float(distance))
-        if len(strips) < 8:
-            strips.append(_strip(scene, samples[int(number)]))
-    return {
-        "memorised_fraction": sum(distance < threshold for distance in nearest) / len(nearest),
-        "nearest_distance": sum(nearest) / len(nearest),
-        "nearest_distance_of_training": float(torch.stack(among).mean()),
-    }
-
-
 def _strip(scene: Scene, sample: SceneSample) -> Float[Tensor, "3 height width"]:
     """Four views of a generated scene, and four of the training scene next to it."""
     assert scene.cameras is not None
@@ -267,20 +232,6 @@ def _strip(scene: Scene, sample: SceneSample) -> Float[Tensor, "3 height width"]
     pictures = render(scene, cameras[torch.arange(0, len(cameras), len(cameras) // 4)[:4].tolist()]).image.cpu()
     real = functional.interpolate(sample.images[:4].float() / 255, (SIZE, SIZE), mode="bilinear", antialias=True)
     return torch.cat([*pictures, *real], dim=-1)
-
-
-def _describe(generator: SceneGenerator, scene: Scene, orientations: int) -> Float[Tensor, "orientations numbers"]:
-    assert scene.background is not None and not isinstance(scene.background, Tensor)
-    voxels = voxels_of(scene.field, scene.background)
-    parts = [
-        generator.latent_autoencoder.encode(voxels.oriented(k)).latents.c.flatten(1, 2) for k in range(orientations)
-    ]
-    return generator.denoiser_c.scaling.normalize(torch.cat(parts)).flatten(1).cpu()
-
-
-def _encode(generator: SceneGenerator, sample: SceneSample) -> Scene:
-    views: Views = views_of(sample)
-    return generator.networks.encode(views, cubic_box(sample.box, generator.scene_autoencoder.grid))
 
 
 def _generate(
@@ -313,7 +264,7 @@ def _rebuilt_pictures(
     chosen, networks, parts = list(spread(scenes, budget.rebuilt)), generator.networks, []
     each = math.ceil(budget.pictures / len(chosen))
     for sample in tqdm(chosen, desc="rebuild", leave=False):
-        scene = _encode(generator, sample)
+        scene = generator.networks.encode_sample(sample)
         rebuilt = networks.decompress(networks.compress(scene), scene.box)
         cameras = sample.camera[_walks_first(sample)[:each]].resized(SIZE, SIZE)
         parts.append(render(rebuilt, cameras.to(generator._execution_device)).image.cpu())
