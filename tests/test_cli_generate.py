@@ -103,7 +103,8 @@ def test_each_command_reads_what_the_one_before_has_written(shards: Path, tmp_pa
         given = ["--latents", tmp_path / "latents_train", "--held-out", tmp_path / "latents_test"]
         run("train", "denoiser", "--level", level, *given, "--out", tmp_path / level, *BRIEF)
     run("train", "frame-classifier", "--data", shards, "--out", tmp_path / "classifier", *BRIEF)
-    fields = ["--fields", tmp_path / "fields_train", "--held-out", tmp_path / "fields_test"]
+    run("encode", shards, "--out", tmp_path / "decoded", "--keep", "decoded", "--weights", stages, "--device", "cpu")
+    fields = ["--fields", tmp_path / "fields_train", tmp_path / "decoded", "--held-out", tmp_path / "fields_test"]
     run("train", "bev-reader", "--data", shards, *fields, "--out", tmp_path / "reader", *BRIEF)
     parts = [stages, *(tmp_path / name for name in (*"gcf", "classifier", "reader"))]
     weights = tmp_path / "weights"

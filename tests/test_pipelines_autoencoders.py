@@ -13,6 +13,8 @@ from nfldm3d.cli import main
 from nfldm3d.data.encoded_scenes import EncodedScenes
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
+from nfldm3d.models.latent_autoencoder import Latents
+from nfldm3d.models.scene_voxels import tensors_from_voxels
 from nfldm3d.pipelines.autoencoder_scores import judge_autoencoders
 from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
 from nfldm3d.pipelines.encoding import encode_scenes, fingerprint
@@ -77,6 +79,21 @@ def test_encoding_goes_on_where_it_stopped(weights: Path, tmp_path: Path) -> Non
     assert len(EncodedScenes(tmp_path / "fields")) == 4
     with pytest.raises(ValueError, match="encoded with other .*keep, .*weights"):
         encode_scenes(networks, scenes, tmp_path / "fields", keep="latents")
+
+
+def test_decoded_fields_are_what_latents_hold(weights: Path, tmp_path: Path) -> None:
+    networks, scene = Autoencoders.from_pretrained(weights), room_sample(0)
+    assert networks.latent is not None
+    for keep in ("fields", "decoded", "latents"):
+        encode_scenes(networks, [scene], tmp_path / keep, keep=keep, turns=(3,))
+    decoded, latents = (EncodedScenes(tmp_path / keep)[0].tensors for keep in ("decoded", "latents"))
+    made = Latents(*(latents[name][None].float() for name in ("g", "c", "f")))
+    with torch.no_grad():
+        expected = tensors_from_voxels(networks.latent.decode(networks.latent.quantize(made)[0]))
+    assert all(torch.allclose(decoded[name].float(), expected[name].float(), atol=1e-2) for name in expected)
+    assert len(EncodedScenes(tmp_path / "fields")) == len(EncodedScenes(tmp_path / "decoded")) == 1
+    with pytest.raises(ValueError, match="latents need the weights of stage 2"):
+        encode_scenes(Autoencoders(networks.scene, None), [scene], tmp_path / "none", keep="decoded")
 
 
 def test_embeddings_are_kept_with_latents(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def write_fields(folder: Path, scenes: list[SceneSample], turn: int = 0) -> Mapp
             encoding = scene_autoencoder().encode(Views(sample.images / 255, sample.camera, sample.depth), sample.box)
         voxels = voxels_of(encoding.field, encoding.background).oriented(turn)
         write_encoding(folder, EncodedScene(sample.key, turn, tensors_from_voxels(voxels)))
-    return MappedFieldSource(EncodedScenes(folder), scenes, [sample.key for sample in scenes])
+    return MappedFieldSource([EncodedScenes(folder)], scenes, [sample.key for sample in scenes])
 
 
 def descend(stage: Stage, batch: object, steps: int) -> list[float]:
@@ -106,6 +106,14 @@ def test_maps_are_read_from_fields(scenes: list[SceneSample], tmp_path: Path) ->
     assert losses[-1] < 0.5 * losses[0]
     with torch.no_grad():
         assert stage.evaluate(torch.Generator()).scalars["miou"] > 0.4
+
+
+def test_several_folders_are_one_after_another(scenes: list[SceneSample], tmp_path: Path) -> None:
+    first, second = write_fields(tmp_path / "a", scenes[:2]), write_fields(tmp_path / "b", scenes[1:], 2)
+    both = MappedFieldSource([*first.encoded, *second.encoded], scenes, [sample.key for sample in scenes])
+    assert len(both) == len(first) + len(second)
+    assert torch.equal(both.read(1).classes, first.read(1).classes)
+    assert torch.equal(both.read(3).voxels.occupancy, second.read(1).voxels.occupancy)
 
 
 @pytest.mark.parametrize("turn", [0, 3, 6])

@@ -20,8 +20,8 @@ class Encode:
     """Scene file, or folder for encodings."""
     weights: Path = Path("assets/vizdoom")
     """Weights of the auto-encoders, or a run folder of nfldm3d train."""
-    keep: Literal["fields", "latents"] = "fields"
-    """What of each scene is kept."""
+    keep: Literal["fields", "decoded", "latents"] = "fields"
+    """What of each scene is kept; ``decoded``: fields after their way through the latents, as generated ones look."""
     split: Literal["train", "test"] = "train"
     """Which scenes of a data set."""
     turns: tuple[int, ...] | None = None

@@ -211,8 +211,8 @@ class TrainBevReader:
 
     data: Path
     """The scenes that the fields were encoded from."""
-    fields: Path
-    """Folder of nfldm3d encode, of training scenes."""
+    fields: tuple[Path, ...]
+    """Folders of nfldm3d encode, of training scenes: their fields, and those decoded from latents."""
     held_out: Path
     """The same of test scenes."""
     out: Path
@@ -231,8 +231,11 @@ class TrainBevReader:
         from nfldm3d.models.readers import BevReader
         from nfldm3d.training.reader_stages import BevReaderStage, MappedFieldSource
 
-        pairs = ((self.fields, open_scenes(self.data, "train")), (self.held_out, open_scenes(self.data, "test")))
-        sources = [MappedFieldSource(EncodedScenes(fields), scenes, scenes.keys) for fields, scenes in pairs]
+        parts = ((self.fields, open_scenes(self.data, "train")), ((self.held_out,), open_scenes(self.data, "test")))
+        sources = [
+            MappedFieldSource([EncodedScenes(folder) for folder in folders], scenes, scenes.keys)
+            for folders, scenes in parts
+        ]
         x, y, z, channels = sources[0].read(0).voxels.features.shape[1:]
         model = BevReader(resolution=(x, y, z), channels=channels, classes=sources[0].classes)
         _train(BevReaderStage(model, *sources), ("bev_reader", model), self.out, self.options, self.resume)

@@ -21,7 +21,7 @@ from nfldm3d.models.trajectories import orient_path, pack_path, path_of
 from nfldm3d.models.views import cubic_box
 from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
 
-Kept = Literal["fields", "latents"]
+Kept = Literal["fields", "decoded", "latents"]
 MAX_BAD_SHARE = 0.05
 """A data set of which a larger share is broken is not encoded further."""
 
@@ -50,6 +50,7 @@ def encode_scenes(
     """Encodes every scene from all its views, with depth, and keeps it in one or more orientations.
 
     Args:
+        keep: fields as they are, fields after their way through the latents (as generated ones look), or the latents.
         turns: which of the eight ``ORIENTATIONS``; by default fields stay as they are, for training turns them itself,
             and latents are kept in all eight.
         embeddings: of a class or a text for each scene, by its key: a vector, or tokens of as many numbers. Kept with
@@ -59,18 +60,18 @@ def encode_scenes(
         ValueError: the folder holds other encodings, weights of stage 2 are missing, too many scenes are broken, or a
             scene has no embedding.
     """
-    if keep == "latents" and networks.latent is None:
+    if keep != "fields" and networks.latent is None:
         raise ValueError("latents need the weights of stage 2; give a folder that holds latent_autoencoder")
     if embeddings is not None and keep != "latents":
         raise ValueError("embeddings go with latents; leave them out, or keep latents")
-    parts = [networks.scene, networks.latent] if keep == "latents" else [networks.scene]
+    parts = [networks.scene] if keep == "fields" else [networks.scene, networks.latent]
     header: dict[str, object] = {"keep": keep, "weights": [fingerprint(part) for part in parts if part is not None]}
     if keep == "latents":
         header |= _describe(_first_whole(scenes), networks.scene.grid)
         if embeddings is not None:
             header["embedding_size"] = _embedding_size(embeddings)
     start_folder(folder, header)
-    turns = ((0,) if keep == "fields" else tuple(range(ORIENTATIONS))) if turns is None else turns
+    turns = (tuple(range(ORIENTATIONS)) if keep == "latents" else (0,)) if turns is None else turns
     written, present, problems = 0, 0, []
     for number in tqdm(range(len(scenes)), desc="encode", unit="scene"):
         try:
@@ -144,6 +145,10 @@ def _encode(
             continue
         assert networks.latent is not None
         latents = networks.latent.encode(turned).latents
+        if keep == "decoded":
+            decoded = networks.latent.decode(networks.latent.quantize(latents)[0])
+            yield EncodedScene(sample.key, turn, tensors_from_voxels(decoded))
+            continue
         tensors = {"g": latents.g[0], "c": latents.c[0], "f": latents.f[0]}
         tensors["path"] = orient_path(pack_path(path_of(sample), box), turn)
         if sample.bev is not None:

@@ -132,9 +132,9 @@ class MappedFields:
 class MappedFieldSource:
     """Draws encoded fields in any orientation, with the maps of their scenes; see ``SampleSource``."""
 
-    def __init__(self, encoded: EncodedScenes, scenes: Scenes, keys: Sequence[str]):
-        """``keys`` names the scenes in their order."""
-        self.encoded, self.scenes = encoded, scenes
+    def __init__(self, encoded: Sequence[EncodedScenes], scenes: Scenes, keys: Sequence[str]):
+        """Folders of encodings of the same scenes; ``keys`` names these in their order."""
+        self.encoded, self.scenes = list(encoded), scenes
         self.numbers = {key: number for number, key in enumerate(keys)}
 
     @property
@@ -146,7 +146,7 @@ class MappedFieldSource:
         return len(bev.class_names)
 
     def __len__(self) -> int:
-        return len(self.encoded)
+        return sum(len(encoded) for encoded in self.encoded)
 
     def sample(self, index: int, generator: torch.Generator) -> MappedFields:
         """One field."""
@@ -154,8 +154,11 @@ class MappedFieldSource:
 
     def read(self, index: int, orientation: int = 0) -> MappedFields:
         """One field in an orientation; a DataFormatError if it is damaged or its scene has no map."""
-        encoding = self.encoded[index]
-        path = self.encoded.folder / self.encoded.names[index]
+        folders = iter(self.encoded)
+        encoded = next(folders)
+        while index >= len(encoded):
+            index, encoded = index - len(encoded), next(folders)
+        encoding, path = encoded[index], encoded.folder / encoded.names[index]
         scene = self.scenes[self.numbers[encoding.key]]
         known = scene.seen_map()
         if known is None:
