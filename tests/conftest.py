@@ -16,3 +16,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Networks begin with the same weights whatever ran before."""
+    torch.manual_seed(0)

@@ -102,7 +102,7 @@ def test_maps_are_read_from_fields(scenes: list[SceneSample], tmp_path: Path) ->
     stage = BevReaderStage(model, source, source)
     assert isinstance(stage, Stage) and isinstance(source, SampleSource)
     batch = source.collate([source.sample(number, torch.Generator().manual_seed(0)) for number in range(4)])
-    losses = descend(stage, batch, 30)
+    losses = descend(stage, batch, 60)
     assert losses[-1] < 0.5 * losses[0]
     with torch.no_grad():
         assert stage.evaluate(torch.Generator()).scalars["miou"] > 0.4
