@@ -20,7 +20,7 @@ from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
 from nfldm3d.field import VoxelField
-from nfldm3d.files import DataFormatError, atomic_folder, atomic_write, parse_json, read_json
+from nfldm3d.files import NOTE, DataFormatError, atomic_folder, atomic_write, parse_json, read_json
 from nfldm3d.geometry import Box, find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.memory import require_memory
@@ -57,7 +57,7 @@ def write(path: PathName, config: dict[str, object], tensors: dict[str, Tensor])
                 archive.writestr(_entry(name), content)
     else:
         _require_replaceable(path)
-        with atomic_folder(path) as temporary:
+        with atomic_folder(path, noted=False) as temporary:
             (temporary / CONFIG).write_text(text, encoding="utf-8")
             (temporary / TENSORS).write_bytes(data)
 
@@ -72,7 +72,13 @@ def _entry(name: str) -> zipfile.ZipInfo:
 def _require_replaceable(path: Path) -> None:
     """A folder is replaced only if it holds a scene and nothing else, or nothing at all."""
     names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    if (path.exists() and not path.is_dir()) or not names <= {CONFIG, TENSORS}:
+    strange = (path.exists() and not path.is_dir()) or not names <= {CONFIG, TENSORS, NOTE}
+    if names and not strange:
+        try:
+            read(path)
+        except DataFormatError:  # files of these names that belong to something else
+            strange = True
+    if strange:
         raise ValueError(f"cannot write {path}: it exists and is not a scene folder; choose another name")
 
 

@@ -31,7 +31,7 @@ class Capture:
     walk: bool = False
     """Walk along a path instead of scattering the views; every one of many scenes holds a walk anyway."""
     overwrite: bool = False
-    """Replace a capture that is already there (not with --scenes)."""
+    """Replace a capture that this program wrote there and nobody has changed (not with --scenes)."""
     split: Literal["train", "test", "all"] = "all"
     """Only with --scenes: which of the maps; ten are for tests alone."""
     workers: int | None = None

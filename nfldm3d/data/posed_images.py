@@ -236,7 +236,7 @@ class PosedImages:
 
         Args:
             image_format: png, or jpg or webp, which are lossy (quality 95).
-            overwrite: replace a capture that is already there, and all else in its folder.
+            overwrite: replace a capture that this program wrote there and nobody has changed.
 
         Raises:
             ValueError: unknown format, or a folder that holds anything but a capture that may be overwritten.

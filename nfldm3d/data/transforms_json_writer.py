@@ -14,7 +14,7 @@ from nfldm3d.data.json_record import Record
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.data.transforms_json import KNOWN
 from nfldm3d.data.transforms_lens import COEFFICIENTS, FISHEYE, RATIONAL
-from nfldm3d.files import atomic_folder, atomic_write
+from nfldm3d.files import atomic_folder, atomic_write, require_free
 
 DEPTH_UNIT = 1e-3
 """Millimetres: nerfstudio takes no other."""
@@ -27,7 +27,7 @@ def write_capture(posed: PosedImages, folder: PathName, image_format: str, overw
     target = Path(folder).resolve()
     if image_format not in IMAGE_FORMATS:
         raise ValueError(f"cannot write pictures as {image_format!r}; choose one of {', '.join(IMAGE_FORMATS)}")
-    _check_target(target, overwrite)
+    require_free(target, overwrite=overwrite)
     taken = KNOWN & posed.metadata.keys()
     if taken:
         raise ValueError(f"cannot write {target}: metadata has {sorted(taken)}, which mean cameras here; rename them")
@@ -42,17 +42,6 @@ def write_capture(posed: PosedImages, folder: PathName, image_format: str, overw
         )
         with atomic_write(root / "transforms.json") as path:
             path.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"cannot write {target}: it is a file; give a folder")
-    if not target.exists() or not any(target.iterdir()):
-        return
-    if not any(target.glob("transforms*.json")):
-        raise ValueError(f"cannot write {target}: it holds files that are no capture; give a new folder")
-    if not overwrite:
-        raise ValueError(f"cannot write {target}: it holds a capture; give a new folder or set overwrite")
 
 
 def _top_fields(posed: PosedImages, root: Path, applied: AppliedTransform) -> dict[str, object]:

@@ -7,9 +7,7 @@ state.json              how far the run is, which is also what order and randomn
 manifest.json           size and SHA-256 of each of these
 """
 
-import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nfldm3d.files import DataFormatError, atomic_folder, read_json
+from nfldm3d.files import DataFormatError, atomic_folder, measure_file, read_json
 from nfldm3d.training.averaging import AveragedWeights
 
 VERSION = 1
@@ -72,13 +70,12 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
     if state.scaler is not None:
         head["scaler"] = state.scaler.state_dict()
     try:
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, noted=False) as temporary:
             for name, tensors in contents.items():
                 write_tensors(temporary / name, tensors)
             (temporary / STATE).write_text(json.dumps(head, indent=1), encoding="utf-8")
             sums = {file.name: measure_file(file) for file in sorted(temporary.iterdir())}
             (temporary / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
-        _flush_folder(folder.parent)
     except (SafetensorError, ValueError) as error:  # safetensors and ``atomic_folder`` wrap the system's errors
         raise OSError(str(error)) from error
 
@@ -197,21 +194,3 @@ def _restore_moments(tensors: dict[str, Tensor], state: TrainingState) -> None:
         moments.setdefault(numbers[name], {})[moment] = value
     groups = state.optimizer.state_dict()["param_groups"]
     state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-
-
-def measure_file(path: Path) -> dict[str, Any]:
-    """Size and checksum."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(2**20):
-            digest.update(block)
-        return {"bytes": file.tell(), "sha256": digest.hexdigest()}
-
-
-def _flush_folder(folder: Path) -> None:
-    """Makes sure that a new name in the folder outlives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
