@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 from nfldm3d import fit, read_posed_images, render
+from nfldm3d.evaluation.metrics import psnr
 from nfldm3d.fitting import FitOptions
-from nfldm3d.metrics import psnr
 from nfldm3d.pictures import save_contact_sheet
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from nfldm3d import Box, Camera, Rays, Rgb, Scene, VoxelField, render
+from nfldm3d.evaluation.metrics import psnr
 from nfldm3d.interop.nerfacc import NerfaccCallbacks, from_nerfacc_rendering, install, occ_grid_estimator
-from nfldm3d.metrics import psnr
 from nfldm3d.pictures import save_contact_sheet
 
 BOX = Box((-1.2, -0.8, 0.0), (1.2, 0.8, 0.9))  # metres

@@ -21,9 +21,9 @@ from nfldm3d.data.encoded_scenes import EncodedScenes
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import spread
-from nfldm3d.models.latent_autoencoder import LatentAutoencoder
-from nfldm3d.models.scene_autoencoder import PAPER, SceneAutoencoder
-from nfldm3d.pipelines.autoencoder_scores import judge_autoencoders
+from nfldm3d.evaluation.autoencoders import judge_autoencoders
+from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
+from nfldm3d.models.nfldm.scene_autoencoder import PAPER, SceneAutoencoder
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.encoding import encode_scenes
 from nfldm3d.training import TrainingOptions, train

@@ -27,18 +27,18 @@ from nfldm3d.data.encoded_scenes import EncodedScenes
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import spread
-from nfldm3d.distributions import frechet_distance
+from nfldm3d.evaluation.distributions import frechet_distance
+from nfldm3d.evaluation.generator import SIZE, measure_map_overlap
 from nfldm3d.geometry import Box
-from nfldm3d.models.denoisers import GridDenoiser
-from nfldm3d.models.latent_autoencoder import LatentAutoencoder
-from nfldm3d.models.readers import BevReader, FrameClassifier
-from nfldm3d.models.scene_autoencoder import SceneAutoencoder
-from nfldm3d.models.scene_voxels import FULL, Voxels
-from nfldm3d.models.trajectories import path_cameras
+from nfldm3d.models.nfldm.denoisers import GridDenoiser
+from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
+from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
+from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
+from nfldm3d.models.nfldm.scene_voxels import FULL, Voxels
+from nfldm3d.models.nfldm.trajectories import path_cameras
 from nfldm3d.models.weights import load_network
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.encoding import encode_scenes
-from nfldm3d.pipelines.generator_scores import SIZE, measure_map_overlap
 from nfldm3d.pipelines.sampling import Sampler, split_generator
 from nfldm3d.pipelines.scene_generator import SceneGenerator
 from nfldm3d.rendering import render

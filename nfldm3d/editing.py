@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfldm3d.appearance import EnvironmentMap, SphericalHarmonics
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Box, find_pose_problem, invert_pose, transform_points
 from nfldm3d.scene import Scene
 

@@ -11,7 +11,7 @@ from nfldm3d import scene_file
 from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, EnvironmentMap
 from nfldm3d.camera import Camera
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Box, Rays
 
 Background = EnvironmentMap | Float[Tensor, " channels"]

@@ -19,7 +19,7 @@ from torch import Tensor
 from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.files import NOTE, DataFormatError, atomic_folder, atomic_write, parse_json, read_json
 from nfldm3d.geometry import Box, find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder

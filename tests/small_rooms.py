@@ -1,15 +1,18 @@
 """A room with painted walls, and networks small enough for tests: 20x16 pixels, 8x8x4 voxels away from the origin."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from nfldm3d import Box, Camera
+from nfldm3d.data.bev_map import BevMap
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.models.denoisers import GlobalDenoiser, GridDenoiser
-from nfldm3d.models.latent_autoencoder import LatentAutoencoder
-from nfldm3d.models.scene_autoencoder import SceneAutoencoder
-from nfldm3d.models.trajectories import POSES
-from nfldm3d.models.views import Views
+from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
+from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
+from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
+from nfldm3d.models.nfldm.trajectories import POSES
+from nfldm3d.models.nfldm.views import Views
 from nfldm3d.pipelines.scene_generator import SceneGenerator
 from nfldm3d.training.denoiser_stage import make_schedule
 
@@ -120,3 +123,17 @@ def scene_generator(map_classes: int = 3, embedding_dimensions: int = 0, **optio
     )
     generator.set_progress_bar_config(disable=True)
     return generator
+
+
+def labelled(number: int) -> SceneSample:
+    """Two worlds: a dark one, whose map is all class 0, and a bright one."""
+    sample = room_sample(number, views=4)
+    bright = number % 2
+    labels = torch.full(sample.images[:, 0].shape, bright, dtype=torch.uint8)
+    classes = torch.full((8, 8), bright, dtype=torch.uint8)
+    classes[0, 3] = 2
+    colors = ((0, 0, 0), (255, 255, 255), (9, 9, 9))
+    bev = BevMap(classes, None, (1.0, -2.0), 0.5, ("dark", "bright", "mark"), colors)
+    images = sample.images // 4 + 180 * bright
+    about = {"label_names": ["dark", "bright"]}
+    return replace(sample, images=images, labels=labels, bev=bev, map=f"world {bright}", metadata=about)

@@ -10,7 +10,7 @@ from nfldm3d import editing
 from nfldm3d.appearance import EnvironmentMap, Rgb, SphericalHarmonics, spherical_harmonics
 from nfldm3d.camera import Camera
 from nfldm3d.editing import compose, crop, paste, resample, transform
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Box, Rays, invert_pose, look_at, transform_points
 from nfldm3d.rendering import render
 from nfldm3d.scene import Scene

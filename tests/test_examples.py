@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_rooms import room_sample, scene_generator
-from test_fitting import ball_scene, views_of
-from test_readers import labelled
+from small_fits import ball_scene, views_of
+from small_rooms import labelled, room_sample, scene_generator
 
 from nfldm3d import Box
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
-from nfldm3d.models.readers import BevReader, FrameClassifier
+from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
 
 WALK = torch.tensor([[2.0, 0.0, 1.5, 1.0, 0.0], [4.0, 1.0, 1.5, 0.0, 1.0]])
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 
 from nfldm3d.appearance import EnvironmentMap, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import Box, Rays
 from nfldm3d.scene import Scene

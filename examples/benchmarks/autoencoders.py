@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from nfldm3d import Box, Camera, ops
-from nfldm3d.models.scene_autoencoder import SceneAutoencoder
-from nfldm3d.models.views import Views
+from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
+from nfldm3d.models.nfldm.views import Views
 from nfldm3d.ops import reference
 from nfldm3d.training import TrainingOptions
 from nfldm3d.training.processes import start_processes

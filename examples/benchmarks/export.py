@@ -20,7 +20,7 @@ from nfldm3d.appearance import SphericalHarmonics
 from nfldm3d.camera import Camera
 from nfldm3d.export import MeshOptions, export_mesh, export_points, export_volume
 from nfldm3d.export.marching_cubes import marching_cubes
-from nfldm3d.field import VoxelField, surface_density
+from nfldm3d.fields import VoxelField, surface_density
 from nfldm3d.geometry import Box
 from nfldm3d.ops.launch import quiet_warp
 from nfldm3d.scene import Scene

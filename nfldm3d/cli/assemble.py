@@ -22,8 +22,8 @@ class Assemble:
     def run(self) -> None:
         """Reads all weights and writes them."""
         from nfldm3d.data.encoded_scenes import EncodedScenes, read_header
-        from nfldm3d.models.readers import BevReader, FrameClassifier
-        from nfldm3d.models.trajectories import POSES, measure_path_odds
+        from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
+        from nfldm3d.models.nfldm.trajectories import POSES, measure_path_odds
         from nfldm3d.models.weights import load_network
         from nfldm3d.pipelines.generator_files import NETWORKS, OPTIONAL
         from nfldm3d.pipelines.scene_generator import SceneGenerator

@@ -45,7 +45,7 @@ class Capture:
             self._record_many(self.scenes)
 
     def _record_one(self) -> None:
-        from nfldm3d.data.vizdoom import CaptureOptions, record_vizdoom
+        from nfldm3d.recording.vizdoom.recorder import CaptureOptions, record_vizdoom
 
         if self.split != "all" or self.workers is not None:
             raise ValueError("--split and --workers are for many scenes; give --scenes, or leave them out")
@@ -57,7 +57,7 @@ class Capture:
         record_vizdoom(names[0] if names else "MAP01", options=options).save(self.out, overwrite=self.overwrite)
 
     def _record_many(self, scenes: int) -> None:
-        from nfldm3d.data.vizdoom_shards import SceneOptions, record_scenes
+        from nfldm3d.recording.vizdoom.shard_recorder import SceneOptions, record_scenes
 
         if self.walk or self.overwrite:
             raise ValueError("--walk and --overwrite are for one place; leave them out, or leave --scenes out")

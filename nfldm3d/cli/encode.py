@@ -59,7 +59,7 @@ class Encode:
         print(json.dumps(figures))  # noqa: T201 - the command's result
 
     def _encode_one(self, networks, scenes) -> dict[str, object]:
-        from nfldm3d.models.views import Views
+        from nfldm3d.models.nfldm.views import Views
         from nfldm3d.pipelines.autoencoders import views_of
 
         sample = scenes[self.scene]

@@ -57,11 +57,11 @@ class Evaluate:
 
     def _judge_generator(self) -> dict[str, object]:
         from nfldm3d.cli.scenes import open_scenes
-        from nfldm3d.models.pretrained_features import InceptionFeatures, VideoFeatures
-        from nfldm3d.models.readers import BevReader, FrameClassifier
+        from nfldm3d.evaluation.features import InceptionFeatures, VideoFeatures
+        from nfldm3d.evaluation.generator import GeneratorBudget, judge_generator
+        from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
         from nfldm3d.models.weights import load_network
         from nfldm3d.pictures import save_image
-        from nfldm3d.pipelines.generator_scores import GeneratorBudget, judge_generator
         from nfldm3d.pipelines.scene_generator import SceneGenerator
 
         generator = SceneGenerator.from_pretrained(self.weights, self.device)
@@ -98,8 +98,8 @@ class Evaluate:
 
         from nfldm3d.cli.scenes import open_scenes
         from nfldm3d.data.scenes import spread
+        from nfldm3d.evaluation.autoencoders import judge_autoencoders
         from nfldm3d.pictures import save_image
-        from nfldm3d.pipelines.autoencoder_scores import judge_autoencoders
         from nfldm3d.pipelines.autoencoders import Autoencoders
 
         networks = Autoencoders.from_pretrained(self.weights, self.device)

@@ -12,9 +12,9 @@ import tyro
 
 from nfldm3d.camera import Camera
 from nfldm3d.data import PosedImages, read_posed_images
+from nfldm3d.evaluation.metrics import psnr, ssim
 from nfldm3d.files import atomic_write
 from nfldm3d.fitting import FitOptions, fit
-from nfldm3d.metrics import psnr, ssim
 from nfldm3d.pictures import save_contact_sheet
 from nfldm3d.rendering import render
 from nfldm3d.scene import Scene

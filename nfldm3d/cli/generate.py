@@ -93,11 +93,11 @@ class Generate:
 
     def _finish(self, generator, scene, folder: Path) -> None:
         from nfldm3d.export import export_mesh
-        from nfldm3d.paths import make_path
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines.showing import open_top, picture_from_above, picture_sheet
         from nfldm3d.rendering import render
-        from nfldm3d.video import render_video
+        from nfldm3d.rendering.paths import make_path
+        from nfldm3d.rendering.video import render_video
 
         size = {"width": self.width, "height": self.height}
         scene.save(folder / "scene.nfld")

@@ -8,9 +8,9 @@ import torch
 import tyro
 
 from nfldm3d.camera import Camera
-from nfldm3d.paths import make_path
+from nfldm3d.rendering.paths import make_path
+from nfldm3d.rendering.video import render_video
 from nfldm3d.scene import Scene
-from nfldm3d.video import render_video
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ class TrainSceneAutoencoder:
     def run(self) -> None:
         """Trains and writes the weights."""
         from nfldm3d.cli.scenes import open_scenes
-        from nfldm3d.metrics import Lpips
-        from nfldm3d.models.scene_autoencoder import PAPER, SceneAutoencoder
+        from nfldm3d.evaluation.metrics import Lpips
+        from nfldm3d.models.nfldm.scene_autoencoder import PAPER, SceneAutoencoder
         from nfldm3d.training.scene_source import Drawing, SceneSource
         from nfldm3d.training.scene_stage import PAPER_WEIGHTS, SceneStage, SceneWeights
 
@@ -121,7 +121,7 @@ class TrainLatentAutoencoder(_OnFields):
         """Trains and writes the weights."""
         from nfldm3d.cli.scenes import open_scenes
         from nfldm3d.data.encoded_scenes import EncodedScenes
-        from nfldm3d.models.latent_autoencoder import LatentAutoencoder
+        from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
         from nfldm3d.pipelines.autoencoders import Autoencoders
         from nfldm3d.training.latent_stage import LatentSource, LatentStage
 
@@ -193,7 +193,7 @@ class TrainFrameClassifier:
         """Trains on nineteen scenes of twenty, judges by the others, and writes the weights."""
         from nfldm3d.cli.scenes import open_scenes
         from nfldm3d.data.scenes import Selection
-        from nfldm3d.models.readers import FrameClassifier
+        from nfldm3d.models.nfldm.readers import FrameClassifier
         from nfldm3d.training.reader_stages import FrameSource, FrameStage, name_maps
 
         scenes = open_scenes(self.data, "train")
@@ -228,7 +228,7 @@ class TrainBevReader:
         """Trains and writes the weights."""
         from nfldm3d.cli.scenes import open_scenes
         from nfldm3d.data.encoded_scenes import EncodedScenes
-        from nfldm3d.models.readers import BevReader
+        from nfldm3d.models.nfldm.readers import BevReader
         from nfldm3d.training.reader_stages import BevReaderStage, MappedFieldSource
 
         parts = ((self.fields, open_scenes(self.data, "train")), ((self.held_out,), open_scenes(self.data, "test")))

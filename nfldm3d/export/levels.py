@@ -4,7 +4,7 @@ import torch
 
 from nfldm3d import ops
 from nfldm3d.export.coloring import spread_views
-from nfldm3d.field import VoxelField, surface_density
+from nfldm3d.fields import VoxelField, surface_density
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 
 STEP = 0.5
 """Distance of samples along the short ray through a surface, in voxels."""

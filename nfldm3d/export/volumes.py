@@ -13,9 +13,10 @@ from nfldm3d._types import PathName
 from nfldm3d.export.coloring import color_features
 from nfldm3d.export.mesh import linear_from_srgb
 from nfldm3d.export.openvdb import LEAF, Grid, encode_vdb
-from nfldm3d.field import BRICK, Brick
+from nfldm3d.fields import Brick
 from nfldm3d.files import atomic_write
 from nfldm3d.geometry import Box
+from nfldm3d.ops.bricks import BRICK
 from nfldm3d.scene import Scene
 
 AT_ONCE = 256

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nfldm3d.appearance import EnvironmentMap, SphericalHarmonics
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.files import DataFormatError, atomic_write
 from nfldm3d.fitting.grids import TrainableGrid
 from nfldm3d.ops import bricks as brick_ops

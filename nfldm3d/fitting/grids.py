@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfldm3d import ops
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Box
 from nfldm3d.memory import require_memory
 from nfldm3d.ops import bricks as brick_ops

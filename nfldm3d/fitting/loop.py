@@ -14,7 +14,7 @@ from nfldm3d import ops
 from nfldm3d._types import PathName
 from nfldm3d.appearance import SphericalHarmonics
 from nfldm3d.data.posed_images import PosedImages
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.fitting.batches import PixelStore, RayBatch
 from nfldm3d.fitting.boxes import estimate_boxes, nest_boxes
 from nfldm3d.fitting.checkpoint import FitState, load_checkpoint, save_checkpoint

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nfldm3d import ops
 from nfldm3d.camera import Camera
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Box, Rays
 from nfldm3d.rendering import MIN_OPACITY, Rendering
 from nfldm3d.scene import Scene

@@ -1,1 +1,1 @@
-"""Networks with weights: the scene auto-encoder, the latent auto-encoder, and the denoisers."""
+"""Networks with weights, a folder for each system."""

@@ -10,13 +10,13 @@ from nfldm3d._types import PathName
 from nfldm3d.appearance import EnvironmentMap
 from nfldm3d.camera import Camera
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import Box
-from nfldm3d.models.latent_autoencoder import LatentAutoencoder, Latents
-from nfldm3d.models.scene_autoencoder import SceneAutoencoder
-from nfldm3d.models.scene_voxels import Voxels, background_of, field_of, voxels_of
-from nfldm3d.models.views import Views, cubic_box
+from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder, Latents
+from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
+from nfldm3d.models.nfldm.scene_voxels import Voxels, background_of, field_of, voxels_of
+from nfldm3d.models.nfldm.views import Views, cubic_box
 from nfldm3d.models.weights import load_network
 from nfldm3d.scene import Scene
 

@@ -16,9 +16,9 @@ from nfldm3d.data.encoded_scenes import EncodedScene, check_finite, has_encoding
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes
 from nfldm3d.files import DataFormatError
-from nfldm3d.models.scene_voxels import ORIENTATIONS, orient_map, tensors_from_voxels, voxels_of
-from nfldm3d.models.trajectories import orient_path, pack_path, path_of
-from nfldm3d.models.views import cubic_box
+from nfldm3d.models.nfldm.scene_voxels import ORIENTATIONS, orient_map, tensors_from_voxels, voxels_of
+from nfldm3d.models.nfldm.trajectories import orient_path, pack_path, path_of
+from nfldm3d.models.nfldm.views import cubic_box
 from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
 
 Kept = Literal["fields", "decoded", "latents"]

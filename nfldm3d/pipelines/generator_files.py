@@ -7,9 +7,9 @@ import diffusers
 from torch import nn
 
 from nfldm3d.files import DataFormatError, read_json
-from nfldm3d.models.denoisers import GlobalDenoiser, GridDenoiser
-from nfldm3d.models.latent_autoencoder import LatentAutoencoder
-from nfldm3d.models.scene_autoencoder import SceneAutoencoder
+from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
+from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
+from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.weights import load_network
 
 NETWORKS: dict[str, type[nn.Module]] = {

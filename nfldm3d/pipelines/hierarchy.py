@@ -8,9 +8,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nfldm3d.geometry import Box
-from nfldm3d.models.denoisers import GlobalDenoiser, GridDenoiser
-from nfldm3d.models.latent_autoencoder import LatentAutoencoder, Latents
-from nfldm3d.models.trajectories import POSES, pack_path
+from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
+from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder, Latents
+from nfldm3d.models.nfldm.trajectories import POSES, pack_path
 from nfldm3d.pipelines.path_choice import draw_fitting
 from nfldm3d.pipelines.sampling import Kept, Sampler
 from nfldm3d.pipelines.scene_latents import SceneLatents

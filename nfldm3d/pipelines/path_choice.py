@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from nfldm3d.models.trajectories import POSES, count_unlikely
+from nfldm3d.models.nfldm.trajectories import POSES, count_unlikely
 from nfldm3d.pipelines.sampling import split_generator
 
 Draw: TypeAlias = Callable[[Sequence[torch.Generator], Tensor], Tensor]

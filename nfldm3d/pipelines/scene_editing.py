@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfldm3d.camera import Camera
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Box
 from nfldm3d.image_decoder import ImageDecoder
-from nfldm3d.models.scene_voxels import Voxels, background_of, field_of
-from nfldm3d.models.trajectories import POSES, path_cameras, unpack_path
-from nfldm3d.models.views import Views, cubic_box
+from nfldm3d.models.nfldm.scene_voxels import Voxels, background_of, field_of
+from nfldm3d.models.nfldm.trajectories import POSES, path_cameras, unpack_path
+from nfldm3d.models.nfldm.views import Views, cubic_box
 from nfldm3d.pipelines.encoding import fingerprint
 from nfldm3d.pipelines.sampling import Kept, split_generator
 from nfldm3d.pipelines.scene_generator import (

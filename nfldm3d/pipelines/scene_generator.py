@@ -14,12 +14,12 @@ from torch import Tensor
 from nfldm3d._types import PathName
 from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import Box
-from nfldm3d.models.denoisers import GlobalDenoiser, GridDenoiser
-from nfldm3d.models.latent_autoencoder import LatentAutoencoder, Latents
-from nfldm3d.models.scene_autoencoder import SceneAutoencoder
-from nfldm3d.models.scene_voxels import voxels_of
-from nfldm3d.models.trajectories import pack_path, path_cameras, unpack_path
-from nfldm3d.models.views import Views, cubic_box
+from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
+from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder, Latents
+from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
+from nfldm3d.models.nfldm.scene_voxels import voxels_of
+from nfldm3d.models.nfldm.trajectories import pack_path, path_cameras, unpack_path
+from nfldm3d.models.nfldm.views import Views, cubic_box
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.bev_input import BevInput, read_classes
 from nfldm3d.pipelines.encoding import fingerprint

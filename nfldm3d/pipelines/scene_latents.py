@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfldm3d.models.latent_autoencoder import Latents
+from nfldm3d.models.nfldm.latent_autoencoder import Latents
 
 
 @dataclass(frozen=True)

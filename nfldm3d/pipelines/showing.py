@@ -10,7 +10,7 @@ from torch.nn import functional
 from nfldm3d.data.bev_map import to_rows
 from nfldm3d.editing import crop
 from nfldm3d.geometry import Box
-from nfldm3d.models.scene_voxels import occupancy_of
+from nfldm3d.models.nfldm.scene_voxels import occupancy_of
 from nfldm3d.pipelines.bev_input import BevInput
 from nfldm3d.pipelines.scene_generator import SceneGenerator
 from nfldm3d.scene import Scene

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfldm3d.models.denoisers import FAR, GridDenoiser
+from nfldm3d.models.nfldm.denoisers import FAR, GridDenoiser
 
 
 def window_starts(windows: tuple[int, int], size: int) -> list[tuple[int, int]]:

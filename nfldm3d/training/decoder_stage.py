@@ -15,13 +15,13 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from nfldm3d.data.scenes import Scenes, require_scenes, spread
+from nfldm3d.evaluation.scene_scores import judge_scene, mean_scores
 from nfldm3d.geometry import Rays
-from nfldm3d.models.critic import PatchCritic
-from nfldm3d.models.losses import structural_loss, texture_loss
-from nfldm3d.models.scene_autoencoder import FeatureImages, SceneAutoencoder
-from nfldm3d.models.scene_voxels import background_of, field_of
-from nfldm3d.models.scores import judge_scene, mean_scores
-from nfldm3d.models.views import cubic_box
+from nfldm3d.models.nfldm.critic import PatchCritic
+from nfldm3d.models.nfldm.losses import structural_loss, texture_loss
+from nfldm3d.models.nfldm.scene_autoencoder import FeatureImages, SceneAutoencoder
+from nfldm3d.models.nfldm.scene_voxels import background_of, field_of
+from nfldm3d.models.nfldm.views import cubic_box
 from nfldm3d.training.latent_stage import LatentBatch, LatentSource
 from nfldm3d.training.scene_source import Drawing
 from nfldm3d.training.stage import Evaluation

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite
 from nfldm3d.files import DataFormatError
-from nfldm3d.models.denoisers import FAR, GlobalDenoiser, GridDenoiser
+from nfldm3d.models.nfldm.denoisers import FAR, GlobalDenoiser, GridDenoiser
 from nfldm3d.training.stage import Evaluation
 
 Level = Literal["g", "c", "f"]

@@ -11,12 +11,13 @@ from torch.nn import functional
 
 from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite, parse_name
 from nfldm3d.data.scenes import Scenes, require_scenes, spread
+from nfldm3d.evaluation.scene_scores import judge_field, mean_scores, split_views
 from nfldm3d.files import DataFormatError
-from nfldm3d.models.latent_autoencoder import LatentAutoencoder, Latents
-from nfldm3d.models.losses import structural_loss
-from nfldm3d.models.quantizer import Quantized, perplexity
-from nfldm3d.models.scene_autoencoder import SceneAutoencoder
-from nfldm3d.models.scene_voxels import (
+from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder, Latents
+from nfldm3d.models.nfldm.losses import structural_loss
+from nfldm3d.models.nfldm.quantizer import Quantized, perplexity
+from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
+from nfldm3d.models.nfldm.scene_voxels import (
     FULL,
     Voxels,
     background_of,
@@ -25,8 +26,7 @@ from nfldm3d.models.scene_voxels import (
     voxels_from_tensors,
     voxels_of,
 )
-from nfldm3d.models.scores import judge_field, mean_scores, split_views
-from nfldm3d.models.views import cubic_box
+from nfldm3d.models.nfldm.views import cubic_box
 from nfldm3d.training.scene_source import Drawing, SceneItem, SceneSource
 from nfldm3d.training.stage import Evaluation
 

@@ -13,10 +13,10 @@ from nfldm3d.data.bev_map import UNSEEN
 from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes, require_scenes, spread
-from nfldm3d.distributions import intersection_over_union
+from nfldm3d.evaluation.distributions import intersection_over_union
 from nfldm3d.files import DataFormatError
-from nfldm3d.models.readers import BevReader, FrameClassifier
-from nfldm3d.models.scene_voxels import ORIENTATIONS, Voxels, orient_map, stack_voxels, voxels_from_tensors
+from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
+from nfldm3d.models.nfldm.scene_voxels import ORIENTATIONS, Voxels, orient_map, stack_voxels, voxels_from_tensors
 from nfldm3d.training.stage import Evaluation
 
 FRAMES = 8

@@ -11,8 +11,8 @@ from nfldm3d.camera import Camera
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes
 from nfldm3d.geometry import Box, Rays, turn_about
-from nfldm3d.models.lifting import in_box
-from nfldm3d.models.views import Views
+from nfldm3d.models.nfldm.lifting import in_box
+from nfldm3d.models.nfldm.views import Views
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfldm3d.data.scenes import Scenes, require_scenes, spread
-from nfldm3d.metrics import Lpips
-from nfldm3d.models.lifting import find_bins
-from nfldm3d.models.losses import cross_entropy, observe_voxels, relative_depth_error, structural_loss, texture_loss
-from nfldm3d.models.scene_autoencoder import Encoding, SceneAutoencoder
-from nfldm3d.models.scene_voxels import occupancy_of
-from nfldm3d.models.scores import SceneScores, judge_scene, mean_scores
+from nfldm3d.evaluation.metrics import Lpips
+from nfldm3d.evaluation.scene_scores import SceneScores, judge_scene, mean_scores
+from nfldm3d.models.nfldm.lifting import find_bins
+from nfldm3d.models.nfldm.losses import (
+    cross_entropy,
+    observe_voxels,
+    relative_depth_error,
+    structural_loss,
+    texture_loss,
+)
+from nfldm3d.models.nfldm.scene_autoencoder import Encoding, SceneAutoencoder
+from nfldm3d.models.nfldm.scene_voxels import occupancy_of
 from nfldm3d.training.scene_source import SceneBatch, SceneItem, SceneSource
 from nfldm3d.training.stage import Evaluation
 

@@ -9,7 +9,7 @@ import torch
 from nfldm3d.appearance import Rgb
 from nfldm3d.camera import Camera
 from nfldm3d.export import MeshOptions, export_mesh, export_points, export_volume, extract_mesh
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene
 

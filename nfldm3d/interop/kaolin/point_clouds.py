@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from nfldm3d.field import VoxelField
+from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Box
 from nfldm3d.interop.kaolin import octree
 from nfldm3d.interop.kaolin.optional import import_kaolin

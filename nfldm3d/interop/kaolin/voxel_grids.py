@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from nfldm3d.field import VoxelField, surface_density
+from nfldm3d.fields import VoxelField, surface_density
 from nfldm3d.geometry import Box
 
 Content = Literal["occupancy", "opacity", "density"]

@@ -1,0 +1,68 @@
+"""Old module names, good for one more release: importing one warns and gives the module under its new name."""
+
+import sys
+import warnings
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "nfldm3d.bev_painter": "nfldm3d.viewer.bev_painter",
+    "nfldm3d.data.vizdoom": "nfldm3d.recording.vizdoom.recorder",
+    "nfldm3d.data.vizdoom_game": "nfldm3d.recording.vizdoom.game",
+    "nfldm3d.data.vizdoom_poses": "nfldm3d.recording.vizdoom.poses",
+    "nfldm3d.data.vizdoom_scenes": "nfldm3d.recording.vizdoom.scene_recorder",
+    "nfldm3d.data.vizdoom_shards": "nfldm3d.recording.vizdoom.shard_recorder",
+    "nfldm3d.data.vizdoom_views": "nfldm3d.recording.vizdoom.engine_views",
+    "nfldm3d.distributions": "nfldm3d.evaluation.distributions",
+    "nfldm3d.field": "nfldm3d.fields",
+    "nfldm3d.metrics": "nfldm3d.evaluation.metrics",
+    "nfldm3d.models.critic": "nfldm3d.models.nfldm.critic",
+    "nfldm3d.models.denoisers": "nfldm3d.models.nfldm.denoisers",
+    "nfldm3d.models.latent_autoencoder": "nfldm3d.models.nfldm.latent_autoencoder",
+    "nfldm3d.models.lifting": "nfldm3d.models.nfldm.lifting",
+    "nfldm3d.models.losses": "nfldm3d.models.nfldm.losses",
+    "nfldm3d.models.panorama": "nfldm3d.models.nfldm.panorama",
+    "nfldm3d.models.pooling": "nfldm3d.models.nfldm.pooling",
+    "nfldm3d.models.pretrained_features": "nfldm3d.evaluation.features",
+    "nfldm3d.models.quantizer": "nfldm3d.models.nfldm.quantizer",
+    "nfldm3d.models.readers": "nfldm3d.models.nfldm.readers",
+    "nfldm3d.models.scene_autoencoder": "nfldm3d.models.nfldm.scene_autoencoder",
+    "nfldm3d.models.scene_voxels": "nfldm3d.models.nfldm.scene_voxels",
+    "nfldm3d.models.scores": "nfldm3d.evaluation.scene_scores",
+    "nfldm3d.models.trajectories": "nfldm3d.models.nfldm.trajectories",
+    "nfldm3d.models.views": "nfldm3d.models.nfldm.views",
+    "nfldm3d.paths": "nfldm3d.rendering.paths",
+    "nfldm3d.pipelines.autoencoder_scores": "nfldm3d.evaluation.autoencoders",
+    "nfldm3d.pipelines.generator_scores": "nfldm3d.evaluation.generator",
+    "nfldm3d.pipelines.memorisation": "nfldm3d.evaluation.memorisation",
+    "nfldm3d.video": "nfldm3d.rendering.video",
+}
+
+
+class MovedModules(MetaPathFinder, Loader):
+    """Answers imports of modules that have moved."""
+
+    def __init__(self) -> None:
+        self._specs: dict[str, ModuleSpec | None] = {}
+
+    def find_spec(self, fullname: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname in MOVED else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        new = MOVED[spec.name]
+        warnings.warn(f"{spec.name} is now {new}; the old name goes with the next release", DeprecationWarning, 2)
+        module = import_module(new)
+        self._specs[spec.name] = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__ = self._specs[module.__spec__.name]  # the import system has put the old name's there
+
+
+def install() -> None:
+    """Lets Python find the old names."""
+    if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
+        sys.meta_path.append(MovedModules())

@@ -1,0 +1,1 @@
+"""How good pictures, scenes and generators are: metrics on tensors below, whole reports above."""

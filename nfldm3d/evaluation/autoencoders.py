@@ -1,0 +1,105 @@
+"""How well both auto-encoders show scenes of maps that they were not trained on."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.evaluation.scene_scores import INPUTS, SceneScores, judge_field, mean_scores, split_views
+from nfldm3d.models.nfldm.quantizer import perplexity
+from nfldm3d.models.nfldm.scene_voxels import background_of, field_of, voxels_of
+from nfldm3d.pipelines.autoencoders import Autoencoders
+
+SHOWN = 8
+"""Scenes on the page of pictures."""
+REPORTED = ("psnr", "ssim", "depth_error", "sharpness")
+
+
+@dataclass
+class AutoencoderReport:
+    """Scores of many scenes as they come in."""
+
+    encoded: list[SceneScores] = field(default_factory=list)
+    """Stage 1, with depth as an input where the capture has it."""
+    from_colour: list[SceneScores] = field(default_factory=list)
+    """Stage 1 from colour alone."""
+    compressed: list[SceneScores] = field(default_factory=list)
+    """After stage 2."""
+    voxel_errors: list[float] = field(default_factory=list)
+    """Mean absolute error of opacities and features after stage 2."""
+    codes: dict[str, list[Tensor]] = field(default_factory=lambda: {"c": [], "f": []})
+    book_sizes: dict[str, int] = field(default_factory=dict)
+    views: int = 0
+    strips: list[Float[Tensor, "3 height width"]] = field(default_factory=list)
+    """Truth, stage 1 and stage 2, one above the other."""
+
+    def summary(self) -> dict[str, object]:
+        """Means over all scenes, as plain JSON values."""
+        means = mean_scores(self.encoded)
+        result: dict[str, object] = {
+            "scene_autoencoder": _rounded(means),
+            "scene_autoencoder_from_colour": _rounded(mean_scores(self.from_colour)),
+        }
+        if self.compressed:
+            figures: dict[str, object] = dict(_rounded(mean_scores(self.compressed)))
+            codes = {name: torch.cat(parts) for name, parts in self.codes.items() if parts}
+            figures["code_usage"] = {
+                name: round(len(part.unique()) / self.book_sizes[name], 4) for name, part in codes.items()
+            }
+            figures["perplexity"] = {
+                name: round(perplexity(part, self.book_sizes[name]), 1) for name, part in codes.items()
+            }
+            figures["voxel_error"] = round(sum(self.voxel_errors) / len(self.voxel_errors), 4)
+            result["latent_autoencoder"] = figures
+        result["mean_colour_psnr"] = round(means.mean_colour_psnr, 3)
+        return result | {"scenes": len(self.encoded), "views": self.views}
+
+
+@torch.no_grad()
+def judge_autoencoders(
+    networks: Autoencoders, samples: Iterable[SceneSample], *, inputs: int = INPUTS
+) -> AutoencoderReport:
+    """Encodes ``inputs`` views of each scene, and compares the others with what the scene shows.
+
+    Raises:
+        ValueError: if there are no scenes.
+    """
+    report = AutoencoderReport()
+    for sample in samples:
+        split = split_views(sample, inputs=inputs)
+        report.views += len(split.targets.images)
+        scene = networks.encode(split.inputs, sample.box)
+        assert scene.background is not None and not isinstance(scene.background, Tensor)
+        score, strip = judge_field(networks.scene, scene.field, scene.background, split)
+        report.encoded.append(score)
+        blind = networks.encode(split_views(sample, with_depth=False, inputs=inputs).inputs, sample.box)
+        assert blind.background is not None and not isinstance(blind.background, Tensor)
+        report.from_colour.append(judge_field(networks.scene, blind.field, blind.background, split)[0])
+        if networks.latent is not None:
+            truth = voxels_of(scene.field, scene.background)
+            latents, codes = networks.latent.quantize(networks.latent.encode(truth).latents)
+            made = networks.latent.decode(latents)
+            background = background_of(made[0], networks.scene.sky_code)
+            score, after = judge_field(networks.scene, field_of(made[0], scene.field.box), background, split)
+            report.compressed.append(score)
+            errors = [(made.opacity - truth.opacity).abs().mean(), (made.features - truth.features).abs().mean()]
+            report.voxel_errors.append(float(sum(errors)) / len(errors))
+            for name, code in codes.items():
+                report.codes[name].append(code.indices.flatten().cpu())
+                report.book_sizes[name] = len(getattr(networks.latent, f"quantizer_{name}").usage)
+            strip = torch.cat((strip, after[:, after.shape[1] // 2 :]), dim=-2)
+        if len(report.strips) < SHOWN:
+            report.strips.append(strip)
+    if not report.encoded:
+        raise ValueError("there are no scenes to judge by; check the folder and the split")
+    return report
+
+
+def _rounded(scores: SceneScores) -> dict[str, float | None]:
+    """JSON knows no infinity and no NaN."""
+    values = {name: value for name, value in scores.figures().items() if name in REPORTED}
+    return {name: round(value, 4) if math.isfinite(value) else None for name, value in values.items()}

@@ -1,0 +1,294 @@
+"""How good a scene generator is: pictures as a set, maps that are followed, parts that are kept, and memory."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.data.scenes import Scenes, spread
+from nfldm3d.evaluation.distributions import (
+    frechet_distance,
+    intersection_over_union,
+    kernel_distance,
+    measure_coverage,
+)
+from nfldm3d.evaluation.features import InceptionFeatures, VideoFeatures
+from nfldm3d.evaluation.memorisation import judge_memory
+from nfldm3d.geometry import Box
+from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
+from nfldm3d.models.nfldm.scene_voxels import voxels_of
+from nfldm3d.pipelines.scene_editing import MARGIN, resample_region
+from nfldm3d.pipelines.scene_generator import SceneGenerator
+from nfldm3d.rendering import render
+from nfldm3d.scene import Scene
+
+SIZE = 64
+"""Pixels along each side of them."""
+Embed = Callable[[Float[Tensor, "views 3 height width"]], Float[Tensor, "views features"]]
+
+
+@dataclass(frozen=True)
+class GeneratorBudget:
+    """How much is generated and looked at."""
+
+    scenes: int = 128
+    """Generated without a map; the pictures are spread over them."""
+    mapped: int = 64
+    """Generated from the maps of held-out scenes."""
+    edited: int = 16
+    """Of the generated scenes; a quarter of each is sampled again."""
+    pictures: int = 2048
+    """On each side of a comparison."""
+    rebuilt: int = 256
+    """Training scenes that are encoded and decoded: what a generator without any fault would reach."""
+    remembered: int = 256
+    """Training scenes whose distance to all others tells how near two scenes are by chance."""
+    steps: int = 40
+    guidance_scale: float = 8.0
+    seed: int = 0
+
+
+@dataclass
+class GeneratorReport:
+    """Figures by name, and pictures to look at."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    strips: list[Float[Tensor, "3 height width"]] = field(default_factory=list)
+    """Each a generated scene beside the training scene that is nearest to it."""
+
+
+@torch.no_grad()
+def judge_generator(
+    generator: SceneGenerator,
+    classifier: FrameClassifier,
+    reader: BevReader | None,
+    training: Scenes,
+    held_out: Scenes,
+    *,
+    budget: GeneratorBudget | None = None,
+    inception: InceptionFeatures | None = None,
+    video: VideoFeatures | None = None,
+) -> GeneratorReport:
+    """All figures of the evaluation; those of maps only with a reader and a generator that takes them.
+
+    With ``inception`` there are ``fid`` and ``kid`` as well, with ``video`` there is ``fvd``, of a clip of each scene.
+
+    ``frechet_ratio`` is the distance of generated to held-out pictures over that of training pictures to held-out
+    ones, ``frechet_floor``; ``frechet_halves`` is that of two halves of the training pictures, and
+    ``frechet_rebuilt`` that of training scenes after encoding and decoding to held-out pictures.
+    """
+    budget = budget or GeneratorBudget()
+    device = generator._execution_device
+    report, draws = GeneratorReport(), torch.Generator().manual_seed(budget.seed)
+
+    def embed(images: Tensor) -> Tensor:
+        return torch.cat([classifier.embed(part.to(device)).float().cpu() for part in images.split(256)])
+
+    real_pictures, real_scenes = _real_pictures(held_out, budget.pictures)
+    seen_pictures, seen_scenes = _real_pictures(training, 2 * budget.pictures)
+    real, seen = embed(real_pictures), embed(seen_pictures)
+    scenes = _generate(generator, budget, None, budget.scenes)
+    pictures, made_scenes = _own_pictures(scenes, budget.pictures)
+    made = embed(pictures)
+    half, other = seen[::2], seen[1::2]
+    floor = float(frechet_distance(half, real))
+    distance = float(frechet_distance(made, real))
+    rebuilt = embed(_rebuilt_pictures(generator, training, budget))
+    covered = measure_coverage(made, real, made_scenes=made_scenes, real_scenes=real_scenes)
+    ceiling = measure_coverage(half, real, made_scenes=seen_scenes[::2], real_scenes=real_scenes)
+    report.figures |= {
+        "frechet": distance,
+        "frechet_floor": floor,
+        "frechet_ratio": distance / floor,
+        "frechet_halves": float(frechet_distance(half, other)),
+        "frechet_rebuilt": float(frechet_distance(rebuilt, real)),
+        "kernel_distance": float(kernel_distance(made, real, generator=draws)),
+        "kernel_distance_floor": float(kernel_distance(half, real, generator=draws)),
+        "precision": covered.precision,
+        "recall": covered.recall,
+        "density": covered.density,
+        "coverage": covered.coverage,
+        "recall_of_training": ceiling.recall,
+    }
+    if inception is not None:
+        report.figures |= _judge_by_inception(inception.to(device), pictures, training, held_out, budget)
+    if video is not None:
+        made_clips, real_clips = _own_clips(scenes), _real_clips(held_out)
+        first, second = (_embed_clips(video.to(device), clips) for clips in (made_clips, real_clips))
+        report.figures["fvd"] = float(frechet_distance(first, second))
+    memory = judge_memory(generator, scenes, training, count=budget.remembered)
+    report.figures |= memory.figures
+    report.strips = [_strip(scene, training[number]) for scene, number in zip(scenes[:8], memory.nearest, strict=False)]
+    if reader is not None and generator.map_size:
+        report.figures |= judge_maps(generator, reader, held_out, budget)
+    report.figures["edit_kept_psnr"] = judge_edits(generator, scenes[: budget.edited], budget)
+    return report
+
+
+def judge_maps(
+    generator: SceneGenerator, reader: BevReader, held_out: Scenes, budget: GeneratorBudget
+) -> dict[str, float]:
+    """Overlap of given maps with those that the reader finds: in generated, unconditional and real fields.
+
+    Cells count in which some recorded view of the map's scene meets a surface: elsewhere real fields hold guesses, too.
+    """
+    samples = [sample for sample in spread(held_out, budget.mapped) if sample.bev is not None]
+    true = torch.stack([sample.bev.classes.long() for sample in samples if sample.bev is not None])
+    real = [generator.networks.encode_sample(sample) for sample in samples]
+    found = {
+        "bev_miou": _generate(generator, budget, true, len(true)),
+        "bev_miou_unconditional": _generate(generator, budget, None, len(true)),
+        "bev_miou_ceiling": real,
+    }
+    seen = torch.stack([known for sample in samples if (known := sample.seen_map()) is not None])
+    figures = {}
+    for name, scenes in found.items():
+        figures[name] = measure_map_overlap(reader, scenes, seen)
+    return figures
+
+
+def measure_map_overlap(reader: BevReader, scenes: Sequence[Scene], maps: Int64[Tensor, "scenes x y"]) -> float:
+    """Mean IoU over the classes that occur of the maps that the reader finds in scenes; not of ``UNSEEN`` cells."""
+    found = torch.cat([read_map(reader, scene).cpu() for scene in scenes])
+    return float(intersection_over_union(found, maps, int(reader.config["classes"])).nanmean())
+
+
+def judge_edits(generator: SceneGenerator, scenes: Sequence[Scene], budget: GeneratorBudget) -> float:
+    """PSNR, before against after, of what a scene's own cameras see of the kept part; a quarter of it is made anew."""
+    scores = []
+    for number, scene in enumerate(scenes):
+        box = scene.box
+        middle = [(low + high) / 2 for low, high in zip(box.lower, box.upper, strict=True)]
+        corner = (number % 2, number // 2 % 2)
+        lower = [middle[axis] if corner[axis] else box.lower[axis] for axis in (0, 1)]
+        upper = [box.upper[axis] if corner[axis] else middle[axis] for axis in (0, 1)]
+        region = Box((*lower, box.lower[2]), (*upper, box.upper[2]))  # type: ignore[arg-type]
+        seed = torch.Generator().manual_seed(budget.seed + number)
+        edited = resample_region(generator, scene, region, seed=seed, num_inference_steps=budget.steps)
+        assert scene.cameras is not None
+        cameras = scene.cameras.resized(SIZE, SIZE)
+        before, after = render(scene, cameras), render(edited, cameras)
+        margin = MARGIN * max(scene.field.voxel_size)
+        low, high = ([edge + sign * margin for edge in side] for sign, side in ((-1, region.lower), (1, region.upper)))
+        grown = Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+        entry, leave = grown.clip(cameras.rays())
+        meets = (leave > entry) & ((entry < before.distance) | (before.distance == 0))
+        error = (before.image - after.image).square().mean(1)[~meets]
+        if len(error) == 0:
+            continue
+        scores.append(-10 * math.log10(max(float(error.mean()), 1e-10)))
+    return sum(scores) / len(scores) if scores else math.nan
+
+
+def _judge_by_inception(
+    inception: InceptionFeatures, pictures: Tensor, training: Scenes, held_out: Scenes, budget: GeneratorBudget
+) -> dict[str, float]:
+    device = next(inception.parameters()).device
+    recorded = (_real_pictures(scenes, budget.pictures)[0] for scenes in (training, held_out))
+    sets = (pictures, *recorded)
+    made, seen, real = (torch.cat([inception(p.to(device)).cpu() for p in images.split(32)]) for images in sets)
+    draws = torch.Generator().manual_seed(budget.seed)
+    return {
+        "fid": float(frechet_distance(made, real)),
+        "fid_floor": float(frechet_distance(seen, real)),
+        "kid": float(kernel_distance(made, real, generator=draws)),
+        "kid_floor": float(kernel_distance(seen, real, generator=draws)),
+    }
+
+
+def _real_clips(scenes: Scenes) -> list[Float[Tensor, "frames 3 height width"]]:
+    """What was recorded along each walk, in order."""
+    clips = []
+    for number in range(len(scenes)):
+        sample = scenes[number]
+        walked = [view for view, kind in enumerate(sample.kinds) if kind == "walk"]
+        if walked:
+            clips.append(sample.images[walked].float() / 255)
+    return clips
+
+
+def _own_clips(scenes: Sequence[Scene]) -> list[Float[Tensor, "frames 3 height width"]]:
+    """Every second pose of each scene's own path, which is what is recorded of walks."""
+    return [render(s, s.cameras.resized(SIZE, SIZE)[1::2]).image.cpu() for s in scenes if s.cameras is not None]
+
+
+def _embed_clips(video: VideoFeatures, clips: Sequence[Tensor]) -> Float[Tensor, "clips features"]:
+    device = next(video.parameters()).device
+    return torch.cat([video(clip[None].to(device)).cpu() for clip in tqdm(clips, desc="clips", leave=False)])
+
+
+def read_map(reader: BevReader, scene: Scene) -> Int64[Tensor, "1 x y"]:
+    """The classes that a reader finds in a scene of the networks' own grid."""
+    assert scene.background is not None and not isinstance(scene.background, Tensor)
+    return reader(voxels_of(scene.field, scene.background)).argmax(1)
+
+
+def _strip(scene: Scene, sample: SceneSample) -> Float[Tensor, "3 height width"]:
+    """Four views of a generated scene, and four of the training scene next to it."""
+    assert scene.cameras is not None
+    cameras = scene.cameras.resized(SIZE, SIZE)
+    pictures = render(scene, cameras[torch.arange(0, len(cameras), len(cameras) // 4)[:4].tolist()]).image.cpu()
+    real = functional.interpolate(sample.images[:4].float() / 255, (SIZE, SIZE), mode="bilinear", antialias=True)
+    return torch.cat([*pictures, *real], dim=-1)
+
+
+def _generate(
+    generator: SceneGenerator, budget: GeneratorBudget, maps: Int64[Tensor, "scenes x y"] | None, count: int
+) -> list[Scene]:
+    """Scenes in batches; the same seeds with and without maps."""
+    options: dict[str, Any] = {"guidance_scale": budget.guidance_scale, "num_inference_steps": budget.steps}
+    made = generator.generate(count, maps, generator=torch.Generator().manual_seed(budget.seed), **options)
+    return made.scenes
+
+
+def _real_pictures(scenes: Scenes, count: int) -> tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]:
+    """Recorded pictures, the same number of each scene, those taken along walks first; and the scenes' numbers."""
+    each = math.ceil(count / len(scenes))
+    return _join([sample.images[_walks_first(sample)[:each]].float() / 255 for sample in spread(scenes, count)], count)
+
+
+def _join(
+    parts: Sequence[Float[Tensor, "_ 3 height width"]], count: int
+) -> tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]:
+    """The pictures of several scenes, at most ``count``, and the number of the scene that each belongs to."""
+    lengths = torch.tensor([len(part) for part in parts])
+    return torch.cat(list(parts))[:count], torch.arange(len(parts)).repeat_interleave(lengths)[:count]
+
+
+def _rebuilt_pictures(
+    generator: SceneGenerator, scenes: Scenes, budget: GeneratorBudget
+) -> Float[Tensor, "views 3 height width"]:
+    """Renders of recorded scenes that went through both auto-encoders, along their walks."""
+    chosen, networks, parts = list(spread(scenes, budget.rebuilt)), generator.networks, []
+    each = math.ceil(budget.pictures / len(chosen))
+    for sample in tqdm(chosen, desc="rebuild", leave=False):
+        scene = generator.networks.encode_sample(sample)
+        rebuilt = networks.decompress(networks.compress(scene), scene.box)
+        cameras = sample.camera[_walks_first(sample)[:each]].resized(SIZE, SIZE)
+        parts.append(render(rebuilt, cameras.to(generator._execution_device)).image.cpu())
+    return torch.cat(parts)[: budget.pictures]
+
+
+def _walks_first(sample: SceneSample) -> list[int]:
+    """All views of a scene, those taken along walks before the others."""
+    return sorted(range(len(sample.images)), key=lambda view: sample.kinds[view : view + 1] != ("walk",))
+
+
+def _own_pictures(
+    scenes: Sequence[Scene], count: int
+) -> tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]:
+    """Renders along each scene's own path, and the scenes' numbers."""
+    each, parts = math.ceil(count / len(scenes)), []
+    for scene in tqdm(scenes, desc="render", leave=False):
+        assert scene.cameras is not None
+        cameras = scene.cameras.resized(SIZE, SIZE)
+        cameras = cameras.interpolated(each) if each != len(cameras) else cameras
+        parts.append(render(scene, cameras).image.cpu())
+    return _join(parts, count)

@@ -1,0 +1,257 @@
+"""The field that keeps density and features on a regular grid.
+
+Three coordinate systems meet here. World: metres. Voxel: voxel (i, j, k) has its centre at
+``box.lower + (ijk + 0.5) * voxel_size``. Memory: ``density[i, j, k]`` and ``features[i, j, k, channel]``.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nfldm3d import ops
+from nfldm3d._types import Vector
+from nfldm3d.fields.protocol import Brick
+from nfldm3d.geometry import Box
+from nfldm3d.memory import require_memory
+from nfldm3d.ops.bricks import BRICK
+
+
+@dataclass(frozen=True)
+class VoxelField:
+    """Density and features on a regular grid, trilinear between voxel centres and zero outside the box.
+
+    Inside the box the outer half voxel takes the value of the nearest centre. Leading ``*scenes`` axes hold
+    independent fields over one box.
+    """
+
+    density: Float[Tensor, "*scenes x y z"]
+    """Extinction in 1/metre, not negative unless ``signed``."""
+    features: Float[Tensor, "*scenes x y z channels"]
+    """What the appearance turns into colour."""
+    box: Box
+    signed: bool = False
+    """Whether densities below zero are kept. There is matter where the trilinear density exceeds zero, so surfaces lie
+    anywhere between voxel centres (ReLU fields, Karnewar et al. 2022), not only where opaque voxels end."""
+
+    def __post_init__(self):
+        if self.density.dim() < 3 or self.features.shape[:-1] != self.density.shape or 0 in self.features.shape:
+            raise ValueError(
+                "a voxel field needs density (*scenes, x, y, z) and features (*scenes, x, y, z, channels), got "
+                f"{tuple(self.density.shape)} and {tuple(self.features.shape)}"
+            )
+        if not (self.density.is_floating_point() and self.features.is_floating_point()):
+            raise ValueError(
+                f"density and features must be floating point, got {self.density.dtype} and {self.features.dtype}"
+            )
+        if self.density.device != self.features.device:
+            raise ValueError(f"density is on {self.density.device}, features are on {self.features.device}; move one")
+        if not (self.density.requires_grad or self.features.requires_grad):
+            self.check()
+
+    def check(self) -> None:
+        """Raises a ValueError that names the first voxel whose density or features are not finite.
+
+        Densities below zero are refused as well, unless the field is ``signed``.
+        """
+        density, features = self.density.detach(), self.features.detach()
+        low, high = density.aminmax()
+        least = torch.finfo(density.dtype).min if self.signed else 0.0
+        if not (low >= least and torch.isfinite(high)):  # NaN fails the comparison, too
+            bad = ~(torch.isfinite(density) & (density >= least))
+            where = tuple(bad.nonzero()[0].tolist())
+            raise ValueError(
+                f"density{list(where)} is {float(density[where])} ({int(bad.sum())} such voxels); "
+                f"densities must be finite{'' if self.signed else ' and not negative'}: clamp them or repair the source"
+            )
+        if not torch.isfinite(features.sum(dtype=torch.float32)):  # large finite numbers may overflow, too
+            bad = ~torch.isfinite(features)
+            if bool(bad.any()):
+                where = tuple(bad.nonzero()[0].tolist())
+                raise ValueError(
+                    f"features{list(where)} is {float(features[where])} ({int(bad.sum())} such values); "
+                    "features must be finite: repair the source, e.g. with torch.nan_to_num"
+                )
+
+    @classmethod
+    def zeros(
+        cls, box: Box, resolution: tuple[int, int, int], channels: int, device: torch.device | str = "cpu"
+    ) -> "VoxelField":
+        """An empty field; refuses a grid that does not fit in memory and says how much it needs."""
+        require_memory(resolution, channels, torch.device(device))
+        density = torch.zeros(resolution, device=device)
+        return cls(density, torch.zeros(*resolution, channels, device=device), box)
+
+    @classmethod
+    def from_points(
+        cls,
+        points: Float[Tensor, "points 3"],
+        features: Float[Tensor, "points channels"],
+        box: Box,
+        resolution: tuple[int, int, int],
+        *,
+        density: float | None = None,
+    ) -> "VoxelField":
+        """Voxels that hold points get the mean of their features and ``density`` (default: one voxel absorbs half)."""
+        field = cls.zeros(box, resolution, features.shape[-1], points.device)
+        inside = box.contains(points)
+        size = points.new_tensor(field.voxel_size)
+        limit = torch.tensor(resolution, device=points.device) - 1
+        index = ((points[inside] - points.new_tensor(box.lower)) / size).long().clamp(min=0).minimum(limit)
+        flat = (index[:, 0] * resolution[1] + index[:, 1]) * resolution[2] + index[:, 2]
+        count = torch.zeros(field.density.numel(), device=points.device).index_add_(
+            0, flat, torch.ones_like(flat, dtype=torch.float32)
+        )
+        total = field.features.flatten(0, 2).index_add_(0, flat, features[inside].float())
+        solid = surface_density(field.voxel_size) if density is None else density
+        mean = total / count.clamp(min=1)[:, None]
+        return cls((count > 0).float().mul(solid).view(resolution), mean.view(*resolution, -1), box)
+
+    @property
+    def resolution(self) -> tuple[int, int, int]:
+        """Voxels along x, y and z."""
+        x, y, z = self.density.shape[-3:]
+        return (x, y, z)
+
+    @property
+    def voxel_size(self) -> Vector:
+        """Extents of one voxel in metres."""
+        return self.box.voxel_size(self.resolution)
+
+    @property
+    def channels(self) -> int:
+        """Number of feature channels."""
+        return self.features.shape[-1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.density.device
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of density and features in bytes."""
+        return self.density.nbytes + self.features.nbytes
+
+    @property
+    def occupied_fraction(self) -> float:
+        """Share of voxels with a density above zero."""
+        return float((self.density > 0).float().mean())
+
+    def __getitem__(self, index) -> "VoxelField":
+        if self.density.dim() == 3:
+            raise ValueError("this is a single field; only fields with *scenes axes can be indexed")
+        density = self.density[index]
+        return replace(self, density=density, features=self.features[index])
+
+    def __str__(self) -> str:
+        x, y, z = self.resolution
+        size = " x ".join(f"{extent:.3g}" for extent in self.box.size)
+        scenes = f"{tuple(self.density.shape[:-3])} scenes of " if self.density.dim() > 3 else ""
+        return (
+            f"VoxelField {scenes}{x}x{y}x{z} voxels x {self.channels} channels ({self.density.dtype}, {self.device}), "
+            f"{size} m, {100 * self.occupied_fraction:.1f} % occupied, {self.nbytes / 2**20:.1f} MiB"
+        )
+
+    def to(self, target: torch.device | torch.dtype | str) -> "VoxelField":
+        """The field on another device or in another dtype."""
+        return self._map(lambda tensor: tensor.to(target))
+
+    def unsigned(self) -> "VoxelField":
+        """The field with each density cut at zero, for programs that take none below; surfaces grow a little."""
+        return replace(self, density=self.density.clamp(min=0), signed=False) if self.signed else self
+
+    def detach(self) -> "VoxelField":
+        """The same values without gradients."""
+        return self._map(lambda tensor: tensor.detach())
+
+    def query(
+        self, points: Float[Tensor, "*batch 3"]
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch channels"]]:
+        """Trilinear density and features at world points of a single field; gradients reach the grid and the points.
+
+        The density is not negative; that of a ``signed`` field is cut at zero after interpolation.
+        """
+        self._require_single("query")
+        density, features = self.interpolate(points)
+        return density.relu() if self.signed else density, features
+
+    def interpolate(
+        self, points: Float[Tensor, "*batch 3"]
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch channels"]]:
+        """As ``query``, but the density of a ``signed`` field keeps its sign: what other grids are filled with."""
+        self._require_single("interpolate")
+        flat, box = points.reshape(-1, 3), (self.box.lower, self.box.upper)
+        density = ops.interpolate(self.density[..., None], flat, box)
+        features = ops.interpolate(self.features, flat, box)
+        return density.view(points.shape[:-1]), features.view(*points.shape[:-1], self.channels)
+
+    def normals(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+        """Unit vectors from dense to empty space, against the density's gradient; zero where it is constant."""
+        self._require_single("normals")
+        flat = points.reshape(-1, 3)
+        size = points.new_tensor(self.voxel_size)
+        offsets = torch.diag(size).to(points)
+        box = (self.box.lower, self.box.upper)
+        slopes = [
+            ops.interpolate(self.density[..., None], flat + offset, box)
+            - ops.interpolate(self.density[..., None], flat - offset, box)
+            for offset in offsets
+        ]
+        gradient = torch.cat(slopes, dim=-1) / (2 * size)
+        return -torch.nn.functional.normalize(gradient, dim=-1).view(points.shape)
+
+    def occupancy(self, threshold: float = 0.0) -> ops.Occupancy:
+        """Where the density exceeds ``threshold`` (1/metre)."""
+        self._require_single("occupancy")
+        return ops.build_occupancy(self.density, threshold)
+
+    def bricks(self) -> Iterator[Brick]:
+        """The blocks of up to 8x8x8 voxels in which any density or feature is not zero."""
+        self._require_single("bricks")
+        for start in self.brick_mask().nonzero().mul(BRICK).tolist():
+            part = tuple(slice(first, first + BRICK) for first in start)
+            yield Brick((start[0], start[1], start[2]), self.density[part], self.features[part])
+
+    def brick_mask(self) -> Bool[Tensor, "bx by bz"]:
+        """Which blocks of 8x8x8 voxels hold any non-zero density or feature."""
+        used = (self.density != 0) | (self.features != 0).any(-1)
+        pad = [amount for count in reversed(self.resolution) for amount in (0, -count % BRICK)]
+        padded = torch.nn.functional.pad(used, pad)
+        x, y, z = (count // BRICK for count in padded.shape)
+        return padded.view(x, BRICK, y, BRICK, z, BRICK).permute(0, 2, 4, 1, 3, 5).flatten(3).any(-1)
+
+    def voxel_centers(self) -> Float[Tensor, "x y z 3"]:
+        """World positions of all voxel centres."""
+        return _voxel_centers(self.box, self.resolution, self.density)
+
+    def resampled(self, resolution: tuple[int, int, int], box: Box | None = None) -> "VoxelField":
+        """The field on another grid, read at the new voxel centres."""
+        require_memory(resolution, self.channels, self.device)
+        box = box or self.box
+        density, features = self.interpolate(_voxel_centers(box, resolution, self.density))
+        return VoxelField(density, features, box, self.signed)
+
+    def _require_single(self, what: str) -> None:
+        if self.density.dim() != 3:
+            raise ValueError(f"{what} needs a single field, got {tuple(self.density.shape[:-3])} scenes; index one")
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "VoxelField":
+        return replace(self, density=change(self.density), features=change(self.features))
+
+
+def _voxel_centers(box: Box, resolution: tuple[int, int, int], like: Tensor) -> Float[Tensor, "x y z 3"]:
+    precise = torch.zeros((), dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+    axes = [
+        low + (torch.arange(count).to(precise) + 0.5) * size
+        for low, count, size in zip(box.lower, resolution, box.voxel_size(resolution), strict=True)
+    ]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+
+
+def surface_density(voxel_size: Vector) -> float:
+    """The density at which one voxel absorbs half of the light, in 1/metre: where a surface is taken to be."""
+    return math.log(2) / min(voxel_size)

@@ -1,0 +1,370 @@
+"""The hierarchy of denoisers: p(g) p(c | g) p(f | g, c) (NF-LDM, section 4), each with an optional bird's-eye map.
+
+All predict v = alpha * noise - sigma * latents (Salimans & Ho 2022) of normalised latents. g, concatenated with the
+camera path, is denoised by linear blocks; c and f by 2-D U-Nets that g enters through conditional group norm and the
+map through cross-attention. A denoiser knows the statistics of what it was trained on, so it takes and gives latents
+as the latent auto-encoder has them once ``normalize`` and ``denormalize`` stand around it.
+"""
+
+import itertools
+import math
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nfldm3d.models.nfldm.trajectories import PATH_CHANNELS, POSES, draw_path
+
+HEAD = 32
+"""Channels of an attention head."""
+FREQUENCIES = 128
+"""Numbers that a time step is turned into."""
+SHRINKAGE = 3e-4
+"""Of correlations towards none: what is finer than 1.7 % of a number's deviation is not told apart."""
+
+
+FAR = 8.0
+"""Half boxes from which on a path is not to be seen."""
+
+
+class Scaling(nn.Module):
+    """Mean and deviation of each channel of a latent, measured on training data."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+
+    def measure(self, values: Float[Tensor, "scenes channels *grid"]) -> None:
+        """Takes the statistics of ``values``; channels that never change are left as they are."""
+        flat = values.detach().double().movedim(1, 0).flatten(1)
+        self.mean.copy_(flat.mean(1))
+        self.deviation.copy_(torch.where(flat.std(1) > 1e-6, flat.std(1), 1.0))
+
+    def normalize(self, values: Float[Tensor, "scenes channels *grid"]) -> Float[Tensor, "scenes channels *grid"]:
+        """To mean 0 and deviation 1."""
+        mean, deviation = self._shaped(values)
+        return (values - mean) / deviation
+
+    def denormalize(self, values: Float[Tensor, "scenes channels *grid"]) -> Float[Tensor, "scenes channels *grid"]:
+        """The inverse."""
+        mean, deviation = self._shaped(values)
+        return values * deviation + mean
+
+    def _shaped(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (1, -1) + (1,) * (values.dim() - 2)
+        return self.mean.view(shape), self.deviation.view(shape)
+
+
+class Whitening(nn.Module):
+    """Takes out of vectors what correlates: neighbouring poses of a path agree to centimetres, and noise that leaves
+    each number its own would have to be undone by the network.
+
+    The factor of the covariance is upper triangular, so the last k numbers of a vector are whitened by themselves, and
+    can be kept while the others are sampled.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(self, dimensions: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dimensions))
+        self.register_buffer("factor", torch.eye(dimensions))
+
+    def measure(self, values: Float[Tensor, "scenes dimensions"]) -> None:
+        """Takes the statistics of ``values``; the correlations only if they are of many scenes."""
+        flat = values.detach().double()
+        scenes, dimensions = flat.shape
+        deviation = torch.where(flat.std(0) > 1e-6, flat.std(0), 1.0)
+        standard = (flat - flat.mean(0)) / deviation
+        correlation = torch.eye(dimensions, dtype=torch.double, device=flat.device)
+        if scenes >= 4 * dimensions:
+            correlation = (1 - SHRINKAGE) * standard.T @ standard / (scenes - 1) + SHRINKAGE * correlation
+        factor = torch.linalg.cholesky(correlation.flip(0, 1)).flip(0, 1)
+        self.mean.copy_(flat.mean(0))
+        self.factor.copy_(deviation[:, None] * factor)
+
+    def normalize(self, values: Float[Tensor, "scenes dimensions"]) -> Float[Tensor, "scenes dimensions"]:
+        """To mean 0 and unit covariance."""
+        with torch.autocast(values.device.type, enabled=False):  # half precision would lose what is fine
+            return torch.linalg.solve_triangular(self.factor, (values - self.mean).T, upper=True).T
+
+    def denormalize(self, values: Float[Tensor, "scenes dimensions"]) -> Float[Tensor, "scenes dimensions"]:
+        """The inverse."""
+        with torch.autocast(values.device.type, enabled=False):
+            return values @ self.factor.T + self.mean
+
+
+class MapEncoder(nn.Module):
+    """A bird's-eye map as tokens for cross-attention, and as a picture beside the latents.
+
+    Class ``classes`` means unknown: a map of nothing else is no condition, and parts of a map may be left open.
+    """
+
+    def __init__(self, classes: int, size: int, width: int, shrink: int = 4):
+        super().__init__()
+        if size % shrink:
+            raise ValueError(f"a map of {size} cells cannot be shrunk {shrink} times; choose a multiple")
+        self.classes, self.size, levels = classes, size, shrink.bit_length() - 1
+        self.embedding = nn.Embedding(classes + 1, width // 2)
+        widths = (width // 2,) + (width,) * levels
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))
+        self.head = nn.Conv2d(width, width, 3, padding=1)
+        self.place = nn.Parameter(0.02 * torch.randn((size // shrink) ** 2, width))
+
+    def forward(
+        self, bev: Int64[Tensor, "scenes x y"] | None, scenes: int
+    ) -> tuple[Float[Tensor, "scenes tokens width"], Float[Tensor, "scenes width u v"]]:
+        """Tokens and picture; without a map those of an unknown one."""
+        if bev is None:
+            bev = torch.full((1, self.size, self.size), self.classes, device=self.place.device).expand(scenes, -1, -1)
+        if bev.shape[1:] != (self.size, self.size):
+            raise ValueError(
+                f"a BEV map must have {self.size} x {self.size} cells, got {' x '.join(map(str, bev.shape[1:]))}; "
+                "resample it without mixing classes"
+            )
+        hidden = self.embedding(bev).movedim(-1, 1)
+        for convolution in self.shrink:
+            hidden = functional.silu(convolution(hidden))
+        picture = self.head(hidden)
+        return functional.silu(picture).flatten(2).movedim(1, 2) + self.place, picture
+
+
+class EmbeddingEncoder(nn.Module):
+    """An embedding by another network, of a class or a text, as tokens for cross-attention; zeros are no condition."""
+
+    def __init__(self, dimensions: int, width: int):
+        super().__init__()
+        self.dimensions = dimensions
+        self.norm, self.linear = nn.LayerNorm(dimensions), nn.Linear(dimensions, width)
+
+    def forward(
+        self, embedding: Float[Tensor, "scenes tokens dimensions"] | None, scenes: int
+    ) -> Float[Tensor, "scenes tokens width"]:
+        """Tokens; without an embedding that of no condition."""
+        if embedding is None:
+            embedding = torch.zeros(scenes, 1, self.dimensions, device=self.linear.weight.device)
+        if embedding.shape[-1] != self.dimensions:
+            raise ValueError(
+                f"an embedding must have {self.dimensions} numbers a token, got {embedding.shape[-1]}; take the "
+                "encoder that the weights were trained with"
+            )
+        return self.linear(self.norm(embedding))
+
+
+class GlobalDenoiser(ModelMixin, ConfigMixin):
+    """psi_g: linear blocks with skip connections, the time step in each, over g and the camera path in one vector."""
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        dimensions: int = 208,
+        widths: tuple[int, ...] = (512, 384, 256),
+        map_classes: int = 0,
+        map_size: int = 64,
+        map_width: int = 64,
+        embedding_dimensions: int = 0,
+    ):
+        """``map_classes`` or ``embedding_dimensions`` of 0 leaves out that condition."""
+        super().__init__()
+        self.scaling = Whitening(dimensions)
+        self.time = nn.Sequential(nn.Linear(FREQUENCIES, 256), nn.SiLU(), nn.Linear(256, 256))
+        self.map_encoder = MapEncoder(map_classes, map_size, map_width) if map_classes else None
+        embeds = bool(embedding_dimensions)
+        self.embedding_encoder = EmbeddingEncoder(embedding_dimensions, map_width) if embeds else None
+        condition = 256
+        self.stem = nn.Linear(dimensions, widths[0])
+        self.down = nn.ModuleList(_LinearBlock(a, b, condition) for a, b in itertools.pairwise((widths[0], *widths)))
+        self.middle = _LinearBlock(widths[-1], widths[-1], condition)
+        self.query = nn.Linear(widths[-1], map_width)
+        self.attention = nn.MultiheadAttention(map_width, max(1, map_width // HEAD), batch_first=True)
+        self.seen = nn.Linear(map_width, widths[-1])
+        nn.init.zeros_(self.seen.weight)
+        ends = (*reversed(widths), widths[0])
+        self.up = nn.ModuleList(_LinearBlock(2 * a, b, condition) for a, b in itertools.pairwise(ends))
+        self.head = nn.Linear(widths[0], dimensions)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "scenes dimensions"],
+        timestep: Shaped[Tensor, " scenes"],
+        bev: Int64[Tensor, "scenes x y"] | None = None,
+        embedding: Float[Tensor, "scenes tokens embedding"] | None = None,
+    ) -> Float[Tensor, "scenes dimensions"]:
+        """v of whitened vectors."""
+        time = self.time(embed_time(timestep))
+        hidden, kept = self.stem(noisy), []
+        for block in self.down:
+            hidden = block(hidden, time)
+            kept.append(hidden)
+        hidden = self.middle(hidden, time)
+        seen = [] if self.map_encoder is None else [self.map_encoder(bev, len(noisy))[0]]
+        seen += [] if self.embedding_encoder is None else [self.embedding_encoder(embedding, len(noisy))]
+        if seen:
+            tokens = torch.cat(seen, dim=1)
+            looked = self.attention(self.query(hidden)[:, None], tokens, tokens, need_weights=False)[0][:, 0]
+            hidden = hidden + self.seen(looked)
+        for block in self.up:
+            hidden = block(torch.cat((hidden, kept.pop()), dim=-1), time)
+        return self.head(functional.silu(hidden))
+
+
+class GridDenoiser(ModelMixin, ConfigMixin):
+    """psi_c and psi_f: a 2-D U-Net over a latent grid whose heights are folded into channels.
+
+    g enters by conditional group norm, the coarser latent beside the input, and a map by cross-attention. Beyond the
+    paper the U-Net is told where each pixel lies, and sees the map and the camera path drawn beside its input: with
+    attention and group norm alone it takes long to learn that these are places.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        channels: int = 16,
+        size: int = 16,
+        parent_channels: int = 0,
+        patch: int = 1,
+        widths: tuple[int, ...] = (128, 256),
+        attention: tuple[bool, ...] = (True, True),
+        layers: int = 2,
+        dimensions: int = 208,
+        map_classes: int = 0,
+        map_size: int = 64,
+        map_width: int = 64,
+        map_beside: bool = True,
+        embedding_dimensions: int = 0,
+        path_beside: bool = False,
+    ):
+        """Sets the widths; the paper's are far larger.
+
+        Args:
+            channels: of the latent, heights folded in.
+            size: cells of the latent along x and y.
+            parent_channels: of the coarser latent that is given; 0 for none.
+            patch: cells along x and y that become the channels of one pixel.
+            widths, attention: at each resolution of the U-Net, which halves in between.
+            dimensions: of g with the camera path; 0 leaves g out.
+            map_classes: of the condition; 0 leaves it out.
+            map_beside: whether the U-Net sees the map beside its input, not by attention alone.
+            embedding_dimensions: of each token of an embedding of a class or a text; 0 leaves it out.
+            path_beside: whether the U-Net sees the camera path of g drawn beside its input.
+        """
+        super().__init__()
+        if size % patch or (size // patch) % 2 ** (len(widths) - 1):
+            raise ValueError(
+                f"{size} cells in patches of {patch} cannot be halved {len(widths) - 1} times; choose fewer widths"
+            )
+        if len(attention) != len(widths):
+            raise ValueError(f"give attention for each of {len(widths)} widths, got {len(attention)}")
+        self.scaling, self.parent_scaling = Scaling(channels), Scaling(parent_channels)
+        self.global_scaling = Scaling(dimensions)
+        self.map_encoder = MapEncoder(map_classes, map_size, map_width) if map_classes else None
+        embeds = bool(embedding_dimensions)
+        self.embedding_encoder = EmbeddingEncoder(embedding_dimensions, map_width) if embeds else None
+        beside = map_width if map_classes and map_beside else 0
+        if path_beside and dimensions < 5 * POSES:
+            raise ValueError(f"g of {dimensions} numbers has no camera path, which takes {5 * POSES}; leave it out")
+        self.open = nn.Parameter(torch.zeros(1, map_width))  # what attention looks at where there is no map
+        self.unet = UNet2DConditionModel(
+            sample_size=size // patch,
+            in_channels=channels * patch**2 + parent_channels + beside + 2 + PATH_CHANNELS * path_beside,
+            out_channels=channels * patch**2,
+            block_out_channels=tuple(widths),
+            down_block_types=tuple("CrossAttnDownBlock2D" if used else "DownBlock2D" for used in attention),
+            up_block_types=tuple("CrossAttnUpBlock2D" if used else "UpBlock2D" for used in reversed(attention)),
+            mid_block_type="UNetMidBlock2DCrossAttn",
+            layers_per_block=layers,
+            cross_attention_dim=map_width,
+            attention_head_dim=tuple(max(1, width // HEAD) for width in widths),  # type: ignore[arg-type]
+            norm_num_groups=16,
+            resnet_time_scale_shift="scale_shift",
+            class_embed_type="simple_projection" if dimensions else None,
+            projection_class_embeddings_input_dim=dimensions or None,
+        )
+        for parameter in self.unet.conv_out.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "scenes channels x y"],
+        timestep: Shaped[Tensor, " scenes"],
+        g: Float[Tensor, "scenes dimensions"] | None = None,
+        parent: Float[Tensor, "scenes parent u v"] | None = None,
+        bev: Int64[Tensor, "scenes map_x map_y"] | None = None,
+        embedding: Float[Tensor, "scenes tokens embedding"] | None = None,
+        shift: Float[Tensor, "scenes 2"] | None = None,
+    ) -> Float[Tensor, "scenes channels x y"]:
+        """v of normalised latents; ``g`` and ``parent`` are normalised, too.
+
+        ``shift`` tells how far along x and y, in half boxes, the grid lies from the one that the path belongs to; from
+        ``FAR`` on there is no path to be seen.
+        """
+        patch = int(self.config["patch"])
+        picture = functional.pixel_unshuffle(noisy, patch)
+        size = picture.shape[-2:]
+        parts = [picture, _places(size, picture)]
+        if self.config["parent_channels"]:
+            assert parent is not None
+            parts.append(functional.interpolate(parent, size=size, mode="nearest"))
+        if self.config["path_beside"]:
+            assert g is not None
+            path = self.global_scaling.denormalize(g)[:, -5 * POSES :].float()
+            parts.append(draw_path(path, size, shift).to(picture))
+        tokens = self.open.expand(len(noisy), 1, -1)
+        if self.map_encoder is not None:
+            tokens, beside = self.map_encoder(bev, len(noisy))
+            if self.config["map_beside"]:
+                parts.append(functional.interpolate(beside, size=size, mode="nearest"))
+        if self.embedding_encoder is not None:
+            tokens = torch.cat((tokens, self.embedding_encoder(embedding, len(noisy))), dim=1)
+        joined = torch.cat(parts, dim=1)
+        labels = g if self.config["dimensions"] else None
+        velocity = self.unet(joined, timestep, tokens, class_labels=labels, return_dict=False)[0]
+        return functional.pixel_shuffle(velocity, patch)
+
+
+class _LinearBlock(nn.Module):
+    """Norm, scale and shift by the time step, activation, linear layer; added to the input where widths agree."""
+
+    def __init__(self, inputs: int, outputs: int, condition: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(inputs)
+        self.modulation = nn.Linear(condition, 2 * inputs)
+        self.linear, self.out = nn.Linear(inputs, outputs), nn.Linear(outputs, outputs)
+        self.skip = nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(
+        self, vector: Float[Tensor, "scenes inputs"], time: Float[Tensor, "scenes condition"]
+    ) -> Float[Tensor, "scenes outputs"]:
+        scale, shift = self.modulation(functional.silu(time)).chunk(2, dim=-1)
+        hidden = self.linear(functional.silu(self.norm(vector) * (1 + scale) + shift))
+        return self.skip(vector) + self.out(functional.silu(hidden))
+
+
+def embed_time(timestep: Shaped[Tensor, " scenes"]) -> Float[Tensor, "scenes frequencies"]:
+    """Sines and cosines of a time step (Vaswani et al. 2017)."""
+    half = FREQUENCIES // 2
+    rates = torch.exp(-math.log(10_000) * torch.arange(half, device=timestep.device) / half)
+    angles = timestep[:, None].float() * rates
+    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+
+
+def _places(size: torch.Size, like: Tensor) -> Float[Tensor, "scenes 2 x y"]:
+    """Where each pixel lies, from -1 to 1 along x and y."""
+    lines = [torch.linspace(-1, 1, count, device=like.device, dtype=like.dtype) for count in size]
+    return torch.stack(torch.meshgrid(*lines, indexing="ij")).expand(len(like), -1, -1, -1)

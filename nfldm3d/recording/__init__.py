@@ -1,0 +1,1 @@
+"""Worlds that give captures: pictures, depth, classes and maps, recorded by programs."""

@@ -1,0 +1,1 @@
+"""Seeing and painting scenes in notebooks and browsers."""

@@ -1,0 +1,126 @@
+"""The command line as a user meets it: whole jobs on tiny data, one-line errors with the right exit codes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from small_fits import ball_scene, views_of
+
+from nfldm3d import Scene
+from nfldm3d.cli import main
+
+
+@pytest.fixture
+def scene_file(tmp_path):
+    path = tmp_path / "ball.nfld"
+    ball_scene().save(path)
+    return path
+
+
+@pytest.fixture
+def capture(tmp_path):
+    folder = tmp_path / "capture"
+    views_of(ball_scene(), count=8, size=(24, 20)).save(folder)
+    return folder
+
+
+def run_failing(arguments, capsys):
+    """Exit code and stderr of a command that is to fail in one line."""
+    code = main([str(argument) for argument in arguments])
+    error = capsys.readouterr().err
+    assert error.startswith("nfldm3d: ") and error.count("\n") == 1 and "Traceback" not in error
+    return code, error
+
+
+def test_info_tells_what_a_scene_holds(scene_file, capsys):
+    assert main(["info", str(scene_file)]) == 0
+    text = capsys.readouterr().out
+    assert "30x25x20 voxels" in text and "% occupied" in text and "MiB" in text
+
+
+def test_fit_writes_scene_and_metrics(capture, tmp_path, capsys):
+    out = tmp_path / "out" / "scene.nfld"
+    small = ["--steps", "20", "--rays-per-step", "256", "--voxels", "4096", "--surroundings", "0", "--device", "cpu"]
+    assert main(["fit", str(capture), "--out", str(out), "--holdout-every", "4", *small]) == 0
+    figures = json.loads((out.parent / "metrics.json").read_text())
+    assert figures["views"] == "held out" and figures["count"] == 2
+    assert figures["psnr"] > 5 and 0 <= figures["ssim"] <= 1
+    assert figures["seconds"] > 0 and figures["peak_memory_mb"] > 0
+    assert Scene.load(out).metadata["fit"]["steps_done"] == 20
+    assert sorted(path.name for path in out.parent.iterdir()) == ["contact.png", "metrics.json", "scene.nfld"]
+
+
+def test_render_writes_a_video(scene_file, tmp_path):
+    size = ["--views", "3", "--width", "32", "--height", "24", "--device", "cpu"]
+    assert main(["render", str(scene_file), "--out", str(tmp_path / "out"), *size]) == 0
+    assert (tmp_path / "out" / "orbit.mp4").stat().st_size > 0
+
+
+def test_render_follows_a_camera_file(scene_file, tmp_path):
+    pose = torch.eye(4)
+    pose[:3, 3] = torch.tensor([0.5, 1.2, 6.0])
+    frames = [{"transform_matrix": pose.tolist()}] * 2
+    path = tmp_path / "way.json"
+    path.write_text(json.dumps({"camera_angle_x": 0.8, "frames": frames}))
+    size = ["--width", "16", "--height", "16", "--format", "gif", "--device", "cpu"]
+    assert main(["render", str(scene_file), "--path", str(path), "--out", str(tmp_path), *size]) == 0
+    assert (tmp_path / "way.gif").stat().st_size > 0
+
+
+def test_export_writes_what_is_asked_for(scene_file, tmp_path):
+    files = {"mesh": "ball.glb", "points": "ball.ply", "volume": "ball.nvdb", "cameras": None}
+    arguments = [item for kind, name in files.items() if name for item in (f"--{kind}", str(tmp_path / name))]
+    assert main(["export", str(scene_file), *arguments]) == 0
+    assert all((tmp_path / name).stat().st_size > 0 for name in files.values() if name)
+
+
+def test_export_honours_the_box(scene_file, tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    box = ["--box", "0.5", "0", "1", "2", "2.5", "3"]
+    assert main(["export", str(scene_file), "--mesh", str(tmp_path / "half.ply"), *box]) == 0
+    assert trimesh.load(tmp_path / "half.ply").bounds[0][0] >= 0.5 - 1e-3
+
+
+def test_missing_capture_is_bad_data(tmp_path, capsys):
+    code, error = run_failing(["fit", tmp_path / "nowhere"], capsys)
+    assert code in (2, 3) and "nowhere" in error
+
+
+def test_truncated_scene_is_bad_data(scene_file, capsys):
+    scene_file.write_bytes(scene_file.read_bytes()[:1000])
+    code, error = run_failing(["info", scene_file], capsys)
+    assert code == 3 and scene_file.name in error
+
+
+def test_unknown_suffix_is_wrong_usage(scene_file, tmp_path, capsys):
+    code, error = run_failing(["export", scene_file, "--mesh", tmp_path / "ball.xyz"], capsys)
+    assert code == 2 and ".glb" in error
+
+
+def test_export_of_nothing_is_wrong_usage(scene_file, capsys):
+    code, error = run_failing(["export", scene_file], capsys)
+    assert code == 2 and "--mesh" in error
+
+
+def test_unknown_path_names_the_choices(scene_file, tmp_path, capsys):
+    code, error = run_failing(["render", scene_file, "--path", "spiral", "--out", tmp_path], capsys)
+    assert code == 2 and "panorama" in error
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(ValueError):
+        main(["info", str(tmp_path / "nothing.nfld"), "--debug"])
+
+
+def test_wrong_option_exits_with_2(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["info", "--colour", "red"])
+    assert stopped.value.code == 2
+
+
+@pytest.mark.slow
+def test_help_of_the_installed_command_lists_the_verbs():
+    done = subprocess.run([sys.executable, "-m", "nfldm3d.cli", "--help"], capture_output=True, text=True, check=True)
+    assert all(verb in done.stdout for verb in ("capture", "fit", "render", "export", "info"))

@@ -1,0 +1,138 @@
+"""From recorded scenes to generated ones by commands alone, with networks too small to be of use."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from small_rooms import labelled, latent_autoencoder, scene_autoencoder, scene_generator
+
+from nfldm3d import Scene
+from nfldm3d.cli import main
+from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
+from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
+from nfldm3d.pipelines.scene_generator import SceneGenerator
+
+BRIEF = ["--steps", "2", "--batch-size", "2", "--evaluate-every", "0", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, written = tmp_path_factory.mktemp("shards"), []
+    for split in ("train", "test"):
+        samples = [replace(labelled(n), key=f"{split}_{n}", split=split) for n in range(4)]
+        written.append(write_shard(folder / f"{split}-000000.tar", samples))
+    write_index(folder, ShardIndex(tuple(s for s, _ in written), tuple(s for _, entries in written for s in entries)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generator with a small classifier and reader."""
+    folder = tmp_path_factory.mktemp("weights")
+    scene_generator().save_pretrained(folder)
+    FrameClassifier(maps=2, classes=2, size=16, features=4, width=8).save_pretrained(folder / "frame_classifier")
+    BevReader((8, 8, 4), 5, 3, (8, 8)).save_pretrained(folder / "bev_reader")
+    return folder
+
+
+def run(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def test_generated_scenes_come_with_all_that_one_wants_to_see(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colors = SceneGenerator.from_pretrained(weights).config["map_palette"]
+    Image.new("RGB", (8, 8), tuple(colors[1])).save(tmp_path / "map.png")
+    look = ["--frames", "2", "--width", "32", "--height", "24", "--steps", "2", "--device", "cpu"]
+    out = tmp_path / "out"
+    run("generate", "--weights", weights, "--out", out, "--scenes", "2", "--bev", tmp_path / "map.png", *look)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["scenes"] == 2
+    for number in range(2):
+        names = {path.name for path in (out / f"scene_{number:03d}").iterdir()}
+        assert names >= {"scene.nfld", "bev.png", "views.png", "flight.mp4", "turntable.mp4"}
+    (out / "scene_001" / "bev.png").unlink()
+    run("generate", "--weights", weights, "--out", out, "--scenes", "2", "--bev", tmp_path / "map.png", *look)
+    assert not (out / "scene_001" / "bev.png").exists()  # a finished scene is left as it is
+    again = tmp_path / "again"
+    run("generate", "--weights", weights, "--out", again, "--bev", tmp_path / "map.png", "--frames", "0", *look[2:])
+    fields = [Scene.load(folder / "scene_000" / "scene.nfld").field for folder in (out, again)]
+    assert torch.allclose(fields[0].density, fields[1].density, atol=1e-3)
+
+
+def test_scenes_are_edited_and_worlds_grown(weights: Path, tmp_path: Path) -> None:
+    given = ["--weights", weights, "--steps", "2", "--device", "cpu"]
+    run("generate", "--out", tmp_path, "--frames", "0", "--no-mesh", *given)
+    scene = tmp_path / "scene_000" / "scene.nfld"
+    run("edit", scene, "--box", 1, 1, -1, 2, 2, 1, "--out", tmp_path / "edited.nfld", *given)
+    before, after = Scene.load(scene).field, Scene.load(tmp_path / "edited.nfld").field
+    assert torch.equal(before.density[0], after.density[0]) and not torch.equal(before.density, after.density)
+    run("grow", "--windows", 2, 1, "--scene", scene, "--out", tmp_path / "world.nfld", *given)
+    assert Scene.load(tmp_path / "world.nfld").field.resolution == (12, 8, 4)
+
+
+def test_generators_are_measured(
+    weights: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--scenes", "2", "--pictures", "16", "--steps", "2", "--device", "cpu", "--json"]
+    page = tmp_path / "page.png"
+    run("evaluate", "generator", "--weights", weights, "--data", shards, "--page", page, *few)
+    found = json.loads(capsys.readouterr().out)
+    wanted = {"frechet", "frechet_floor", "frechet_ratio", "frechet_halves", "frechet_rebuilt"}
+    wanted |= {"kernel_distance", "precision", "recall"}
+    wanted |= {"bev_miou", "bev_miou_unconditional", "bev_miou_ceiling", "edit_kept_psnr", "memorised_fraction"}
+    assert wanted <= set(found) and page.is_file()
+    assert found["frechet_ratio"] == pytest.approx(found["frechet"] / found["frechet_floor"], rel=0.1)
+    assert 0 <= found["memorised_fraction"] <= 1
+
+
+@pytest.mark.slow
+def test_each_command_reads_what_the_one_before_has_written(shards: Path, tmp_path: Path) -> None:
+    stages = tmp_path / "stages"
+    scene_autoencoder().save_pretrained(stages / "scene_autoencoder")
+    latent_autoencoder().save_pretrained(stages / "latent_autoencoder")
+    for split in ("train", "test"):
+        given = ["--weights", stages, "--split", split, "--device", "cpu"]
+        run("encode", shards, "--out", tmp_path / f"latents_{split}", "--keep", "latents", *given)
+        run("encode", shards, "--out", tmp_path / f"fields_{split}", *given)
+    for level in "gcf":
+        given = ["--latents", tmp_path / "latents_train", "--held-out", tmp_path / "latents_test"]
+        run("train", "denoiser", "--level", level, *given, "--out", tmp_path / level, *BRIEF)
+    run("train", "frame-classifier", "--data", shards, "--out", tmp_path / "classifier", *BRIEF)
+    run("encode", shards, "--out", tmp_path / "decoded", "--keep", "decoded", "--weights", stages, "--device", "cpu")
+    fields = ["--fields", tmp_path / "fields_train", tmp_path / "decoded", "--held-out", tmp_path / "fields_test"]
+    run("train", "bev-reader", "--data", shards, *fields, "--out", tmp_path / "reader", *BRIEF)
+    parts = [stages, *(tmp_path / name for name in (*"gcf", "classifier", "reader"))]
+    weights = tmp_path / "weights"
+    run("assemble", "--out", weights, "--latents", tmp_path / "latents_train", "--parts", *parts)
+    assert {path.name for path in weights.iterdir()} >= {"denoiser_g", "frame_classifier", "bev_reader", "scheduler"}
+    known = SceneGenerator.from_pretrained(weights).config
+    assert known["map_classes"] == ["dark", "bright", "mark"] and len(known["path_odds"]) == 3
+    given = ["--weights", weights, "--steps", "2", "--device", "cpu"]
+    run("generate", "--out", tmp_path / "out", "--frames", "0", "--no-mesh", *given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "--scheduler", "ddim", "--bev", "none.png", "--out", "out"], "none.png does not exist"),
+        (["generate", "--scenes", "0", "--out", "out"], "--scenes must be at least 1, got 0"),
+        (["edit", "none.nfld", "--box", "0", "0", "0", "1", "1", "1", "--out", "a.nfld"], "none.nfld"),
+        (["grow", "--windows", "0", "1", "--out", "a.nfld"], "at least one window"),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: list[str],
+    message: str,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, "--weights", str(weights), "--device", "cpu"]) in (2, 3)
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,182 @@
+"""Fitting: it recovers a known scene, tells where to look, resumes after a kill, and refuses what cannot work."""
+
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from small_fits import QUICK, ball_scene, views_of
+
+from nfldm3d import Camera, DataFormatError
+from nfldm3d.evaluation.metrics import psnr
+from nfldm3d.fitting import FitOptions, estimate_boxes, fit
+from nfldm3d.fitting.boxes import find_focus
+from nfldm3d.ops import bricks as brick_ops
+from nfldm3d.rendering import render
+
+
+def test_fit_recovers_a_known_scene():
+    images = views_of(ball_scene())
+    train, held_out = images.split(4)
+    scene = fit(train, options=replace(QUICK, steps=300), show_progress=False)
+    rendered = render(scene, held_out.camera)
+    assert psnr(rendered.image, held_out.load_images()) > 26
+    depth = held_out.load_depth()
+    assert depth is not None
+    solid = depth > 0
+    assert (rendered.depth - depth)[solid].abs().median() < 0.1
+    assert scene.box == ball_scene().box and scene.cameras is not None and len(scene.cameras) == len(train)
+    assert scene.metadata["fit"]["steps_done"] == 300
+    assert 0.001 < scene.field.occupied_fraction < 0.5  # the empty part has been pruned
+
+
+def test_fit_of_an_unbounded_scene_uses_surroundings_and_sky():
+    images = views_of(ball_scene(), count=6)
+    images = replace(images, metadata={})
+    options = FitOptions(steps=6, rays_per_step=128, voxels=12**3, surrounding_voxels=8**3, surroundings=2)
+    scene = fit(images, options=options, show_progress=False)
+    assert len(scene.surroundings) == 2 and scene.background is not None
+    assert scene.surroundings[0].box.size == pytest.approx(tuple(2 * s for s in scene.box.size))
+
+
+def test_same_seed_gives_the_same_scene():
+    images = views_of(ball_scene(), count=4, size=(20, 16))
+    options = replace(QUICK, steps=10)
+    first, second = (fit(images, options=options, show_progress=False) for _ in range(2))
+    assert torch.equal(first.field.density, second.field.density)
+    assert torch.equal(first.field.features, second.field.features)
+
+
+def test_focus_of_cameras_on_a_circle_is_its_centre():
+    camera = Camera.orbit((1.0, -2.0, 0.5), 3.0, views=9)
+    focus, inward = find_focus(camera.centers, camera.forward)
+    assert inward
+    torch.testing.assert_close(focus, torch.tensor([1.0, -2.0, 0.5]), atol=1e-3, rtol=0)
+    panorama = Camera.panorama((1.0, -2.0, 0.5), views=9)
+    assert not find_focus(panorama.centers, panorama.forward)[1]
+
+
+def test_box_comes_from_depth_when_the_capture_names_none():
+    scene = ball_scene()
+    box, _ = estimate_boxes(replace(views_of(scene), metadata={}))
+    assert torch.tensor(box.center) == pytest.approx(torch.tensor(scene.box.center), abs=0.15)
+    assert 1.2 < max(box.size) < 2.2  # the ball's diameter is 1.6
+
+
+def test_checkpoint_of_another_fit_is_refused(tmp_path):
+    images = views_of(ball_scene(), count=4, size=(16, 12))
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(DataFormatError, match="delete it to start anew"):
+        fit(images, options=replace(QUICK, steps=2), checkpoint=path, show_progress=False)
+
+
+def test_killed_fit_goes_on_where_it_was(tmp_path, monkeypatch):
+    import nfldm3d.fitting.loop as loop
+
+    images = views_of(ball_scene(), count=4, size=(20, 16))
+    options = replace(QUICK, steps=30)
+    straight = fit(images, options=options, show_progress=False)
+    path = tmp_path / "state.safetensors"
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    real_step, calls = loop._step, iter(range(100))
+
+    def step_or_die(*arguments):
+        if next(calls) == 13:
+            raise KeyboardInterrupt
+        return real_step(*arguments)
+
+    monkeypatch.setattr(loop, "_step", step_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        fit(images, options=options, checkpoint=path, show_progress=False)
+    assert path.exists()
+    monkeypatch.setattr(loop, "_step", real_step)
+    resumed = fit(images, options=options, checkpoint=path, show_progress=False)
+    torch.testing.assert_close(resumed.field.density, straight.field.density, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_sigkill_leaves_no_half_written_file(tmp_path):
+    program = textwrap.dedent(
+        f"""
+        import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        import nfldm3d.fitting.loop as loop, os, signal
+        from small_fits import ball_scene, views_of, QUICK
+        from dataclasses import replace
+        loop.CHECKPOINT_SECONDS = 0.0
+        steps = iter(range(100)); real = loop._step
+        def step(*a):
+            if next(steps) == 8: os.kill(os.getpid(), signal.SIGKILL)
+            return real(*a)
+        loop._step = step
+        images = views_of(ball_scene(), count=4, size=(20, 16))
+        loop.fit(images, options=replace(QUICK, steps=20), checkpoint={str(tmp_path / "state.safetensors")!r})
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True)
+    assert done.returncode == -9, done.stderr.decode()
+    assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"voxels": 10**15}, "GiB"),
+        ({"box": ((0.0, 0.0, 0.0), (1.0, 0.0, 1.0))}, "no volume"),
+    ],
+)
+def test_impossible_grids_are_refused_with_a_reason(change, message):
+    images = views_of(ball_scene(), count=4, size=(16, 12))
+    with pytest.raises(ValueError, match=message):
+        fit(images, options=replace(QUICK, **change), show_progress=False)
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"time_budget": -1.0}, {"surroundings": 99}])
+def test_options_out_of_range_are_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        replace(QUICK, **change)
+
+
+def test_adam_matches_torch_on_the_voxels_that_have_a_gradient(generator):
+    shape = (11, 9, 5, 7)
+    values, gradient = (torch.rand(shape, generator=generator) - 0.5 for _ in range(2))
+    gradient[torch.rand(shape[:3], generator=generator) < 0.5] = 0
+    bricks = torch.cartesian_prod(torch.arange(2), torch.arange(2), torch.arange(1)).int()
+    moved = (gradient != 0).any(-1)
+    theirs = values.clone().requires_grad_()
+    optimizer = torch.optim.Adam([theirs], lr=0.03, betas=(0.9, 0.99), eps=1e-15)
+    theirs.grad = gradient.clone()
+    optimizer.step()
+    before, state = values.clone(), brick_ops.AdamState.zeros_like(values)
+    brick_ops.adam_features_(values, gradient, state, brick_ops.AdamRates(0.03, 1), bricks)
+    torch.testing.assert_close(values[moved], theirs.detach()[moved])
+    assert torch.equal(values[~moved], before[~moved]) and not gradient.any()
+
+
+def test_optimiser_leaves_other_bricks_alone(generator):
+    values, gradient = (torch.rand(16, 16, 8, 2, generator=generator) for _ in range(2))
+    before, state = values.clone(), brick_ops.AdamState.zeros_like(values)
+    brick_ops.adam_features_(values, gradient, state, brick_ops.AdamRates(0.1, 1), torch.tensor([[1, 0, 0]]).int())
+    changed = (values != before).any(-1)
+    assert changed[8:, :8].all() and not changed[:8].any() and not changed[8:, 8:].any()
+
+
+def test_smoothness_is_the_gradient_of_total_variation(generator):
+    values = torch.rand(6, 5, 7, 3, generator=generator)
+    gradient = torch.full_like(values, 1e-9)  # only voxels with a gradient take part
+    brick_ops.add_smoothness_(values, gradient, torch.tensor([[0, 0, 0]]).int(), 0.5)
+    wanted = values.clone().requires_grad_()
+    energy = sum((wanted.diff(dim=axis) ** 2).sum() for axis in range(3)) / 2
+    (expected,) = torch.autograd.grad(0.5 * energy, wanted)
+    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_bricks_round_trip(generator):
+    grid = torch.rand(13, 8, 17, 2, generator=generator)
+    bricks = torch.cartesian_prod(*(torch.arange(-(-count // 8)) for count in grid.shape[:3])).int()
+    copy = torch.zeros_like(grid)
+    brick_ops.scatter_bricks_(brick_ops.gather_bricks(grid, bricks), bricks, copy)
+    assert torch.equal(copy, grid)
