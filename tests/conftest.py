@@ -1,16 +1,21 @@
-"""What every test shares: the one GPU guard, the one seed, and one thread, as tests run side by side."""
+"""What every test shares: the GPU, real or pretended, the one seed, and one thread, as tests run side by side."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
+from pretend_gpu import pretend_gpu
 
 torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("cuda"):
-                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+@pytest.fixture(autouse=True)
+def gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests marked ``cuda`` run on the GPU; on machines without one, on a pretended one."""
+    wanted = request.node.get_closest_marker("cuda") is not None
+    with pretend_gpu() if wanted and not torch.cuda.is_available() else nullcontext():
+        yield
 
 
 @pytest.fixture

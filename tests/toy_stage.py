@@ -82,12 +82,12 @@ class ToyStage:
         if self.before_loss is not None:
             self.before_loss(self.calls)
         self.seen.append(batch["points"])
-        noise = 0 if self.plain else torch.randn(2, generator=generator) * 0.01
-        error = (self.model(batch["points"]) + noise - batch["targets"]).square().mean()
+        noise = torch.zeros(2) if self.plain else torch.randn(2, generator=generator) * 0.01
+        error = (self.model(batch["points"]) + noise.to(batch["targets"]) - batch["targets"]).square().mean()
         return self.factor * error, {"error": error}
 
     def evaluate(self, generator: torch.Generator) -> Evaluation:
-        points = torch.randn(7, 3, generator=generator)
+        points = torch.randn(7, 3, generator=generator).to(self.model.calls)
         error = float((self.model(points) - points[:, :2]).square().mean())
         assert not self.model.training
         torch.rand(3)  # whoever looks uses up random numbers; the training must not notice
