@@ -16,7 +16,7 @@ LAYERS = (
     ("_types", "_moved"),
     ("blocks", "evaluation.metrics", "files", "geometry", "lens", "memory", "ops"),
     ("evaluation.distributions", "evaluation.features"),
-    ("appearance", "camera", "fields", "image_decoder", "pictures"),
+    ("appearance", "camera", "fields", "image_decoder", "jobs", "pictures"),
     ("scene_file",),
     ("data", "scene"),
     ("editing", "rendering"),

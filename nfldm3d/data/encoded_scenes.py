@@ -1,7 +1,6 @@
 """Fields of many scenes on disk: what stage 2 learns from, one safetensors file for each encoding of a scene."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from nfldm3d._types import PathName
 from nfldm3d.files import DataFormatError, atomic_write, read_json
+from nfldm3d.jobs import claim_folder, require_file_names
 
 INDEX = "encoded.json"
 FORMAT = "nfldm3d.encoded-scenes"
@@ -47,25 +47,16 @@ class EncodedScenes:
         return read_encoding(self.folder, *parse_name(self.names[index]))
 
 
-def start_folder(folder: PathName, header: Mapping[str, object]) -> None:
-    """Begins a folder for encodings made as ``header`` says, or goes on with one.
+def start_folder(folder: PathName, header: Mapping[str, object], keys: Sequence[str] = ()) -> None:
+    """Begins a folder for encodings of scenes ``keys`` made as ``header`` says, or goes on with one.
 
     Raises:
         ValueError: the folder holds encodings that were made otherwise.
+        DataFormatError: a key cannot be the name of a file.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = {"format": FORMAT, **header}
-    if (folder / INDEX).is_file():
-        found = read_header(folder)
-        different = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-        if different:
-            raise ValueError(
-                f"{folder} holds scenes encoded with other {', '.join(different)}; choose another folder for these"
-            )
-    else:
-        with atomic_write(folder / INDEX) as temporary:
-            temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    require_file_names(keys, "keys of the scenes")
+    header = {"format": FORMAT, **header}
+    claim_folder(folder, INDEX, header, what="encodings", pieces="*.safetensors")
 
 
 def read_header(folder: Path) -> dict:
@@ -133,6 +124,7 @@ def parse_name(name: str) -> tuple[str, int]:
 
 
 def _path(folder: Path, key: str, turn: int) -> Path:
+    require_file_names([key], folder)
     return folder / f"{key}.{turn}.safetensors"
 
 

@@ -16,6 +16,7 @@ from nfldm3d.data.encoded_scenes import EncodedScene, check_finite, has_encoding
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes
 from nfldm3d.files import DataFormatError
+from nfldm3d.jobs import Share
 from nfldm3d.models.nfldm.scene_voxels import ORIENTATIONS, orient_map, tensors_from_voxels, voxels_of
 from nfldm3d.models.nfldm.trajectories import orient_path, pack_path, path_of
 from nfldm3d.models.nfldm.views import cubic_box
@@ -46,6 +47,7 @@ def encode_scenes(
     keep: Kept = "fields",
     turns: Sequence[int] | None = None,
     embeddings: Mapping[str, Float[Tensor, "..."]] | None = None,
+    share: Share | None = None,
 ) -> EncodingReport:
     """Encodes every scene from all its views, with depth, and keeps it in one or more orientations.
 
@@ -55,6 +57,7 @@ def encode_scenes(
             and latents are kept in all eight.
         embeddings: of a class or a text for each scene, by its key: a vector, or tokens of as many numbers. Kept with
             latents, as a condition for denoisers.
+        share: of the scenes, where several processes fill one folder; default: all.
 
     Raises:
         ValueError: the folder holds other encodings, weights of stage 2 are missing, too many scenes are broken, or a
@@ -70,10 +73,10 @@ def encode_scenes(
         header |= _describe(_first_whole(scenes), networks.scene.grid)
         if embeddings is not None:
             header["embedding_size"] = _embedding_size(embeddings)
-    start_folder(folder, header)
+    start_folder(folder, header, getattr(scenes, "keys", ()))  # a plain list tells none before it is read
     turns = (tuple(range(ORIENTATIONS)) if keep == "latents" else (0,)) if turns is None else turns
     written, present, problems = 0, 0, []
-    for number in tqdm(range(len(scenes)), desc="encode", unit="scene"):
+    for number in tqdm((share or Share()).of(len(scenes)), desc="encode", unit="scene"):
         try:
             sample = scenes[number]
         except DataFormatError as error:

@@ -54,10 +54,47 @@ def test_names_hold_dots() -> None:
 def test_a_folder_goes_on_only_in_its_own_way(tmp_path: Path) -> None:
     start_folder(tmp_path / "new", HEADER)
     start_folder(tmp_path / "new", HEADER)
-    with pytest.raises(ValueError, match="encoded with other weights; choose another folder"):
+    with pytest.raises(ValueError, match="encodings with weights 'abc', not 'xyz'; repeat its options"):
         start_folder(tmp_path / "new", HEADER | {"weights": "xyz"})
-    with pytest.raises(ValueError, match="encoded with other turns"):
+    with pytest.raises(ValueError, match="encodings with turns missing, not 4"):
         start_folder(tmp_path / "new", HEADER | {"turns": 4})
+
+
+HOSTILE = [
+    "",
+    ".",
+    "..",
+    "../up",
+    "a/b",
+    "a\\b",
+    "/etc/a",
+    "C:a",
+    "a\0",
+    "a\n",
+    " a",
+    "a.",
+    "con",
+    "NUL.b",
+    "Com1",
+    "x" * 201,
+]
+
+
+@pytest.mark.parametrize("key", [*HOSTILE, "x" * 201])
+def test_keys_that_lead_elsewhere_are_refused(tmp_path: Path, key: str) -> None:
+    folder = tmp_path / "deep" / "out"
+    with pytest.raises(DataFormatError, match="cannot be the name|Windows reserves"):
+        start_folder(folder, HEADER, ["good", key])
+    with pytest.raises(DataFormatError, match="cannot be the name|Windows reserves"):
+        write_encoding(folder, EncodedScene(key, 0, {}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_keys_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
+    start_folder(tmp_path, HEADER, ["map.01_0003", "Küche 2", "conduit"])
+    for pair in (["Room", "room"], ["K\u00fcche", "Ku\u0308che"]):
+        with pytest.raises(DataFormatError, match="one file on some systems; rename one"):
+            start_folder(tmp_path, HEADER, pair)
 
 
 def test_folders_without_encodings(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_encoding_goes_on_where_it_stopped(weights: Path, tmp_path: Path) -> Non
     second = encode_scenes(networks, scenes, tmp_path / "fields", turns=(0, 2))
     assert (first.written, second.written, second.present) == (2, 2, 2)
     assert len(EncodedScenes(tmp_path / "fields")) == 4
-    with pytest.raises(ValueError, match="encoded with other .*keep, .*weights"):
+    with pytest.raises(ValueError, match="encodings with .*keep 'fields', not 'latents'"):
         encode_scenes(networks, scenes, tmp_path / "fields", keep="latents")
 
 

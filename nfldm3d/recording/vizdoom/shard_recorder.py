@@ -1,12 +1,11 @@
 """Records scenes of many Freedoom maps at once into shards, by several processes, and goes on where it was stopped."""
 
-import json
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,8 +17,16 @@ import torch
 
 from nfldm3d._types import PathName
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.data.scene_shards import ShardIndex, index_shard, shard_name, write_index, write_shard
-from nfldm3d.files import DataFormatError, atomic_write, read_json
+from nfldm3d.data.scene_shards import (
+    SceneEntry,
+    ShardEntry,
+    ShardIndex,
+    index_shard,
+    shard_name,
+    write_index,
+    write_shard,
+)
+from nfldm3d.jobs import Share, claim_folder
 from nfldm3d.recording.vizdoom.game import SCREENS, choose_screen, find_wad, load_vizdoom, open_game
 from nfldm3d.recording.vizdoom.scene_recorder import (
     ALL_MAPS,
@@ -88,6 +95,10 @@ class ShardPlan:
     """Numbers of places to try, in this order."""
 
 
+Part = tuple[ShardEntry, tuple[SceneEntry, ...]]
+"""A shard and the scenes in it."""
+
+
 @dataclass(frozen=True)
 class RecordingReport:
     """How a recording went."""
@@ -97,19 +108,25 @@ class RecordingReport:
     skipped: int
     """Places that did not yield enough good views; others took their turn."""
     missing: int
-    """Scenes for which no place was left."""
+    """Scenes for which no place was left, or whose shards other processes have not recorded yet."""
     recorded_views: int
     """Taken by this run, in how many seconds."""
     seconds: float
 
 
 def record_scenes(
-    folder: PathName, *, options: SceneOptions | None = None, workers: int | None = None
+    folder: PathName,
+    *,
+    options: SceneOptions | None = None,
+    workers: int | None = None,
+    share: Share | None = None,
 ) -> RecordingReport:
     """Records scenes into shards in ``folder``, with an index; a run that was stopped goes on after its last shard.
 
     Args:
         workers: processes, by default as many as there are cores; the result does not depend on it.
+        share: of the shards, where several launched processes record into one folder; default: all. The last one to
+            end writes the index of them all.
 
     Raises:
         ValueError: the folder holds a recording with other options.
@@ -117,15 +134,17 @@ def record_scenes(
     """
     from tqdm.auto import tqdm
 
-    options, folder = SceneOptions() if options is None else options, Path(folder)
+    options, folder, share = options or SceneOptions(), Path(folder), share or Share()
     start = time.monotonic()
     _claim(folder, options)
     plans = plan_shards(options)
-    parts = {plan.name: index_shard(folder / plan.name) for plan in plans if (folder / plan.name).exists()}
+    own = [plans[number] for number in share.of(len(plans))]
+    _sweep(folder, own)
+    parts = _read_parts(folder, plans, {})
     before = sum(len(scenes) for _, scenes in parts.values())
-    todo = [plan for plan in plans if plan.name not in parts]
+    todo = [plan for plan in own if plan.name not in parts]
     with (
-        tqdm(total=sum(plan.quota for plan in plans), initial=before, desc="record", unit="scene") as progress,
+        tqdm(total=before + sum(plan.quota for plan in todo), initial=before, desc="record", unit="scene") as progress,
         _workers(min(workers or os.cpu_count() or 1, max(1, len(todo)))) as submit,
     ):
         for future in as_completed([submit(folder, options, plan) for plan in todo]):
@@ -133,14 +152,15 @@ def record_scenes(
             parts[name] = index_shard(folder / name)
             progress.update(len(parts[name][1]))
             _save_index(folder, parts)
-    _save_index(folder, parts)
-    found = {plan.name: [scene.key for scene in parts[plan.name][1]] for plan in plans}
+    recorded = sum(len(parts[plan.name][1]) for plan in todo)
+    parts = _save_whole_index(folder, plans, parts)
+    found = {plan.name: [scene.key for scene in parts[plan.name][1]] for plan in plans if plan.name in parts}
     scenes = sum(len(keys) for keys in found.values())
     return RecordingReport(
         scenes,
-        sum(_count_skipped(plan, found[plan.name]) for plan in plans),
+        sum(_count_skipped(plan, found[plan.name]) for plan in plans if plan.name in found),
         sum(plan.quota for plan in plans) - scenes,
-        (scenes - before) * options.views,
+        recorded * options.views,
         time.monotonic() - start,
     )
 
@@ -209,29 +229,36 @@ def _share_out(scenes: int, levels: list[np.ndarray]) -> list[int]:
 
 
 def _claim(folder: Path, options: SceneOptions) -> None:
-    """Notes the options in the folder, or compares them with those noted there; removes what a killed run left."""
-    wanted = json.loads(json.dumps({"vizdoom": load_vizdoom().__version__, "recorder": RECORDER} | asdict(options)))
-    path = folder / RECORDING_NAME
-    if path.exists():
-        found = read_json(path)
-        differing = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
-        if differing:
-            key = differing[0]
-            there = found.get(key) if isinstance(found, dict) else found
-            raise ValueError(
-                f"{folder} holds a recording with {key} {there!r}, not {wanted[key]!r}; repeat its options to go on "
-                "with it, or choose another folder"
-            )
-    elif folder.exists() and any(folder.glob("*.tar")):
-        raise DataFormatError(folder, f"holds shards but no {RECORDING_NAME}; choose another folder")
-    for pattern in (".*-??????.*.tar", ".index.*.json", ".recording.*.json"):
-        for left in folder.glob(pattern):
-            left.unlink()
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    """Notes the options in the folder, or compares them with those noted there."""
+    wanted = {"vizdoom": load_vizdoom().__version__, "recorder": RECORDER} | asdict(options)
+    claim_folder(folder, RECORDING_NAME, wanted, what="a recording", pieces="*.tar")
 
 
-def _save_index(folder: Path, parts: dict) -> None:
+def _sweep(folder: Path, plans: Sequence[ShardPlan]) -> None:
+    """Removes what a killed run left of these shards: files under temporary names of ``atomic_write``."""
+    for plan in plans:
+        name = Path(plan.name)
+        for left in folder.glob(f".{name.stem}.????????{name.suffix}"):
+            left.unlink(missing_ok=True)
+
+
+def _read_parts(folder: Path, plans: Sequence[ShardPlan], known: dict[str, Part]) -> dict[str, Part]:
+    """What the shards in the folder hold."""
+    there = [plan.name for plan in plans if plan.name in known or (folder / plan.name).exists()]
+    return {name: known[name] if name in known else index_shard(folder / name) for name in there}
+
+
+def _save_whole_index(folder: Path, plans: Sequence[ShardPlan], parts: dict[str, Part]) -> dict[str, Part]:
+    """Writes the index of all shards in the folder, again if another process has added some meanwhile: so the last
+    index that is written knows all shards."""
+    while True:
+        parts = _read_parts(folder, plans, parts)
+        _save_index(folder, parts)
+        if not any((folder / plan.name).exists() for plan in plans if plan.name not in parts):
+            return parts
+
+
+def _save_index(folder: Path, parts: dict[str, Part]) -> None:
     chosen = [parts[name] for name in sorted(parts)]
     write_index(folder, ShardIndex(tuple(part[0] for part in chosen), tuple(s for part in chosen for s in part[1])))
 
