@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from nfldm3d import file_names
 from nfldm3d._types import PathName
 
 MAX_JSON_BYTES = 256 * 2**20
@@ -33,12 +34,14 @@ class DataFormatError(ValueError):
 
 
 def resolve_inside(root: Path, name: str, *, source: Path) -> Path:
-    """The path ``name`` (as written in the file ``source``) below ``root``; refuses names that lead outside."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    absolute = name.startswith(("/", "\\")) or bool(PureWindowsPath(name).drive)
-    if not name or "\0" in name or absolute or ".." in parts:
+    """The path ``name`` (as written in the file ``source``) below ``root``; refuses names that lead outside.
+
+    Absolute names of files below ``root`` are taken; other systems' spellings are found, see ``file_names``.
+    """
+    parts = _parts_below(root, name)
+    if parts is None:
         raise DataFormatError(source, f"path {name!r} leads outside {root}; use a path relative to that folder")
-    path = root / Path(*parts)
+    path = file_names.find_spelling(root, parts)
     try:
         inside = path.resolve().is_relative_to(root.resolve())
     except (ValueError, OSError, RuntimeError) as error:  # names that the system cannot spell, links in circles
@@ -48,6 +51,20 @@ def resolve_inside(root: Path, name: str, *, source: Path) -> Path:
             source, f"path {name!r} is a link that leads outside {root}; copy the file into the folder"
         )
     return path
+
+
+def _parts_below(root: Path, name: str) -> tuple[str, ...] | None:
+    """The parts of a relative name, or of an absolute one that begins with the folder's own; None if it leads away."""
+    slashed = name.replace("\\", "/")
+    parts = PurePosixPath(slashed).parts
+    if not name or "\0" in name or ".." in parts:
+        return None
+    if not slashed.startswith("/") and not PureWindowsPath(name).drive:
+        return parts
+    for base in (Path(os.path.abspath(root)), root.resolve()):
+        if Path(name).is_absolute() and Path(name).is_relative_to(base):
+            return Path(name).relative_to(base).parts
+    return None
 
 
 def read_json(path: PathName) -> Any:
