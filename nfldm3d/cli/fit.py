@@ -64,17 +64,21 @@ class Fit:
 
 def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]:
     """Mean PSNR and SSIM of renders of the given views, and a page with renders beside photographs."""
-    camera: Camera = images.camera.to(scene.device)
-    truth = images.load_images()
-    with torch.no_grad():
-        rendered = torch.stack([render(scene, camera[number]).image.cpu() for number in range(len(camera))])
-    shown = list(range(0, len(camera), max(1, -(-len(camera) // 6))))[:6]
-    save_contact_sheet({"photograph": truth[shown], "render": rendered[shown]}, sheet)
-    return {
-        "count": len(camera),
-        "psnr": round(float(psnr(rendered, truth)), 3),
-        "ssim": round(float(ssim(rendered, truth)), 4),
-    }
+    figures, rows, count = {"psnr": 0.0, "ssim": 0.0}, {}, len(images)
+    shown = set(range(0, count, max(1, -(-count // 6))))
+    for group in images.groups():  # one size at a time
+        camera: Camera = group.camera.to(scene.device)
+        truth = group.load_images()
+        with torch.no_grad():
+            rendered = torch.stack([render(scene, camera[number]).image.cpu() for number in range(len(camera))])
+        figures["psnr"] += float(psnr(rendered, truth)) * len(group) / count
+        figures["ssim"] += float(ssim(rendered, truth)) * len(group) / count
+        picked = [number for number, name in enumerate(group.names) if images.names.index(name) in shown]
+        if picked:
+            size = f", {camera.width}x{camera.height}" if images.sizes else ""
+            rows |= {f"photograph{size}": truth[picked], f"render{size}": rendered[picked]}
+    save_contact_sheet(rows, sheet)
+    return {"count": count, "psnr": round(figures["psnr"], 3), "ssim": round(figures["ssim"], 4)}
 
 
 def peak_memory_mb() -> int:

@@ -3,8 +3,9 @@
 from nfldm3d.data.bev_map import BevMap
 from nfldm3d.data.colmap import read_colmap
 from nfldm3d.data.driving_rig import read_driving_rig, rig_scenes
+from nfldm3d.data.frame import Frame
 from nfldm3d.data.layouts import read_posed_images
-from nfldm3d.data.posed_images import Frame, PosedImages
+from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.data.replica import read_replica
 from nfldm3d.data.scene_folder import SceneFolder
 from nfldm3d.data.transforms_json import read_transforms_json

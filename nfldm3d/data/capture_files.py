@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nfldm3d.data import image_files
-from nfldm3d.data.posed_images import Frame
+from nfldm3d.data.frame import Frame
 from nfldm3d.files import DataFormatError
 
 
@@ -41,15 +41,19 @@ def find_present(source: Path, paths: Sequence[Path]) -> list[int]:
 
 
 def check_files(frames: Sequence[Frame]) -> bool:
-    """Raises unless every file opens and has its frame's size; tells whether any picture has an alpha channel."""
+    """Raises unless every file opens and fits its frame; tells whether any picture lets a background through."""
 
-    def check(frame: Frame) -> bool:
-        alpha = False
+    def check(frame: Frame) -> Path | None:
+        veiled = None
         for path in (frame.image, frame.depth, frame.mask, frame.labels):
             if isinstance(path, Path):
-                width, height, transparent = image_files.probe(path)
+                width, height, has_alpha = image_files.probe(path)
                 frame.check_size(path, width, height)
-                alpha |= transparent and path is frame.image
-        return alpha
+                veiled = path if has_alpha and path is frame.image else veiled
+        return veiled
 
-    return any(image_files.map_parallel(check, frames))
+    veiled = [path for path in image_files.map_parallel(check, frames) if path is not None]
+    # an alpha channel tells nothing, its values do: the first picture mostly settles it, else all must be looked at
+    return any(map(image_files.is_transparent, veiled[:1])) or any(
+        image_files.map_parallel(image_files.is_transparent, veiled[1:])
+    )

@@ -12,8 +12,9 @@ from torch import Tensor
 from nfldm3d._types import PathName, Vector
 from nfldm3d.data import capture_files, colmap_model
 from nfldm3d.data.colmap_model import ColmapCamera, ColmapImage
-from nfldm3d.data.intrinsics import Intrinsics, build_camera
-from nfldm3d.data.posed_images import WHITE, Frame, PosedImages
+from nfldm3d.data.frame import Frame
+from nfldm3d.data.intrinsics import Intrinsics, build_camera, find_sizes
+from nfldm3d.data.posed_images import WHITE, PosedImages
 from nfldm3d.files import DataFormatError, resolve_inside
 from nfldm3d.geometry import flip_opencv, invert_pose
 
@@ -49,8 +50,10 @@ def read_colmap(folder: PathName, *, images: PathName | None = None, background:
     lenses = [_intrinsics(source, image, cameras) for image in kept]
     poses = torch.stack([_pose(source, image) for image in kept])
     camera = build_camera(source, [image.name for image in kept], poses, lenses)
-    size = camera.width, camera.height
-    frames = [Frame(image.name, size, paths[number]) for number, image in zip(present, kept, strict=True)]
+    frames = [
+        Frame(image.name, (lens.width, lens.height), paths[number])
+        for number, image, lens in zip(present, kept, lenses, strict=True)
+    ]
     has_alpha = capture_files.check_files(frames)
     return PosedImages(
         camera,
@@ -58,6 +61,7 @@ def read_colmap(folder: PathName, *, images: PathName | None = None, background:
         points=colmap_model.read_points(model),
         metric=False,
         background=background if has_alpha else None,
+        sizes=find_sizes(lenses),
     )
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from nfldm3d._types import PathName, Vector
 from nfldm3d.data import capture_files, image_files
-from nfldm3d.data.intrinsics import Intrinsics, build_camera
-from nfldm3d.data.posed_images import WHITE, Frame, PosedImages
+from nfldm3d.data.frame import Frame
+from nfldm3d.data.intrinsics import build_camera, find_sizes
+from nfldm3d.data.posed_images import WHITE, PosedImages
 from nfldm3d.data.rig_file import RigCamera, RigFile, RigImage, read_carla_depth
 from nfldm3d.files import DataFormatError
 from nfldm3d.memory import free_memory
@@ -27,8 +28,7 @@ def read_driving_rig(
 ) -> PosedImages:
     """Every chosen camera at every chosen moment, moment by moment, in the world of the recording, turned right-handed.
 
-    Cameras of different sizes load in the smallest width and the smallest height among them, their intrinsics scaled
-    accordingly, each axis for itself. CARLA's depth is decoded at once, all else loads when asked for.
+    CARLA's depth is decoded at once, all else loads when asked for.
 
     Args:
         path: the folder of ``rig.json``, or that file.
@@ -147,7 +147,7 @@ class DrivingRig:
             scene_from_world @ image.world_from_vehicle @ camera.vehicle_from_camera
             for image, camera in zip(images, cameras, strict=True)
         ]
-        lenses = _to_one_size([camera.lens for camera in cameras])
+        lenses = [camera.lens for camera in cameras]
         unit = file.depth_unit()
         frames = [
             Frame(name, (camera.lens.width, camera.lens.height), image.path, image.depth, depth_unit=unit)
@@ -165,25 +165,8 @@ class DrivingRig:
                 "cameras": [camera.name for camera in cameras],
                 "trajectory": path,
             },
+            sizes=find_sizes(lenses),
         )
-
-
-def _to_one_size(lenses: Sequence[Intrinsics]) -> list[Intrinsics]:
-    """The lenses as if their pictures were scaled to the smallest width and the smallest height."""
-    width, height = min(lens.width for lens in lenses), min(lens.height for lens in lenses)
-
-    def scale(lens: Intrinsics) -> Intrinsics:
-        across, down = width / lens.width, height / lens.height
-        focal = across * lens.focal[0], down * lens.focal[1]
-        return replace(
-            lens,
-            width=width,
-            height=height,
-            focal=focal,
-            principal=(across * lens.principal[0], down * lens.principal[1]),
-        )
-
-    return [scale(lens) for lens in lenses]
 
 
 def _decode_carla(frames: Sequence[Frame]) -> list[Frame]:

@@ -46,12 +46,21 @@ def map_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> l
 
 
 def probe(path: Path) -> tuple[int, int, bool]:
-    """Width, height and whether there is transparency, from the file's header alone."""
+    """Width, height and whether there may be transparency, from the file's header alone; see ``is_transparent``."""
     if path.suffix.lower() == ".npy":
         height, width = open_array(path).shape
         return width, height, False
     with _open(path) as image:
         return image.width, image.height, image.has_transparency_data
+
+
+def is_transparent(path: Path) -> bool:
+    """Whether any pixel lets the background through: Blender and Unity write opaque pictures with alpha, too."""
+    with _open(path) as image:
+        if not image.has_transparency_data:
+            return False
+        lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return lowest < 255
 
 
 def read_image(path: Path, background: Vector) -> Float[Tensor, "3 height width"]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +29,12 @@ class Intrinsics:
     distortion: tuple[float, ...] = (0.0,) * 8
     lens: Literal["perspective", "fisheye"] = "perspective"
 
+    def scaled(self, width: int, height: int) -> "Intrinsics":
+        """The lens of the same picture at another size."""
+        across, down = width / self.width, height / self.height
+        focal, principal = ((across * values[0], down * values[1]) for values in (self.focal, self.principal))
+        return replace(self, width=width, height=height, focal=focal, principal=principal)
+
     def find_problem(self) -> str | None:
         """What cannot be true of a camera, in words, or None."""
         if not (0 < self.width < 2**20 and 0 < self.height < 2**20):
@@ -53,7 +59,10 @@ class Intrinsics:
 def build_camera(
     source: Path, names: Sequence[str], poses: Float[Tensor, "views 4 4"], intrinsics: Sequence[Intrinsics]
 ) -> Camera:
-    """The cameras of views called ``names`` in the file ``source``; refuses false poses, lenses and mixed sizes."""
+    """The cameras of views called ``names`` in the file ``source``; refuses false poses, lenses and mixed lenses.
+
+    Cameras of several sizes are scaled to the smallest width and the smallest height, each axis for itself.
+    """
     first = intrinsics[0]
     for name, pose, lens in zip(names, poses, intrinsics, strict=True):
         problem = find_pose_problem(pose)
@@ -62,20 +71,27 @@ def build_camera(
         problem = lens.find_problem()
         if problem:
             raise DataFormatError(source, f"the camera of {name} {problem}")
-        if (lens.width, lens.height, lens.lens) != (first.width, first.height, first.lens):
+        if lens.lens != first.lens:
             raise DataFormatError(
                 source,
-                f"{name} is {lens.width}x{lens.height} pixels with a {lens.lens} lens, but {names[0]} is "
-                f"{first.width}x{first.height} with a {first.lens} lens; scale the pictures to one size, "
-                "or read each size as a capture of its own",
+                f"{name} has a {lens.lens} lens, but {names[0]} a {first.lens} lens; undistort the pictures, or read "
+                "each lens as a capture of its own",
             )
-    distorted = any(any(lens.distortion) for lens in intrinsics)
+    width, height = min(lens.width for lens in intrinsics), min(lens.height for lens in intrinsics)
+    lenses = [lens.scaled(width, height) for lens in intrinsics]
+    distorted = any(any(lens.distortion) for lens in lenses)
     return Camera(
         poses.float(),
-        torch.tensor([lens.focal for lens in intrinsics]),
-        torch.tensor([lens.principal for lens in intrinsics]),
-        first.width,
-        first.height,
-        torch.tensor([lens.distortion for lens in intrinsics]) if distorted else None,
+        torch.tensor([lens.focal for lens in lenses]),
+        torch.tensor([lens.principal for lens in lenses]),
+        width,
+        height,
+        torch.tensor([lens.distortion for lens in lenses]) if distorted else None,
         first.lens,
     )
+
+
+def find_sizes(intrinsics: Sequence[Intrinsics]) -> tuple[tuple[int, int], ...] | None:
+    """Width and height of each view if they differ, as ``PosedImages.sizes`` has them; None if they are all one."""
+    sizes = tuple((lens.width, lens.height) for lens in intrinsics)
+    return sizes if len(set(sizes)) > 1 else None

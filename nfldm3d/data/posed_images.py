@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Integer, UInt8
@@ -13,7 +12,7 @@ from nfldm3d._types import PathName, Vector
 from nfldm3d.camera import Camera
 from nfldm3d.data import image_files
 from nfldm3d.data.bev_map import BevMap
-from nfldm3d.files import DataFormatError
+from nfldm3d.data.frame import Frame
 from nfldm3d.memory import free_memory
 
 WHITE: Vector = (1.0, 1.0, 1.0)
@@ -23,70 +22,12 @@ Index = int | slice | Sequence[int] | Integer[Tensor, " chosen"] | Bool[Tensor, 
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where the pixels of one view come from: files, which are read when asked for, or tensors."""
-
-    name: str
-    """The file name as the capture writes it; names the view in messages and saved files."""
-    size: tuple[int, int]
-    """Width and height of every picture of this view, before any scaling."""
-    image: Path | Float[Tensor, "3 height width"] | UInt8[Tensor, "3 height width"]
-    """sRGB in [0, 1], or 0-255 in a uint8 tensor."""
-    depth: Path | Float[Tensor, "height width"] | None = None
-    """Along the optical axis; metres in a tensor, multiples of ``depth_unit`` in a file; 0 is unknown."""
-    mask: Path | Bool[Tensor, "height width"] | None = None
-    """True (in a file: not black) where the pixel is to be used."""
-    labels: Path | UInt8[Tensor, "height width"] | None = None
-    """A class per pixel."""
-    depth_unit: float = 1.0
-    """Metres per unit of a depth file."""
-
-    def load_image(self, background: Vector) -> Float[Tensor, "3 height width"]:
-        """The picture in full size, laid over ``background`` where it is transparent."""
-        if isinstance(self.image, Path):
-            return self._checked(image_files.read_image(self.image, background), self.image)
-        return self.image.float() / 255 if self.image.dtype == torch.uint8 else self.image.float()
-
-    def load_depth(self) -> Float[Tensor, "height width"]:
-        """The depth in full size, in metres."""
-        assert self.depth is not None
-        if isinstance(self.depth, Path):
-            return self._checked(image_files.read_depth(self.depth, self.depth_unit), self.depth)
-        return self.depth.float()
-
-    def load_mask(self) -> Bool[Tensor, "height width"]:
-        """The mask in full size."""
-        assert self.mask is not None
-        return self._checked(image_files.read_mask(self.mask), self.mask) if isinstance(self.mask, Path) else self.mask
-
-    def load_labels(self) -> UInt8[Tensor, "height width"]:
-        """The labels in full size."""
-        assert self.labels is not None
-        if isinstance(self.labels, Path):
-            return self._checked(image_files.read_labels(self.labels), self.labels)
-        return self.labels
-
-    def check_size(self, path: Path, width: int, height: int) -> None:
-        """Raises a DataFormatError if a file of this view is not of the size that the intrinsics belong to."""
-        if (width, height) == self.size:
-            return
-        wanted = f"{self.size[0]}x{self.size[1]}"
-        if (height, width) == self.size:
-            remedy = "it lies on its side: rotate its pixels (EXIF orientation is not applied) or change the intrinsics"
-        else:
-            remedy = f"scale the file to {wanted}, or scale w, h, focal length and principal point to the file"
-        raise DataFormatError(path, f"is {width}x{height} pixels but the intrinsics are for {wanted}; {remedy}")
-
-    def _checked(self, pixels: Tensor, path: Path) -> Tensor:
-        self.check_size(path, pixels.shape[-1], pixels.shape[-2])
-        return pixels
-
-
-@dataclass(frozen=True)
 class PosedImages:
     """Views of one place: cameras, pictures and what else is known; ``views[3]``, ``views[::2]``, ``views[[1, 5]]``.
 
-    Nothing is decoded before a ``load_`` method is called; slicing and scaling are free.
+    Nothing is decoded before a ``load_`` method is called; slicing and scaling are free. Pictures of several sizes load
+    in the smallest width and the smallest height among them, scaled along each axis as their cameras are, so that all
+    fit one tensor; ``groups`` gives them in their own sizes.
     """
 
     camera: Camera
@@ -104,6 +45,8 @@ class PosedImages:
     """The sRGB colour that transparent pictures are laid over; None where all are opaque."""
     metadata: dict[str, object] = field(default_factory=dict)
     """Anything else worth keeping, as plain JSON values."""
+    sizes: tuple[tuple[int, int], ...] | None = None
+    """Width and height of each view where they differ: what ``groups`` gives them in. None if all have the camera's."""
 
     def __post_init__(self):
         if self.camera.shape != (len(self.frames),):
@@ -112,6 +55,8 @@ class PosedImages:
             raise ValueError("posed images need at least one view, got none; check the index or the capture")
         if self.timestamps is not None and len(self.timestamps) != len(self.frames):
             raise ValueError(f"{len(self.frames)} images need as many timestamps, got {len(self.timestamps)}")
+        if self.sizes is not None and len(self.sizes) != len(self.frames):
+            raise ValueError(f"{len(self.frames)} images need as many sizes, got {len(self.sizes)}")
         for kind in ("depth", "mask", "labels"):
             count = sum(getattr(frame, kind) is not None for frame in self.frames)
             if count not in (0, len(self.frames)):
@@ -175,30 +120,50 @@ class PosedImages:
             camera=self.camera[chosen],
             frames=tuple(self.frames[number] for number in chosen),
             timestamps=None if self.timestamps is None else self.timestamps[chosen],
+            sizes=None if self.sizes is None else tuple(self.sizes[number] for number in chosen),
         )
 
     def __str__(self) -> str:
         first, camera = self.frames[0], self.camera
         present = [kind for kind in ("depth", "mask", "labels") if getattr(first, kind) is not None]
         present += [kind for kind in ("timestamps", "bev", "points") if getattr(self, kind) is not None]
-        files = "" if first.size == (camera.width, camera.height) else f" (files {first.size[0]}x{first.size[1]})"
         lens = f"{camera.lens} lens{'' if camera.distortion is None else ' with distortion'}"
         span = " x ".join(f"{v:.3g}" for v in (camera.centers.amax(0) - camera.centers.amin(0)).tolist())
         return (
-            f"PosedImages: {len(self)} views of {camera.width}x{camera.height} pixels{files}, {lens}, "
+            f"PosedImages: {len(self)} views of {camera.width}x{camera.height} pixels{self._describe_sizes()}, {lens}, "
             f"with {', '.join(present) or 'nothing but colour'}; "
             f"camera centres span {span} {'metres' if self.metric else 'units of unknown size'}"
         )
 
+    def _describe_sizes(self) -> str:
+        files = sorted({frame.size for frame in self.frames}, reverse=True)
+        shown = ", ".join(f"{width}x{height}" for width, height in files[:3]) + (" ..." if len(files) > 3 else "")
+        return "" if files == [(self.camera.width, self.camera.height)] else f" (files {shown})"
+
+    def groups(self) -> tuple["PosedImages", ...]:
+        """The views that share a size, in that size: what to work on picture by picture where none is to lose any.
+
+        Groups come in the order of their first views. Views of one size are one group.
+        """
+        if self.sizes is None:
+            return (self,)
+        members = {size: [n for n, other in enumerate(self.sizes) if other == size] for size in self.sizes}
+        return tuple(self[numbers].resized(*size) for size, numbers in members.items())
+
     def resized(self, width: int, height: int) -> "PosedImages":
-        """The same views at another size; images are averaged, depth, masks and labels take the nearest pixel."""
-        return replace(self, camera=self.camera.resized(width, height))
+        """All views at one other size; images are averaged, depth, masks and labels take the nearest pixel."""
+        return replace(self, camera=self.camera.resized(width, height), sizes=None)
 
     def downscaled(self, factor: int | float) -> "PosedImages":
         """The same views ``factor`` times smaller along each side, rounded to whole pixels; see ``resized``."""
         if not (math.isfinite(factor) and factor >= 1):
             raise ValueError(f"downscaled needs a factor of at least 1, got {factor}")
-        return self.resized(max(1, round(self.camera.width / factor)), max(1, round(self.camera.height / factor)))
+
+        def divide(width: int, height: int) -> tuple[int, int]:
+            return max(1, round(width / factor)), max(1, round(height / factor))
+
+        sizes = None if self.sizes is None else tuple(divide(*size) for size in self.sizes)
+        return replace(self.resized(*divide(self.camera.width, self.camera.height)), sizes=sizes)
 
     def split(self, holdout_every: int = 8) -> tuple["PosedImages", "PosedImages"]:
         """Views to fit and views to judge by: views 0, ``holdout_every``, 2 ``holdout_every`` ... are held out."""

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from nfldm3d._types import PathName, Vector
 from nfldm3d.data import capture_files
+from nfldm3d.data.frame import Frame
 from nfldm3d.data.intrinsics import Intrinsics, build_camera
 from nfldm3d.data.json_record import Record
-from nfldm3d.data.posed_images import WHITE, Frame, PosedImages
+from nfldm3d.data.posed_images import WHITE, PosedImages
 from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.geometry import flip_opencv
 

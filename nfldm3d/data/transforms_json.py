@@ -6,7 +6,7 @@ dialects this library writes ``metric``, ``background``, ``bev``, and per frame 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import torch
@@ -17,9 +17,11 @@ from nfldm3d._types import PathName, Vector
 from nfldm3d.data import applied_transform, capture_files, image_files, point_files, transforms_lens
 from nfldm3d.data.applied_transform import AppliedTransform
 from nfldm3d.data.bev_map import BevMap, read_bev
-from nfldm3d.data.intrinsics import build_camera
+from nfldm3d.data.frame import Frame
+from nfldm3d.data.intrinsics import Intrinsics, build_camera, find_sizes
 from nfldm3d.data.json_record import Record
-from nfldm3d.data.posed_images import WHITE, Frame, PosedImages
+from nfldm3d.data.posed_images import WHITE, PosedImages
+from nfldm3d.file_names import compose
 from nfldm3d.files import DataFormatError, read_json, resolve_inside
 
 Split = Literal["train", "val", "test"]
@@ -65,9 +67,9 @@ def read_transforms_json(
     applied = AppliedTransform.of(top)
     if undo_applied_transform:
         poses = applied.undo_poses(poses)
-    camera = build_camera(source, names, poses, transforms_lens.read_intrinsics(top, frames, pictures))
-    size = camera.width, camera.height
-    views = _views(top, frames, pictures, size, 1.0 if undo_applied_transform else applied.scale)
+    lenses = transforms_lens.read_intrinsics(top, frames, pictures)
+    camera = build_camera(source, names, poses, lenses)
+    views = _views(top, frames, pictures, lenses, 1.0 if undo_applied_transform else applied.scale)
     has_alpha = capture_files.check_files(views)
     left_out = KNOWN | applied_transform.FIELDS if undo_applied_transform else KNOWN
     return PosedImages(
@@ -79,6 +81,7 @@ def read_transforms_json(
         metric=top.truth("metric", False),
         background=background if has_alpha else _color(top, "background"),
         metadata={key: value for key, value in top.values.items() if key not in left_out},
+        sizes=find_sizes(lenses),
     )
 
 
@@ -112,11 +115,16 @@ def _list_frames(top: Record, split: Split | None) -> tuple[list[Record], list[P
 def _select(top: Record, frames: list[Record], key: str) -> list[Record]:
     if key not in top:
         raise top.problem(key, "list the files of this split there, or read all views and use split(holdout_every=8)")
-    wanted = {name for name in top.items(key) if isinstance(name, str)}
-    chosen = [frame for frame in frames if frame.text("file_path") in wanted]
-    if not chosen or len(wanted) != len(top.items(key)) or len(chosen) < len(wanted):
+    listed = [_normal(name) for name in top.items(key) if isinstance(name, str)]
+    chosen = [frame for frame in frames if _normal(frame.text("file_path")) in set(listed)]
+    if not chosen or len(set(listed)) != len(top.items(key)) or len(chosen) < len(listed):
         raise top.problem(key, f"name frames by their file_path, each once; {len(chosen)} match")
     return chosen
+
+
+def _normal(name: str) -> str:
+    """A file name however it was written: ``./images\\a.png`` and ``images/a.png`` are one."""
+    return PurePosixPath(compose(name).replace("\\", "/")).as_posix()
 
 
 def _resolve(record: Record, key: str) -> Path:
@@ -133,7 +141,11 @@ def _find_picture(frame: Record) -> Path:
 
 
 def _views(
-    top: Record, frames: Sequence[Record], pictures: Sequence[Path], size: tuple[int, int], pose_scale: float
+    top: Record,
+    frames: Sequence[Record],
+    pictures: Sequence[Path],
+    lenses: Sequence[Intrinsics],
+    pose_scale: float,
 ) -> list[Frame]:
     """The files of each frame; ``pose_scale`` is the part of ``applied_scale`` that is still in the poses."""
     unit, depth = 1.0, _file_column(frames, "depth_file_path")
@@ -147,8 +159,8 @@ def _views(
         raise DataFormatError(top.source, f"depth files are in units of {unit:g}; write a positive depth scale")
     masks, labels = _file_column(frames, "mask_path"), _file_column(frames, "label_path")
     return [
-        Frame(frame.text("file_path"), size, picture, *files, depth_unit=unit)
-        for frame, picture, *files in zip(frames, pictures, depth, masks, labels, strict=True)
+        Frame(frame.text("file_path"), (lens.width, lens.height), picture, *files, depth_unit=unit)
+        for frame, lens, picture, *files in zip(frames, lenses, pictures, depth, masks, labels, strict=True)
     ]
 
 

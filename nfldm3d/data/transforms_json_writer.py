@@ -14,6 +14,7 @@ from nfldm3d.data.json_record import Record
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.data.transforms_json import KNOWN
 from nfldm3d.data.transforms_lens import COEFFICIENTS, FISHEYE, RATIONAL
+from nfldm3d.file_names import is_reserved
 from nfldm3d.files import atomic_folder, atomic_write, require_free
 
 DEPTH_UNIT = 1e-3
@@ -32,14 +33,15 @@ def write_capture(posed: PosedImages, folder: PathName, image_format: str, overw
     if taken:
         raise ValueError(f"cannot write {target}: metadata has {sorted(taken)}, which mean cameras here; rename them")
     applied = AppliedTransform.of(Record.of(target, posed.metadata))
-    lenses = [_lens_fields(posed.camera, number) for number in range(len(posed))]
-    shared = lenses[0] if all(lens == lenses[0] for lens in lenses) else {}
+    views = [posed[number].groups()[0] for number in range(len(posed))]  # each in its own size
+    model = _camera_model(posed.camera)
+    lenses = [_lens_fields(view.camera, model) for view in views]
+    shared = {key: value for key, value in lenses[0].items() if all(lens[key] == value for lens in lenses)}
+    own = [{key: value for key, value in lens.items() if key not in shared} for lens in lenses]
     with atomic_folder(target) as root:
         content = {**posed.metadata, **_top_fields(posed, root, applied), **shared}
-        frames = _write_frames(posed, root, image_format, DEPTH_UNIT * applied.scale)
-        content["frames"] = (
-            frames if shared else [{**lens, **frame} for lens, frame in zip(lenses, frames, strict=True)]
-        )
+        frames = _write_frames(posed, views, root, image_format, DEPTH_UNIT * applied.scale)
+        content["frames"] = [{**lens, **frame} for lens, frame in zip(own, frames, strict=True)]
         with atomic_write(root / "transforms.json") as path:
             path.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
 
@@ -47,8 +49,6 @@ def write_capture(posed: PosedImages, folder: PathName, image_format: str, overw
 def _top_fields(posed: PosedImages, root: Path, applied: AppliedTransform) -> dict[str, object]:
     fields: dict[str, object] = {
         "camera_model": _camera_model(posed.camera),
-        "w": posed.camera.width,
-        "h": posed.camera.height,
         "metric": posed.metric,
     }
     if posed.background is not None:
@@ -71,19 +71,21 @@ def _camera_model(camera: Camera) -> str:
     return RATIONAL if bool(camera.distortion[:, 5:].any()) else "OPENCV"
 
 
-def _lens_fields(camera: Camera, number: int) -> dict[str, float]:
-    fields: dict[str, float] = {}
-    fields["fl_x"], fields["fl_y"] = camera.focal[number].tolist()
-    fields["cx"], fields["cy"] = camera.principal[number].tolist()
+def _lens_fields(camera: Camera, model: str) -> dict[str, int | float]:
+    """Of the one camera of a view."""
+    fields: dict[str, int | float] = {"w": camera.width, "h": camera.height}
+    fields["fl_x"], fields["fl_y"] = camera.focal[0].tolist()
+    fields["cx"], fields["cy"] = camera.principal[0].tolist()
     if camera.distortion is not None:
-        terms = dict(zip(COEFFICIENTS, camera.distortion[number].tolist(), strict=True))
-        model = _camera_model(camera)
+        terms = dict(zip(COEFFICIENTS, camera.distortion[0].tolist(), strict=True))
         names = ("k1", "k2", "k3", "k4") if model == FISHEYE else COEFFICIENTS[: 8 if model == RATIONAL else 5]
         fields |= {name: terms[name] for name in names}
     return fields
 
 
-def _write_frames(posed: PosedImages, root: Path, image_format: str, depth_unit: float) -> list[dict[str, object]]:
+def _write_frames(
+    posed: PosedImages, views: Sequence[PosedImages], root: Path, image_format: str, depth_unit: float
+) -> list[dict[str, object]]:
     stems, first = _stems(posed.names), posed.frames[0]
     kinds = {"images": first.image, "depth": first.depth, "masks": first.mask, "labels": first.labels}
     for kind, source in kinds.items():
@@ -94,7 +96,7 @@ def _write_frames(posed: PosedImages, root: Path, image_format: str, depth_unit:
         frame: dict[str, object] = {"transform_matrix": posed.camera.world_from_camera[number].tolist()}
         if posed.timestamps is not None:
             frame["timestamp"] = float(posed.timestamps[number])
-        return {**_write_pixels(posed[number], root, stems[number], image_format, depth_unit), **frame}
+        return {**_write_pixels(views[number], root, stems[number], image_format, depth_unit), **frame}
 
     return image_files.map_parallel(write, range(len(posed)))
 
@@ -119,7 +121,7 @@ def _stems(names: Sequence[str]) -> list[str]:
     stems = [PurePosixPath(name.replace("\\", "/")).name for name in names]
     stems = [re.sub(r"\.(png|jpe?g|webp)$", "", stem, flags=re.IGNORECASE) for stem in stems]
     stems = [re.sub(r"[^A-Za-z0-9._-]", "_", stem) for stem in stems]
-    distinct = len({stem.lower() for stem in stems}) == len(stems) and all(stems)
+    distinct = len({stem.lower() for stem in stems}) == len(stems) and all(stems) and not any(map(is_reserved, stems))
     if distinct and stems == sorted(stems, key=lambda stem: natural_key(f"{stem}.png")):
         return stems
     return [f"{number:05d}" for number in range(len(stems))]

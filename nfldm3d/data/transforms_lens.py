@@ -7,7 +7,6 @@ from pathlib import Path
 from nfldm3d.data import image_files
 from nfldm3d.data.intrinsics import Intrinsics
 from nfldm3d.data.json_record import Record
-from nfldm3d.files import DataFormatError
 
 COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 """In the order of ``Camera.distortion``."""
@@ -32,23 +31,12 @@ def read_intrinsics(top: Record, frames: Sequence[Record], pictures: Sequence[Pa
             if key in top and frame.values.get(key, top.values[key]) != top.values[key]:
                 raise frame.problem(key, f"the top level says {top.values[key]!r}; give {key} once")
     sized = all(key in top or key in own for key in ("w", "h"))
-    size = None if sized else _common_size(pictures)
-    if not own:
-        return [_parse(top, size)] * len(frames)
     shared = {key: top.values[key] for key in FIELDS if key in top}
-    return [_parse(Record(top.source, {**shared, **frame.values}, frame.where), size) for frame in frames]
-
-
-def _common_size(pictures: Sequence[Path]) -> tuple[int, int]:
+    records = [Record(top.source, {**shared, **frame.values}, frame.where) for frame in frames] if own else None
+    if sized:
+        return [_parse(record, None) for record in records] if records else [_parse(top, None)] * len(frames)
     sizes = [size[:2] for size in image_files.map_parallel(image_files.probe, pictures)]
-    for picture, size in zip(pictures, sizes, strict=True):
-        if size != sizes[0]:
-            raise DataFormatError(
-                picture,
-                f"is {size[0]}x{size[1]} pixels but {pictures[0].name} is {sizes[0][0]}x{sizes[0][1]}; "
-                "scale the pictures to one size, or read each size as a capture of its own",
-            )
-    return sizes[0]
+    return [_parse(record, size) for record, size in zip(records or [top] * len(frames), sizes, strict=True)]
 
 
 def _parse(record: Record, size: tuple[int, int] | None) -> Intrinsics:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from nfldm3d.camera import Camera
@@ -26,8 +26,8 @@ class RayBatch:
 
 
 @dataclass(frozen=True)
-class PixelStore:
-    """All pixels of a capture in memory, 8 bits a colour, ready to be drawn at random."""
+class SizedPixels:
+    """All pixels of views of one size in memory, 8 bits a colour."""
 
     camera: Camera
     colors: UInt8[Tensor, "pixels 3"]
@@ -36,14 +36,12 @@ class PixelStore:
     """Indices of the pixels that masks leave, or None for all."""
 
     @classmethod
-    def load(cls, images: PosedImages, device: torch.device) -> "PixelStore":
-        """Reads every image, depth map and mask of the capture."""
+    def load(cls, images: PosedImages, device: torch.device) -> "SizedPixels":
+        """Reads every image, depth map and mask of a group of views."""
         pictures = images.load_images()  # (views 3 height width)
         colors = (pictures * 255).round().to(torch.uint8).movedim(1, -1).reshape(-1, 3)
         depth, masks = images.load_depth(), images.load_masks()
         usable = None if masks is None else masks.reshape(-1).nonzero()[:, 0]
-        if usable is not None and len(usable) == 0:
-            raise ValueError("the masks leave no pixel to fit; white (True) marks what is used")
         return cls(
             images.camera.to(device),
             colors.contiguous().to(device),
@@ -51,10 +49,12 @@ class PixelStore:
             None if usable is None else usable.to(device),
         )
 
-    def surface_points(self) -> tuple[Float[Tensor, "points 3"], Float[Tensor, "points 3"]] | None:
-        """World positions and sRGB colours of all pixels with depth; None unless most pixels have it."""
-        if self.depth is None or (self.depth > 0).float().mean() < DENSE_DEPTH:
-            return None
+    def __len__(self) -> int:
+        return len(self.colors) if self.usable is None else len(self.usable)
+
+    def surface_points(self) -> tuple[Float[Tensor, "points 3"], Float[Tensor, "points 3"]]:
+        """World positions and sRGB colours of all pixels with depth."""
+        assert self.depth is not None
         positions, colors = [], []
         pixels = self.colors.view(len(self.camera), -1, 3)
         for view, depth in enumerate(self.depth.view(len(self.camera), -1)):
@@ -65,10 +65,8 @@ class PixelStore:
             colors.append(pixels[view][known].float() / 255)
         return torch.cat(positions), torch.cat(colors)
 
-    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
-        """A batch of ``count`` pixels, drawn evenly with a CPU generator."""
-        limit = len(self.colors) if self.usable is None else len(self.usable)
-        index = torch.randint(limit, (count,), generator=generator).to(self.colors.device)
+    def batch(self, index: Int64[Tensor, " rays"]) -> RayBatch:
+        """The rays and targets of some of the usable pixels."""
         if self.usable is not None:
             index = self.usable[index]
         width, height = self.camera.width, self.camera.height
@@ -81,3 +79,55 @@ class PixelStore:
         if self.depth is not None:
             distances = self.depth[index] / (rays.directions * chosen.forward).sum(-1)
         return RayBatch(rays, self.colors[index].float() / 255, distances)
+
+
+@dataclass(frozen=True)
+class PixelStore:
+    """All pixels of a capture in memory, by the sizes of its views, ready to be drawn at random."""
+
+    groups: tuple[SizedPixels, ...]
+
+    @classmethod
+    def load(cls, images: PosedImages, device: torch.device) -> "PixelStore":
+        """Reads every image, depth map and mask of the capture, each view in its own size."""
+        store = cls(tuple(SizedPixels.load(group, device) for group in images.groups()))
+        if not any(len(group) for group in store.groups):
+            raise ValueError("the masks leave no pixel to fit; white (True) marks what is used")
+        return store
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pixels are."""
+        return self.groups[0].colors.device
+
+    @property
+    def centers(self) -> Float[Tensor, "views 3"]:
+        """Where the cameras are, group by group."""
+        return torch.cat([group.camera.centers for group in self.groups])
+
+    def surface_points(self) -> tuple[Float[Tensor, "points 3"], Float[Tensor, "points 3"]] | None:
+        """World positions and sRGB colours of all pixels with depth; None unless most pixels have it."""
+        depths = [group.depth for group in self.groups if group.depth is not None]
+        if not depths or sum(int((d > 0).sum()) for d in depths) < DENSE_DEPTH * sum(len(d) for d in depths):
+            return None
+        positions, colors = zip(*(group.surface_points() for group in self.groups), strict=True)
+        return torch.cat(positions), torch.cat(colors)
+
+    def draw(self, count: int, generator: torch.Generator) -> RayBatch:
+        """A batch of ``count`` pixels, drawn evenly with a CPU generator."""
+        lengths = [len(group) for group in self.groups]
+        index = torch.randint(sum(lengths), (count,), generator=generator).to(self.device)
+        if len(lengths) == 1:
+            return self.groups[0].batch(index)
+        parts, start = [], 0
+        for group, length in zip(self.groups, lengths, strict=True):
+            own = index[(index >= start) & (index < start + length)] - start
+            start += length
+            if len(own):
+                parts.append(group.batch(own))
+        distances = [part.distances for part in parts if part.distances is not None]
+        return RayBatch(
+            Rays(torch.cat([part.rays.origins for part in parts]), torch.cat([part.rays.directions for part in parts])),
+            torch.cat([part.colors for part in parts]),
+            torch.cat(distances) if distances else None,
+        )

@@ -120,7 +120,7 @@ BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}{postfix}"
 
 
 def _start(images: PosedImages, store: PixelStore, options: FitOptions) -> FitState:
-    device = store.colors.device
+    device = store.device
     box, surroundings = estimate_boxes(images)
     if options.box is not None:
         box = Box(*options.box)
@@ -179,7 +179,7 @@ def _follow_schedule(state: FitState, share: float, store: PixelStore) -> None:
         state.stage = stage
     if state.carved < state.stage:
         for grid in state.grids:
-            grid.carve(store.camera.centers, EMPTY_RADIUS * min(state.grids[0].box.size))
+            grid.carve(store.centers, EMPTY_RADIUS * min(state.grids[0].box.size))
             grid.refresh()
         state.carved = state.stage
     if state.step % REFRESH_EVERY == 0:
