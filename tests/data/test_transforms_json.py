@@ -223,3 +223,27 @@ def test_binary_points_of_either_byte_order(capture):
     (capture / "p.ply").write_bytes(b"ply\nformat ascii 1.0\nelement face 1\nend_header\n")
     with pytest.raises(DataFormatError, match=r"p\.ply: is no PLY file that begins with vertices"):
         read_transforms_json(capture)
+
+
+@pytest.mark.parametrize(("alpha", "background"), [(255, None), (254, (1, 1, 1))])
+def test_alpha_counts_where_some_pixel_lets_through(capture, alpha, background):
+    pixels = np.full((HEIGHT, WIDTH, 4), 255, dtype=np.uint8)
+    numbers(capture / "images/0000.png", pixels)
+    pixels[-1, -1, 3] = alpha
+    numbers(capture / "images/0002.png", pixels)
+    assert read_transforms_json(capture).background == background
+
+
+def test_lists_of_a_split_name_files_however_they_are_written(capture):
+    files = {"train_filenames": ["images/0000.png", "./images//0002.png"], "val_filenames": ["images\\0001.png"]}
+    alter(capture, files)
+    assert read_transforms_json(capture, split="train").names == ("images/0000.png", "images/0002.png")
+    assert read_transforms_json(capture, split="val").names == ("images/0001.png",)
+    with pytest.raises(DataFormatError, match="each once; 1 match"):
+        read_transforms_json(alter(capture, {"val_filenames": ["images/0001.png", "./images/0001.png"]}), split="val")
+
+
+def test_absolute_names_and_other_spellings(capture):
+    (capture / "images/0001.png").rename(capture / "images/A\u0308.PNG")
+    alter(capture, {}, {"file_path": str(capture.resolve() / "images" / "\u00e4.png")})
+    assert len(read_transforms_json(capture)) == 3
