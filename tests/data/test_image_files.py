@@ -37,23 +37,6 @@ def png_of_size(path: Path, width: int, height: int) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp"])
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_alpha_that_is_opaque_everywhere_is_none(tmp_path: Path, mode: str):
-    """As Blender and Unity write it."""
-    picture = Image.new("RGBA", (3, 2), (10, 20, 30, 255))
-    for name, alpha in (("opaque", 255), ("veiled", 254)):
-        picture.putpixel((2, 1), (10, 20, 30, alpha))
-        if mode == "P":
-            palette = Image.new("P", (3, 2))
-            palette.putpalette([10, 20, 30])
-            palette.save(tmp_path / f"{name}.png", transparency=bytes([alpha]))
-        else:
-            picture.convert(mode).save(tmp_path / f"{name}.png")
-        assert image_files.is_transparent(tmp_path / f"{name}.png") == (alpha < 255)
-    Image.new("RGB", (3, 2)).save(tmp_path / "plain.png")
-    assert not image_files.is_transparent(tmp_path / "plain.png")
-
-
 def test_rgb_is_read_as_it_was_written(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(RGB).save(path, lossless=True)
@@ -261,3 +244,20 @@ def test_damaged_pictures_fail_in_one_way_only(tmp_path_factory, suffix):
 
 def test_parallel_results_keep_their_order():
     assert image_files.map_parallel(lambda number: number * number, range(100)) == [n * n for n in range(100)]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_alpha_that_is_opaque_everywhere_is_none(tmp_path: Path, mode: str):
+    """As Blender and Unity write it."""
+    picture = Image.new("RGBA", (3, 2), (10, 20, 30, 255))
+    for name, alpha in (("opaque", 255), ("veiled", 254)):
+        picture.putpixel((2, 1), (10, 20, 30, alpha))
+        if mode == "P":
+            palette = Image.new("P", (3, 2))
+            palette.putpalette([10, 20, 30])
+            palette.save(tmp_path / f"{name}.png", transparency=bytes([alpha]))
+        else:
+            picture.convert(mode).save(tmp_path / f"{name}.png")
+        assert image_files.is_transparent(tmp_path / f"{name}.png") == (alpha < 255)
+    Image.new("RGB", (3, 2)).save(tmp_path / "plain.png")
+    assert not image_files.is_transparent(tmp_path / "plain.png")
