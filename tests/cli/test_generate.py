@@ -101,6 +101,9 @@ def test_each_command_reads_what_the_one_before_has_written(shards: Path, tmp_pa
     for level in "gcf":
         given = ["--latents", tmp_path / "latents_train", "--held-out", tmp_path / "latents_test"]
         run("train", "denoiser", "--level", level, *given, "--out", tmp_path / level, *BRIEF)
+    run("train", "denoiser", "--level", "g", *given, "--start-from", tmp_path / "g", "--out", tmp_path / "g2", *BRIEF)
+    given = ["--data", shards, "--start-from", stages, "--sky-rows", "8"]
+    run("train", "scene-autoencoder", *given, "--out", tmp_path / "scene2", *BRIEF)
     run("train", "frame-classifier", "--data", shards, "--out", tmp_path / "classifier", *BRIEF)
     run("encode", shards, "--out", tmp_path / "decoded", "--keep", "decoded", "--weights", stages, "--device", "cpu")
     fields = ["--fields", tmp_path / "fields_train", tmp_path / "decoded", "--held-out", tmp_path / "fields_test"]

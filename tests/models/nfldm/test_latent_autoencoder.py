@@ -24,7 +24,7 @@ from nfldm3d.models.nfldm.scene_voxels import (
     voxels_from_tensors,
     voxels_of,
 )
-from nfldm3d.models.weights import load_network
+from nfldm3d.models.weights import load_network, take_over
 
 CHANNELS, ROWS = 5, 4
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -280,3 +280,17 @@ def test_weights_of_the_other_stage_are_refused(tmp_path: Path) -> None:
     latent_autoencoder().save_pretrained(tmp_path)
     with pytest.raises(DataFormatError, match="describes a LatentAutoencoder, not a SceneAutoencoder"):
         load_network(SceneAutoencoder, tmp_path)
+
+
+def test_weights_are_taken_over_where_they_fit() -> None:
+    old, same, wider = latent_autoencoder(), latent_autoencoder(), latent_autoencoder(sky_rows=8)
+    for parameter in old.parameters():
+        parameter.data += 1
+    assert not torch.equal(same.encoder_c.stem.weight, old.encoder_c.stem.weight)
+    assert take_over(same, old) == []
+    assert all(torch.equal(a, b) for a, b in zip(same.state_dict().values(), old.state_dict().values(), strict=True))
+    fresh = take_over(wider, old)
+    assert fresh and all(name.startswith(("sky_encoder", "sky_decoder")) for name in fresh)
+    assert torch.equal(wider.encoder_c.stem.weight, old.encoder_c.stem.weight)
+    with pytest.raises(ValueError, match="no weight of this Linear fits"):
+        take_over(torch.nn.Linear(2, 3), torch.nn.Linear(4, 5))
