@@ -10,8 +10,9 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -113,6 +114,35 @@ def _find_endless(value: Any, place: str = "") -> str | None:
     inner = [(f"{place}.{key}".lstrip("."), item) for key, item in value.items()] if isinstance(value, dict) else []
     inner += [(f"{place}[{number}]", item) for number, item in enumerate(value)] if isinstance(value, list) else []
     return next((found for where, item in inner if (found := _find_endless(item, where)) is not None), None)
+
+
+def check_output(path: PathName, *, suffixes: Sequence[str] = (), folder: bool = False) -> None:
+    """Finds out before long work whether its result can be written to ``path``; leaves nothing behind.
+
+    Args:
+        suffixes: the ones that a file may have; empty allows any.
+        folder: whether ``path`` is to be a folder, which may be there already.
+
+    Raises:
+        ValueError: if the suffix is none of them, a folder stands where a file is wanted or the other way round, or
+            the place is not writable.
+    """
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ValueError(f"cannot write {path}: unknown suffix {path.suffix!r}; choose {' or '.join(suffixes)}")
+    if path.name in ("", ".."):
+        if folder and path.is_dir():
+            return  # such as "." or "/", in which something is written under a name of its own
+        raise ValueError(f"cannot write {path}: it has no name of its own; give it one")
+    if folder and os.path.lexists(path) and not os.path.isdir(path):
+        raise ValueError(f"cannot write {path}: it is a file; give a folder")
+    missing = list(takewhile(lambda parent: not os.path.lexists(parent), (path, *path.parents)[not folder :]))
+    try:
+        _new_temporary(path / "probe" if folder else path).unlink()
+    finally:
+        for made in missing:  # those that were not there before, inner ones first
+            with suppress(OSError):
+                made.rmdir()
 
 
 @contextmanager

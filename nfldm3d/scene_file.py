@@ -20,7 +20,15 @@ from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
 from nfldm3d.fields import VoxelField
-from nfldm3d.files import NOTE, DataFormatError, atomic_folder, atomic_write, parse_json, read_json
+from nfldm3d.files import (
+    NOTE,
+    DataFormatError,
+    atomic_folder,
+    atomic_write,
+    check_output,
+    parse_json,
+    read_json,
+)
 from nfldm3d.geometry import Box, find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.memory import require_memory
@@ -43,8 +51,7 @@ def write(path: PathName, config: dict[str, object], tensors: dict[str, Tensor])
     from safetensors.torch import save
 
     path = Path(path)
-    if path.suffix and path.suffix != ".nfld":
-        raise ValueError(f"cannot write {path}: scenes are files ending in .nfld or folders without a suffix")
+    _require_scene_name(path)
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     head = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(data).hexdigest()}
     try:
@@ -60,6 +67,20 @@ def write(path: PathName, config: dict[str, object], tensors: dict[str, Tensor])
         with atomic_folder(path, noted=False) as temporary:
             (temporary / CONFIG).write_text(text, encoding="utf-8")
             (temporary / TENSORS).write_bytes(data)
+
+
+def check_target(path: PathName) -> None:
+    """Raises a ValueError, before a scene has been made, if it could not be written to ``path``."""
+    path = Path(path)
+    _require_scene_name(path)
+    if path.suffix != ".nfld":
+        _require_replaceable(path)
+    check_output(path, folder=path.suffix != ".nfld")
+
+
+def _require_scene_name(path: Path) -> None:
+    if path.suffix and path.suffix != ".nfld":
+        raise ValueError(f"cannot write {path}: scenes are files ending in .nfld or folders without a suffix")
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

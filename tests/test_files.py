@@ -18,6 +18,7 @@ from nfldm3d.files import (
     DataFormatError,
     atomic_folder,
     atomic_write,
+    check_output,
     note_written,
     parse_json,
     read_json,
@@ -341,3 +342,40 @@ def test_a_folder_needs_a_name(tmp_path: Path, name: str, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="no name of its own"), atomic_folder(name):
         pass
+
+
+def test_a_good_output_is_checked_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "old.glb").write_bytes(b"mine")
+    (tmp_path / "runs").mkdir()
+    check_output(tmp_path / "new" / "deep" / "a.glb", suffixes=(".glb", ".obj"))
+    check_output(tmp_path / "old.glb", suffixes=(".glb",))
+    check_output(tmp_path / "a" / "b", folder=True)
+    check_output(tmp_path / "runs", folder=True)
+    assert names(tmp_path) == ["old.glb", "runs"] and (tmp_path / "old.glb").read_bytes() == b"mine"
+    assert not names(tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "problem"),
+    [
+        ("a.xyz", {"suffixes": (".glb", ".obj")}, "unknown suffix '.xyz'; choose .glb or .obj"),
+        ("folder", {}, "is a folder; give a file name"),
+        ("file", {"folder": True}, "is a file; give a folder"),
+        ("file/a.glb", {}, "choose another folder"),
+        ("file/a", {"folder": True}, "choose another folder"),
+        ("n" * 300, {}, "choose another folder"),
+    ],
+)
+def test_outputs_that_cannot_be_written_are_refused_beforehand(
+    tmp_path: Path, name: str, options: dict, problem: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=problem):
+        check_output(tmp_path / name, **options)
+    assert names(tmp_path) == ["file", "folder"]
+
+
+def test_places_without_room_are_refused_beforehand() -> None:
+    with pytest.raises(ValueError, match="cannot write /proc/none/a.nfld"):
+        check_output("/proc/none/a.nfld")

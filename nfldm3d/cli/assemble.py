@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nfldm3d.files import DataFormatError, atomic_folder
+from nfldm3d.files import DataFormatError, atomic_folder, check_output
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Assemble:
 
     def run(self) -> None:
         """Reads all weights and writes them."""
+        check_output(self.out, folder=True)
         from nfldm3d.data.encoded_scenes import EncodedScenes, read_header
         from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
         from nfldm3d.models.nfldm.trajectories import POSES, measure_path_odds

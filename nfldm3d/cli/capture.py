@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from nfldm3d.files import check_output, require_free
+
 
 @dataclass(frozen=True)
 class Capture:
@@ -54,11 +56,14 @@ class Capture:
         names = self._maps()
         if len(names) > 1:
             raise ValueError(f"one capture shows one map, got {', '.join(names)}; name one, or give --scenes")
+        check_output(self.out, folder=True)
+        require_free(self.out.resolve(), overwrite=self.overwrite)
         record_vizdoom(names[0] if names else "MAP01", options=options).save(self.out, overwrite=self.overwrite)
 
     def _record_many(self, scenes: int) -> None:
         from nfldm3d.recording.vizdoom.shard_recorder import SceneOptions, record_scenes
 
+        check_output(self.out, folder=True)
         if self.walk or self.overwrite:
             raise ValueError("--walk and --overwrite are for one place; leave them out, or leave --scenes out")
         options = SceneOptions(

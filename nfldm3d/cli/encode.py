@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from nfldm3d.files import check_output
+from nfldm3d.scene_file import check_target
+
 
 @dataclass(frozen=True)
 class Encode:
@@ -41,6 +44,10 @@ class Encode:
 
     def run(self) -> None:
         """Encodes and saves."""
+        if self.out.suffix == ".nfld":
+            check_target(self.out)
+        else:
+            check_output(self.out, folder=True)
         from nfldm3d.cli.scenes import open_scenes
         from nfldm3d.data.encoded_scenes import read_embeddings
         from nfldm3d.pipelines.autoencoders import Autoencoders

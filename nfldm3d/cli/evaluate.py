@@ -11,6 +11,8 @@ import torch
 import tyro
 
 from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.files import check_output
+from nfldm3d.pictures import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Evaluate:
 
     def run(self) -> None:
         """Measures and prints."""
+        if self.page is not None:
+            check_output(self.page, suffixes=SUFFIXES)
         figures = self._judge_generator() if self.what == "generator" else self._judge_autoencoders()
         print(json.dumps(figures, indent=None if self.json else 1))  # noqa: T201 - the command's result
 

@@ -8,6 +8,10 @@ import tyro
 
 from nfldm3d._types import Vector
 from nfldm3d.export import MeshOptions, export_cameras, export_mesh, export_points, export_volume
+from nfldm3d.export.mesh_files import MESH_SUFFIXES, USD_SUFFIXES
+from nfldm3d.export.points import POINT_SUFFIXES
+from nfldm3d.export.volumes import VOLUME_SUFFIXES
+from nfldm3d.files import check_output
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene
 
@@ -43,7 +47,10 @@ class Export:
         """Writes the files."""
         if not (self.mesh or self.points or self.volume or self.cameras):
             raise ValueError("nothing to export; give --mesh, --points, --volume or --cameras with a file name")
+        self._check()
         scene = Scene.load(self.scene)
+        if self.cameras is not None and scene.cameras is None:
+            raise ValueError(f"{self.scene} holds no cameras; leave --cameras out")
         box = None if self.box is None else Box(*self.box)
         options = MeshOptions(
             box=box,
@@ -58,7 +65,17 @@ class Export:
             export_points(scene, self.points, options=options)
         if self.volume is not None:
             export_volume(scene, self.volume, box=box)
-        if self.cameras is not None:
-            if scene.cameras is None:
-                raise ValueError(f"{self.scene} holds no cameras; leave --cameras out")
+        if self.cameras is not None and scene.cameras is not None:
             export_cameras(scene.cameras, self.cameras)
+
+    def _check(self) -> None:
+        """Refuses names that cannot be written before the first file is."""
+        kinds = (
+            (self.mesh, MESH_SUFFIXES),
+            (self.points, POINT_SUFFIXES),
+            (self.volume, VOLUME_SUFFIXES),
+            (self.cameras, USD_SUFFIXES),
+        )
+        for path, suffixes in kinds:
+            if path is not None:
+                check_output(path, suffixes=suffixes)

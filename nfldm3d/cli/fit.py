@@ -18,6 +18,7 @@ from nfldm3d.fitting import FitOptions, fit
 from nfldm3d.pictures import save_contact_sheet
 from nfldm3d.rendering import render
 from nfldm3d.scene import Scene
+from nfldm3d.scene_file import check_target
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Fit:
 
     def run(self) -> None:
         """Fits, saves and measures."""
+        check_target(self.out)
         images = read_posed_images(self.capture)
         if self.downscale != 1:
             images = images.downscaled(self.downscale)

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from nfldm3d.files import atomic_folder
+from nfldm3d.files import atomic_folder, check_output
+from nfldm3d.scene_file import check_target
 
 SCHEDULERS = {
     "ddim": "DDIMScheduler",
@@ -60,11 +61,13 @@ class Generate:
 
     def run(self) -> None:
         """Samples a few scenes at a time and finishes them one by one."""
+        check_output(self.out, folder=True)
         from nfldm3d.data.encoded_scenes import read_embedding
         from nfldm3d.pipelines.scene_generator import SceneGenerator
 
-        if self.scenes < 1:
-            raise ValueError(f"--scenes must be at least 1, got {self.scenes}")
+        for name, least in (("scenes", 1), ("frames", 0), ("width", 1), ("height", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}")
         embedding = None if self.embedding is None else read_embedding(self.embedding)
         generator = SceneGenerator.from_pretrained(self.weights, self.device)
         folders = [self.out / f"scene_{number:03d}" for number in range(self.scenes)]
@@ -139,6 +142,7 @@ class Edit:
 
     def run(self) -> None:
         """Samples and saves."""
+        check_target(self.out)
         from nfldm3d.geometry import Box
         from nfldm3d.pipelines.scene_editing import resample_region
         from nfldm3d.pipelines.scene_generator import SceneGenerator
@@ -180,6 +184,7 @@ class Grow:
 
     def run(self) -> None:
         """Samples and saves."""
+        check_target(self.out)
         from nfldm3d.pipelines.scene_editing import grow_world
         from nfldm3d.pipelines.scene_generator import SceneGenerator
         from nfldm3d.scene import Scene

@@ -8,6 +8,7 @@ import torch
 import tyro
 
 from nfldm3d.camera import Camera
+from nfldm3d.files import check_output
 from nfldm3d.rendering.paths import make_path
 from nfldm3d.rendering.video import render_video
 from nfldm3d.scene import Scene
@@ -39,8 +40,9 @@ class Render:
 
     def run(self) -> None:
         """Renders and saves."""
+        video = self.out / f"{Path(self.path).stem}.{self.format}"
+        check_output(video)
         scene = Scene.load(self.scene, device=self.device)
         cameras: Camera = make_path(scene, self.path, views=self.views, width=self.width, height=self.height)
-        name = Path(self.path).stem
         with torch.no_grad():
-            render_video(scene, cameras.to(scene.device), self.out / f"{name}.{self.format}", fps=self.fps)
+            render_video(scene, cameras.to(scene.device), video, fps=self.fps)

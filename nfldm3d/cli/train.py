@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from nfldm3d.files import atomic_folder
+from nfldm3d.files import atomic_folder, check_output
 from nfldm3d.training import TrainingOptions
 
 if TYPE_CHECKING:
@@ -272,6 +272,7 @@ class Train:
 
     def run(self) -> None:
         """Trains the stage."""
+        check_output(self.stage.out, folder=True)
         self.stage.run()
 
 

@@ -13,6 +13,8 @@ from nfldm3d.export.ply import encode_ply
 from nfldm3d.files import atomic_write
 from nfldm3d.scene import Scene
 
+POINT_SUFFIXES = (".ply",)
+
 
 def extract_points(
     scene: Scene,
@@ -60,7 +62,7 @@ def export_points(
         ValueError: if there is no surface, the suffix is not .ply, or the path cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() != ".ply":
+    if path.suffix.lower() not in POINT_SUFFIXES:
         raise ValueError(
             f"cannot write {path}: point clouds are written as .ply, not {path.suffix or 'without suffix'!r}"
         )

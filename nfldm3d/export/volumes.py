@@ -19,6 +19,7 @@ from nfldm3d.geometry import Box
 from nfldm3d.ops.bricks import BRICK
 from nfldm3d.scene import Scene
 
+VOLUME_SUFFIXES = (".nvdb", ".vdb")
 AT_ONCE = 256
 """Leaves coloured at a time."""
 
@@ -41,7 +42,7 @@ def export_volume(scene: Scene, path: PathName, *, box: Box | None = None, color
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in (".vdb", ".nvdb"):
+    if suffix not in VOLUME_SUFFIXES:
         raise ValueError(f"cannot write {path}: unknown volume format {suffix!r}; use .vdb or .nvdb")
     with atomic_write(path) as temporary:
         density, colors = _collect_leaves(scene, box, color and suffix == ".vdb")

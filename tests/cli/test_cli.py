@@ -124,3 +124,59 @@ def test_wrong_option_exits_with_2(capsys):
 def test_help_of_the_installed_command_lists_the_verbs():
     done = subprocess.run([sys.executable, "-m", "nfldm3d.cli", "--help"], capture_output=True, text=True, check=True)
     assert all(verb in done.stdout for verb in ("capture", "fit", "render", "export", "info"))
+
+
+def no_work(*arguments, **options):
+    raise AssertionError("the work has begun before the name of its result was checked")
+
+
+@pytest.mark.parametrize("name", ["scene.glb", "taken", "file/s.nfld", "n" * 300 + ".nfld"])
+def test_fit_refuses_a_bad_output_before_the_first_step(name, capture, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nfldm3d.cli.fit.fit", no_work)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").touch()
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    code, error = run_failing(["fit", capture, "--out", tmp_path / name], capsys)
+    assert code == 2 and f"cannot write {tmp_path / name}" in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("render", "SCENE", "--out", "file/videos"),
+        ("export", "SCENE", "--mesh", "a.glb", "--points", "points.xyz"),
+        ("export", "SCENE", "--mesh", "a.glb", "--volume", "file/a.vdb"),
+        ("export", "SCENE", "--mesh", "a.glb", "--cameras", "a.glb"),
+        ("encode", "nowhere", "--out", "file/a.nfld"),
+        ("encode", "nowhere", "--out", "file"),
+        ("evaluate", "autoencoders", "--data", "nowhere", "--page", "page.gif"),
+        ("evaluate", "generator", "--data", "nowhere", "--page", "file/page.png"),
+        ("generate", "--out", "file"),
+        ("edit", "SCENE", "--box", *"000111", "--out", "scene.glb"),
+        ("grow", "--out", "taken"),
+        ("capture", "vizdoom", "--out", "taken"),
+        ("capture", "vizdoom", "--out", "file", "--scenes", "4"),
+        ("train", "scene-autoencoder", "--data", "nowhere", "--out", "file"),
+        ("assemble", "--out", "file", "--latents", "nowhere", "--parts", "nowhere"),
+    ],
+)
+def test_every_command_checks_its_output_before_its_work(arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").touch()
+    (tmp_path / "file").touch()
+    ball_scene().save("ball.nfld")
+    before = sorted(tmp_path.rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Scene, "load", no_work)
+        code, error = run_failing(["ball.nfld" if word == "SCENE" else word for word in arguments], capsys)
+    assert code == 2 and "cannot write" in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("option", ["--width", "--height", "--scenes"])
+def test_generate_refuses_sizes_of_nothing_before_its_work(option, tmp_path, capsys):
+    code, error = run_failing(["generate", "--out", tmp_path / "out", "--weights", tmp_path, option, 0], capsys)
+    assert code == 2 and f"{option} must be at least 1" in error
