@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -66,14 +66,13 @@ class Encode:
         print(json.dumps(figures))  # noqa: T201 - the command's result
 
     def _encode_one(self, networks, scenes) -> dict[str, object]:
-        from nfldm3d.models.nfldm.views import Views
         from nfldm3d.pipelines.autoencoders import views_of
 
         sample = scenes[self.scene]
         count = min(self.views, len(sample.images))
         views = views_of(sample, [number * len(sample.images) // count for number in range(count)])
         if not self.use_depth:
-            views = Views(views.images, views.camera, None)
+            views = replace(views, depth=None)
         start = time.monotonic()
         scene = networks.encode(views, sample.box)
         seconds = time.monotonic() - start

@@ -65,22 +65,27 @@ class Fit:
 
 
 def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]:
-    """Mean PSNR and SSIM of renders of the given views, and a page with renders beside photographs."""
-    figures, rows, count = {"psnr": 0.0, "ssim": 0.0}, {}, len(images)
+    """Mean PSNR and SSIM of renders of the given views over the pixels that their masks leave, and a page with renders
+    beside photographs."""
+    sums, rows, count, counted = {"psnr": 0.0, "ssim": 0.0}, {}, len(images), 0
     shown = set(range(0, count, max(1, -(-count // 6))))
     for group in images.groups():  # one size at a time
         camera: Camera = group.camera.to(scene.device)
-        truth = group.load_images()
+        truth, masks = group.load_images(), group.load_masks()
         with torch.no_grad():
             rendered = torch.stack([render(scene, camera[number]).image.cpu() for number in range(len(camera))])
-        figures["psnr"] += float(psnr(rendered, truth)) * len(group) / count
-        figures["ssim"] += float(ssim(rendered, truth)) * len(group) / count
+        some = len(group) if masks is None else int(masks.flatten(1).any(1).sum())
+        if some:
+            sums["psnr"] += some * float(psnr(rendered, truth, masks))
+            sums["ssim"] += some * float(ssim(rendered, truth, masks))
+            counted += some
         picked = [number for number, name in enumerate(group.names) if images.names.index(name) in shown]
         if picked:
             size = f", {camera.width}x{camera.height}" if images.sizes else ""
             rows |= {f"photograph{size}": truth[picked], f"render{size}": rendered[picked]}
     save_contact_sheet(rows, sheet)
-    return {"count": count, "psnr": round(figures["psnr"], 3), "ssim": round(figures["ssim"], 4)}
+    psnr_ssim = {name: round(total / counted, 4) if counted else None for name, total in sums.items()}
+    return {"count": count, **psnr_ssim}
 
 
 def peak_memory_mb() -> int:

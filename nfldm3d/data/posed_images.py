@@ -182,9 +182,17 @@ class PosedImages:
             lambda frame: image_files.resize_image(frame.load_image(background), *size), torch.float32, channels=(3,)
         )
 
-    def load_depth(self) -> Float[Tensor, "views height width"] | None:
-        """Metres along the optical axis, 0 where unknown; None if there is no depth."""
-        return None if self.frames[0].depth is None else self._load_nearest(Frame.load_depth, torch.float32)
+    def load_depth(self, *, keep_masked: bool = False) -> Float[Tensor, "views height width"] | None:
+        """Metres along the optical axis, 0 where unknown; None if there is no depth.
+
+        Args:
+            keep_masked: whether depth stays where masks say that a pixel is not to be used; by default it is 0 there.
+        """
+        if self.frames[0].depth is None:
+            return None
+        depth = self._load_nearest(Frame.load_depth, torch.float32)
+        masks = None if keep_masked else self.load_masks()
+        return depth if masks is None else depth.mul_(masks)
 
     def load_masks(self) -> Bool[Tensor, "views height width"] | None:
         """True where a pixel is to be used; None if all are. Transparency is not a mask: see ``background``."""

@@ -221,6 +221,7 @@ def _to_sample(scene: FolderScene, views: PosedImages) -> SceneSample:
         scene.split,
         trajectory=None if path is None else _read_trajectory(path, scene.path),
         metadata=metadata,
+        masks=views.load_masks(),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from nfldm3d._types import PathName
@@ -60,10 +60,14 @@ class SceneSample:
     """Camera poses of a walk: x, y, z in metres, cosine and sine of the heading (counter-clockwise from +x)."""
     metadata: dict[str, object] = field(default_factory=dict)
     """Anything else worth keeping, as plain JSON values."""
+    masks: Bool[Tensor, "views height width"] | None = None
+    """True where a pixel is to be used; None if all are."""
 
     def posed_images(self) -> PosedImages:
         """The same views as a capture."""
-        capture = PosedImages.from_tensors(self.images, self.camera, depth=self.depth, labels=self.labels)
+        capture = PosedImages.from_tensors(
+            self.images, self.camera, depth=self.depth, masks=self.masks, labels=self.labels
+        )
         box = {"lower": list(self.box.lower), "upper": list(self.box.upper)}
         return replace(capture, bev=self.bev, metadata={"map": self.map, "box": box} | self.metadata)
 
@@ -111,6 +115,8 @@ def encode_scene(sample: SceneSample) -> dict[str, bytes]:
         "rgb.png": png(sample.images.permute(0, 2, 3, 1).flatten(0, 1).numpy()),
         "depth.png": png(depth.reshape(-1, depth.shape[-1])),
     }
+    if sample.masks is not None:
+        members["masks.png"] = png(sample.masks.flatten(0, 1).byte().mul(255).numpy())
     if sample.labels is not None:
         members["labels.png"] = png(sample.labels.flatten(0, 1).numpy(), sample.metadata.get("label_palette"))
     if sample.bev is not None:
@@ -150,6 +156,9 @@ def decode_scene(key: str, members: Mapping[str, bytes], source: PathName) -> Sc
     if "labels.png" in members:
         labels = torch.from_numpy(_decode(members, "labels.png", ("L", "P"), strip, where))
         labels = labels.reshape(views, height, width)
+    masks = None
+    if "masks.png" in members:
+        masks = torch.from_numpy(strip_of("masks.png", "L") != 0).reshape(views, height, width)
     kinds, path = record.items("kinds"), record.values.get("trajectory")
     try:
         sample = SceneSample(
@@ -165,6 +174,7 @@ def decode_scene(key: str, members: Mapping[str, bytes], source: PathName) -> Sc
             tuple(str(kind) for kind in kinds),
             None if path is None else _read_trajectory(record),
             Record.of(record.source, record.values.get("metadata", {}), "metadata").values,
+            masks,
         )
     except ValueError as error:
         raise error if isinstance(error, DataFormatError) else DataFormatError(where, str(error)) from error

@@ -104,7 +104,7 @@ def _write_frames(
 def _write_pixels(view: PosedImages, root: Path, stem: str, image_format: str, depth_unit: float) -> dict[str, object]:
     files = {"file_path": root / "images" / f"{stem}.{image_format}"}
     image_files.write_image(files["file_path"], view.load_images()[0])
-    depth, masks, labels = view.load_depth(), view.load_masks(), view.load_labels()
+    depth, masks, labels = view.load_depth(keep_masked=True), view.load_masks(), view.load_labels()
     if depth is not None:
         files["depth_file_path"] = image_files.write_depth(root / "depth" / stem, depth[0], depth_unit)
     if masks is not None:

@@ -1,11 +1,14 @@
-"""How close pictures come to other pictures: PSNR, SSIM and LPIPS, each the mean over pictures of sRGB in [0, 1]."""
+"""How close pictures come to other pictures: PSNR, SSIM and LPIPS, each the mean over pictures of sRGB in [0, 1].
+
+A mask names the pixels that count: what lies outside it changes no figure, and a picture without any is left out.
+"""
 
 import warnings
 from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,30 +28,25 @@ def psnr(
     target: Float[Tensor, "*views channels height width"],
     mask: Bool[Tensor, "*views height width"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean over pictures of the peak signal-to-noise ratio in decibels; infinite where pictures agree exactly.
-
-    Args:
-        mask: the pixels that count; a picture without any is left out of the mean.
-    """
+    """Mean over pictures of the peak signal-to-noise ratio in decibels; infinite where pictures agree exactly."""
     _require_pairs(image, target)
     error = (image - target).square().mean(-3)  # *views height width
     if mask is None:
         return (-10 * error.mean((-2, -1)).log10()).mean()
-    if mask.shape != error.shape:
-        raise ValueError(f"psnr needs a mask of shape {tuple(error.shape)}, got {tuple(mask.shape)}")
-    counts = mask.sum((-2, -1))
-    if not bool((counts > 0).any()):
-        raise ValueError("psnr needs at least one pixel that counts, the mask has none; give another mask")
+    counts = _count(mask, image, "psnr")
     means = torch.where(mask, error, 0).sum((-2, -1))[counts > 0] / counts[counts > 0]
     return (-10 * means.log10()).mean()
 
 
 def ssim(
-    image: Float[Tensor, "*views channels height width"], target: Float[Tensor, "*views channels height width"]
+    image: Float[Tensor, "*views channels height width"],
+    target: Float[Tensor, "*views channels height width"],
+    mask: Bool[Tensor, "*views height width"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean over pictures of the structural similarity (Wang et al. 2004), at most 1; torchmetrics' definition.
 
-    Pictures are reflected at their edges, so that every pixel counts, and channels are averaged.
+    Pictures are reflected at their edges, so that every pixel counts, and channels are averaged. With a mask, each
+    window's statistics are those of its pixels that count.
     """
     _require_pairs(image, target)
     if min(image.shape[-2:]) <= SSIM_RADIUS:
@@ -56,18 +54,27 @@ def ssim(
             f"ssim needs pictures of at least {SSIM_RADIUS + 1} pixels a side, "
             f"got {image.shape[-1]}x{image.shape[-2]}; give larger ones"
         )
-    pairs = zip(_flat(image), _flat(target), strict=True)
-    return torch.stack([_ssim_of_one(a[:, None], b[:, None]) for a, b in pairs]).mean()
+    pairs = [(a[:, None], b[:, None]) for a, b in zip(_flat(image), _flat(target), strict=True)]
+    if mask is None:
+        return torch.stack([_ssim_of_one(*pair) for pair in pairs]).mean()
+    counts, masks = _count(mask, image, "ssim").reshape(-1), mask.reshape(-1, *mask.shape[-2:])
+    some = zip(pairs, masks, counts, strict=True)
+    return torch.stack([_ssim_of_one(*pair, part) for pair, part, count in some if count > 0]).mean()
 
 
 def sharpness(
-    image: Float[Tensor, "*views channels height width"], target: Float[Tensor, "*views channels height width"]
+    image: Float[Tensor, "*views channels height width"],
+    target: Float[Tensor, "*views channels height width"],
+    mask: Bool[Tensor, "*views height width"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean absolute difference of neighbouring pixels over that of the target: below 1 is blurred, above 1 is noisy."""
     _require_pairs(image, target)
 
+    if mask is not None:
+        _count(mask, image, "sharpness")
+
     def roughness(picture: Tensor) -> Tensor:
-        return picture.diff(dim=-1).abs().mean() + picture.diff(dim=-2).abs().mean()
+        return _roughness(picture, mask, -1) + _roughness(picture, mask, -2)
 
     return roughness(image) / roughness(target).clamp(min=1e-12)
 
@@ -105,11 +112,20 @@ class Lpips(nn.Module):
         return cls.load(place, network=network) if place.is_file() else None
 
     def forward(
-        self, image: Float[Tensor, "*views 3 height width"], target: Float[Tensor, "*views 3 height width"]
+        self,
+        image: Float[Tensor, "*views 3 height width"],
+        target: Float[Tensor, "*views 3 height width"],
+        mask: Bool[Tensor, "*views height width"] | None = None,
     ) -> Float[Tensor, ""]:
+        """The mean over pictures; with a mask, of both on black outside it, over the share that counts."""
         _require_pairs(image, target)
+        shares = None
+        if mask is not None:
+            shares = _count(mask, image, "lpips").reshape(-1) / (mask.shape[-2] * mask.shape[-1])
+            image, target = (torch.where(mask.unsqueeze(-3), picture, 0) for picture in (image, target))
         pairs = zip(_flat(image).split(1), _flat(target).split(1), strict=True)
-        return torch.stack([self.distance(a, b, normalize=True).mean() for a, b in pairs]).mean()
+        distances = torch.stack([self.distance(a, b, normalize=True).mean() for a, b in pairs])
+        return distances.mean() if shares is None else (distances[shares > 0] / shares[shares > 0]).mean()
 
     @classmethod
     def find_like(cls) -> "Lpips | None":
@@ -126,21 +142,51 @@ def _require_pairs(image: Tensor, target: Tensor) -> None:
         )
 
 
+def _count(mask: Tensor, image: Tensor, name: str) -> Int64[Tensor, "*views"]:
+    """How many pixels of each picture count; a ValueError if the mask does not fit or leaves none at all."""
+    wanted = (*image.shape[:-3], *image.shape[-2:])
+    if mask.shape != wanted:
+        raise ValueError(f"{name} needs a mask of shape {wanted}, got {tuple(mask.shape)}")
+    counts = mask.sum((-2, -1))
+    if not bool((counts > 0).any()):
+        raise ValueError(f"{name} needs at least one pixel that counts, the mask has none; give another mask")
+    return counts
+
+
+def _roughness(
+    picture: Float[Tensor, "*views channels height width"], mask: Tensor | None, axis: int
+) -> Float[Tensor, ""]:
+    """The mean absolute difference of neighbours along an axis, of those that both count."""
+    steps = picture.diff(dim=axis).abs()
+    if mask is None:
+        return steps.mean()
+    size = mask.shape[axis]
+    both = (mask.narrow(axis, 1, size - 1) & mask.narrow(axis, 0, size - 1)).unsqueeze(-3)
+    return torch.where(both, steps, 0).sum() / (both.sum() * picture.shape[-3]).clamp(min=1)
+
+
 def _flat(images: Float[Tensor, "*views channels height width"]) -> Float[Tensor, "_ channels height width"]:
     return images.reshape(-1, *images.shape[-3:])
 
 
 def _ssim_of_one(
-    image: Float[Tensor, "channels 1 height width"], target: Float[Tensor, "channels 1 height width"]
+    image: Float[Tensor, "channels 1 height width"],
+    target: Float[Tensor, "channels 1 height width"],
+    mask: Bool[Tensor, "height width"] | None = None,
 ) -> Float[Tensor, ""]:
-    mean, mean_target, square, square_target, product = (
-        _blur(value) for value in (image, target, image * image, target * target, image * target)
-    )
+    moments = (image, target, image * image, target * target, image * target)
+    if mask is None:
+        mean, mean_target, square, square_target, product = (_blur(value) for value in moments)
+    else:
+        weight = _blur(mask[None, None].to(image)).clamp(min=1e-12)
+        blurred = (_blur(torch.where(mask, value, 0)) / weight for value in moments)
+        mean, mean_target, square, square_target, product = blurred
     covariance = product - mean * mean_target
     variances = (square - mean * mean).clamp(min=0) + (square_target - mean_target * mean_target).clamp(min=0)
     luminance = (2 * mean * mean_target + SSIM_LUMINANCE) / (mean * mean + mean_target * mean_target + SSIM_LUMINANCE)
     structure = (2 * covariance + SSIM_CONTRAST) / (variances + SSIM_CONTRAST)
-    return (luminance * structure).mean()
+    similarity = luminance * structure
+    return similarity.mean() if mask is None else similarity[:, :, mask].mean()
 
 
 def _blur(picture: Float[Tensor, "channels 1 height width"]) -> Float[Tensor, "channels 1 height width"]:

@@ -70,7 +70,8 @@ def split_views(sample: SceneSample, *, with_depth: bool = True, inputs: int = I
     images = sample.images.float() / 255
 
     def views(chosen: Tensor, depth: bool) -> Views:
-        return Views(images[chosen], sample.camera[chosen.tolist()], sample.depth[chosen] if depth else None)
+        mask = None if sample.masks is None else sample.masks[chosen]
+        return Views(images[chosen], sample.camera[chosen.tolist()], sample.depth[chosen] if depth else None, mask)
 
     return SceneSplit(views(rest, with_depth), views(targets, True))
 
@@ -96,20 +97,27 @@ def judge_field(
     rendered = model.render(field, background, rays)
     picture = model.decode(rendered).float().clamp(0, 1)
     cosine = targets.camera.depth_per_distance(rays)
-    inside = (targets.depth > 0) & in_box(rays.at(targets.depth / cosine), field.box)
+    measured = targets.depth > 0 if targets.mask is None else (targets.depth > 0) & targets.mask
+    inside = measured & in_box(rays.at(targets.depth / cosine), field.box)
     error = relative_depth_error(rendered.distance, rendered.opacity, targets.depth, cosine, inside.float())
-    mean = split.inputs.images.mean((0, 2, 3)).to(picture)
+    mean = _mean_colour(split.inputs).to(picture)
     painted = mean[:, None, None].expand_as(targets.images)
     scores = SceneScores(
-        psnr=float(metrics.psnr(picture, targets.images)),
-        ssim=float(metrics.ssim(picture, targets.images)),
+        psnr=float(metrics.psnr(picture, targets.images, targets.mask)),
+        ssim=float(metrics.ssim(picture, targets.images, targets.mask)),
         depth_error=float(error) if bool(inside.any()) else math.nan,
         surfaces=int(inside.sum()),
-        sharpness=float(metrics.sharpness(picture, targets.images)),
-        mean_colour_psnr=float(metrics.psnr(painted, targets.images)),
+        sharpness=float(metrics.sharpness(picture, targets.images, targets.mask)),
+        mean_colour_psnr=float(metrics.psnr(painted, targets.images, targets.mask)),
     )
     rows = [torch.cat(list(part[:SHOWN]), dim=-1) for part in (targets.images, picture)]
     return scores, torch.cat(rows, dim=-2).cpu()
+
+
+def _mean_colour(views: Views) -> Float[Tensor, " 3"]:
+    """Of all pixels that count."""
+    pixels = views.images.movedim(1, -1)  # views height width 3
+    return pixels.mean((0, 1, 2)) if views.mask is None else pixels[views.mask].mean(0)
 
 
 def mean_scores(scores: Sequence[SceneScores]) -> SceneScores:

@@ -11,7 +11,7 @@ from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.geometry import Rays
 
 DENSE_DEPTH = 0.5
-"""Share of pixels with depth from which on depth maps are taken to show every surface."""
+"""Share of usable pixels with depth from which on depth maps are taken to show every surface."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ class SizedPixels:
 
     def __len__(self) -> int:
         return len(self.colors) if self.usable is None else len(self.usable)
+
+    def usable_depth(self) -> Float[Tensor, " usable"]:
+        """Of the pixels that masks leave."""
+        assert self.depth is not None
+        return self.depth if self.usable is None else self.depth[self.usable]
 
     def surface_points(self) -> tuple[Float[Tensor, "points 3"], Float[Tensor, "points 3"]]:
         """World positions and sRGB colours of all pixels with depth."""
@@ -106,8 +111,8 @@ class PixelStore:
         return torch.cat([group.camera.centers for group in self.groups])
 
     def surface_points(self) -> tuple[Float[Tensor, "points 3"], Float[Tensor, "points 3"]] | None:
-        """World positions and sRGB colours of all pixels with depth; None unless most pixels have it."""
-        depths = [group.depth for group in self.groups if group.depth is not None]
+        """World positions and sRGB colours of all pixels with depth; None unless most usable pixels have it."""
+        depths = [group.usable_depth() for group in self.groups if group.depth is not None]
         if not depths or sum(int((d > 0).sum()) for d in depths) < DENSE_DEPTH * sum(len(d) for d in depths):
             return None
         positions, colors = zip(*(group.surface_points() for group in self.groups), strict=True)

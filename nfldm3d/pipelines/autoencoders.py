@@ -84,4 +84,5 @@ class Autoencoders:
 def views_of(sample: SceneSample, chosen: Sequence[int] | None = None) -> Views:
     """The views of a scene as the encoder takes them."""
     numbers = list(range(len(sample.images))) if chosen is None else list(chosen)
-    return Views(sample.images[numbers].float() / 255, sample.camera[numbers], sample.depth[numbers])
+    mask = None if sample.masks is None else sample.masks[numbers]
+    return Views(sample.images[numbers].float() / 255, sample.camera[numbers], sample.depth[numbers], mask)

@@ -98,6 +98,12 @@ def test_downscaling_averages_colour_and_picks_everything_else(complete):
     assert torch.equal(small.load_labels(), complete.load_labels()[:, 1::2, 1::2])
 
 
+def test_depth_is_unknown_where_a_mask_says_not_to_look(complete):
+    raw, masks = complete.load_depth(keep_masked=True), complete.load_masks()
+    assert (raw > 0).all() and 0 < int(masks.sum()) < masks.numel()
+    assert torch.equal(complete.load_depth(), torch.where(masks, raw, 0))
+
+
 @pytest.mark.parametrize("size", [(4, 3), (16, 12), (5, 7)])
 def test_points_keep_their_relative_place_in_a_scaled_picture(complete, size):
     points = torch.tensor([[1.0, -2.0, 0.5], [1.5, -1.5, 0.25]]).expand(VIEWS, 2, 3)

@@ -75,6 +75,21 @@ def test_a_room_without_box_gets_one_that_fits_its_walls():
     assert bool(box.contains(camera.centers).all())
 
 
+def test_what_is_masked_out_shapes_no_box(tmp_path: Path):
+    camera = walk()
+    depth, masks = measure(camera), torch.ones(6, 6, 8, dtype=torch.bool)
+    masks[:, 4:] = False
+    hand = torch.where(masks, depth, 20.0)
+    boxes = []
+    for name, seen in (("clean", depth), ("hand", hand)):
+        images = torch.zeros(6, 3, 6, 8, dtype=torch.uint8)
+        PosedImages.from_tensors(images, camera, depth=seen, masks=masks).save(tmp_path / name / "room")
+        sample = SceneFolder(tmp_path / name, split="all")[0]
+        assert sample.masks is not None and torch.equal(sample.masks, masks) and not sample.depth[~masks].any()
+        boxes.append(sample.box)
+    assert boxes[0] == boxes[1]
+
+
 def test_a_point_of_a_wall_keeps_its_pixel_and_depth(tmp_path: Path):
     write_capture(tmp_path / "room")
     sample = SceneFolder(tmp_path, split="all", size=(4, 3))[0]

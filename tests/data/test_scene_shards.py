@@ -46,6 +46,16 @@ def test_scenes_survive_their_files(scene: SceneSample):
     assert_equal(decode_scene(scene.key, encode_scene(scene), "here"), scene)
 
 
+def test_masks_survive_their_files():
+    scene = small_scene()
+    masked = replace(scene, masks=torch.arange(scene.depth.numel()).view(scene.depth.shape) % 3 > 0)
+    again = decode_scene(scene.key, encode_scene(masked), "here")
+    assert again.masks is not None and torch.equal(again.masks, masked.masks)
+    views = masked.posed_images()
+    assert torch.equal(views.load_masks(), masked.masks)
+    assert torch.equal(views.load_depth(), torch.where(masked.masks, scene.depth, 0))
+
+
 def test_film_strips_have_view_0_on_top_and_maps_have_north_up():
     scene, members = small_scene(), encode_scene(small_scene())
     with Image.open(io.BytesIO(members["rgb.png"])) as strip:

@@ -46,6 +46,29 @@ def test_psnr_refuses_an_empty_mask_and_other_shapes() -> None:
         psnr(torch.ones(3, 4, 5), torch.ones(3, 4, 5), torch.zeros(4, 5, dtype=torch.bool))
 
 
+@pytest.mark.parametrize("metric", [psnr, ssim, sharpness])
+def test_what_is_masked_out_changes_no_figure(metric, generator: torch.Generator) -> None:
+    target, mask = noise(generator, 2, 3, 11, 14), torch.zeros(2, 11, 14, dtype=torch.bool)
+    mask[0, 2:9, 3:12] = True  # the second picture has nothing to say
+    mask[0, 5, 6] = False
+    image = (target + 0.2 * noise(generator, 2, 3, 11, 14)).clamp(0, 1)
+    worse, other = (torch.where(mask[:, None], value, noise(generator, 2, 3, 11, 14)) for value in (image, target))
+    expected = float(metric(image, target, mask))
+    assert float(metric(worse, other, mask)) == pytest.approx(expected, rel=1e-5)
+    assert float(metric(worse, other)) != pytest.approx(expected, rel=1e-3)
+    everything = torch.ones_like(mask)
+    assert float(metric(image, target, everything)) == pytest.approx(float(metric(image, target)), rel=1e-5)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim, sharpness])
+def test_masks_must_fit_and_leave_a_pixel(metric) -> None:
+    image = torch.ones(3, 8, 9)
+    with pytest.raises(ValueError, match="at least one pixel"):
+        metric(image, image, torch.zeros(8, 9, dtype=torch.bool))
+    with pytest.raises((ValueError, TypeCheckError), match="needs a mask of shape|Type-check"):
+        metric(image, image, torch.ones(9, 8, dtype=torch.bool))
+
+
 @pytest.mark.parametrize("shape", [(3, 6, 9), (1, 3, 31, 17), (2, 3, 40, 24), (2, 2, 1, 12, 11)])
 def test_ssim_is_that_of_torchmetrics(generator: torch.Generator, shape: tuple[int, ...]) -> None:
     functional = pytest.importorskip("torchmetrics.functional.image")
@@ -120,6 +143,19 @@ def test_lpips_uses_the_given_weights(alexnet: Path, generator: torch.Generator)
     expected = peer(image, target, normalize=True).detach().mean()
     assert float(metric(image, target)) == pytest.approx(float(expected), rel=1e-5)
     assert float(metric(image[0], target[0])) > 0
+
+
+def test_lpips_leaves_out_what_is_masked(alexnet: Path, generator: torch.Generator) -> None:
+    pytest.importorskip("lpips")
+    metric = Lpips.load(alexnet)
+    image, target = noise(generator, 2, 3, 64, 72), noise(generator, 2, 3, 64, 72)
+    mask = torch.zeros(2, 64, 72, dtype=torch.bool)
+    mask[0, 10:50, 20:60] = True
+    expected = float(metric(image, target, mask))
+    other = torch.where(mask[:, None], image, noise(generator, 2, 3, 64, 72))
+    assert float(metric(other, target, mask)) == pytest.approx(expected, rel=1e-5)
+    assert float(metric(torch.where(mask[:, None], target, 0), target, mask)) == 0
+    assert float(metric(image, target, torch.ones_like(mask))) == pytest.approx(float(metric(image, target)), rel=1e-5)
 
 
 def test_lpips_never_makes_weights_up(tmp_path: Path, alexnet: Path) -> None:

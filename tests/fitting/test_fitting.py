@@ -13,6 +13,7 @@ from small_fits import QUICK, ball_scene, views_of
 from nfldm3d import Camera, DataFormatError
 from nfldm3d.evaluation.metrics import psnr
 from nfldm3d.fitting import FitOptions, estimate_boxes, fit
+from nfldm3d.fitting.batches import PixelStore
 from nfldm3d.fitting.boxes import find_focus
 from nfldm3d.ops import bricks as brick_ops
 from nfldm3d.rendering import render
@@ -64,6 +65,46 @@ def test_box_comes_from_depth_when_the_capture_names_none():
     box, _ = estimate_boxes(replace(views_of(scene), metadata={}))
     assert torch.tensor(box.center) == pytest.approx(torch.tensor(scene.box.center), abs=0.15)
     assert 1.2 < max(box.size) < 2.2  # the ball's diameter is 1.6
+
+
+def hand_before(images: PosedImages) -> PosedImages:
+    """The same views with something green before every camera, which masks leave out."""
+    pixels, depth = images.load_images(), images.load_depth()
+    assert depth is not None
+    hand = torch.zeros(depth.shape, dtype=torch.bool)
+    hand[:, -10:, 3:30] = True
+    pixels = torch.where(hand[:, None], torch.tensor([0.0, 1.0, 0.0])[:, None, None], pixels)
+    held = PosedImages.from_tensors(pixels, images.camera, depth=torch.where(hand, 0.3, depth), masks=~hand)
+    return replace(held, metadata=images.metadata)
+
+
+def test_what_is_masked_out_shapes_no_box():
+    clean = replace(views_of(ball_scene()), metadata={})
+    held = hand_before(clean)
+    with_masks = PosedImages.from_tensors(
+        clean.load_images(), clean.camera, depth=clean.load_depth(), masks=held.load_masks()
+    )
+    assert estimate_boxes(held) == estimate_boxes(with_masks)
+    assert max(estimate_boxes(held)[0].size) < 2.2
+
+
+def test_what_is_masked_out_is_not_fitted():
+    images = hand_before(views_of(ball_scene(), count=6, size=(40, 30)))
+    store = PixelStore.load(images, torch.device("cpu"))
+    batch = store.draw(4000, torch.Generator().manual_seed(0))
+    assert batch.distances is not None and not ((batch.distances > 0) & (batch.distances < 1)).any()
+    assert not (batch.colors == torch.tensor([0.0, 1.0, 0.0])).all(-1).any()
+
+
+def test_masked_pixels_do_not_count_against_dense_depth():
+    camera = Camera.orbit((0.0, 0.0, 0.0), 2.0, views=2, width=8, height=6)
+    masks = torch.zeros(2, 6, 8, dtype=torch.bool)
+    masks[:, :2] = True
+    depth = torch.full((2, 6, 8), 2.0)
+    depth[:, 2:] = 0.1
+    images = PosedImages.from_tensors(torch.rand(2, 3, 6, 8), camera, depth=depth, masks=masks)
+    known = PixelStore.load(images, torch.device("cpu")).surface_points()
+    assert known is not None and len(known[0]) == 32
 
 
 def test_checkpoint_of_another_fit_is_refused(tmp_path):

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nfldm3d.camera import Camera
@@ -26,6 +26,8 @@ class Views:
     camera: Camera
     depth: Float[Tensor, "views height width"] | None
     """Metres along the optical axis, 0 where there is no surface; None if it was not measured."""
+    mask: Bool[Tensor, "views height width"] | None = None
+    """True where a pixel counts when pictures are compared; None if all do."""
 
     def __post_init__(self):
         shape = (*self.camera.shape, 3, self.camera.height, self.camera.width)
@@ -34,16 +36,18 @@ class Views:
                 f"views need at least one picture, and a camera for each: cameras for {shape} (views, 3, height, "
                 f"width) came with pictures of shape {tuple(self.images.shape)}; resize either"
             )
-        if self.depth is not None and self.depth.shape != (shape[0], *shape[2:]):
-            raise ValueError(
-                f"depth must have the shape {(shape[0], *shape[2:])} (views, height, width), got "
-                f"{tuple(self.depth.shape)}; resize it, or leave it out with depth=None"
-            )
+        for name in ("depth", "mask"):
+            value = getattr(self, name)
+            if value is not None and value.shape != (shape[0], *shape[2:]):
+                raise ValueError(
+                    f"{name} must have the shape {(shape[0], *shape[2:])} (views, height, width), got "
+                    f"{tuple(value.shape)}; resize it, or leave it out with {name}=None"
+                )
 
     def to(self, device: torch.device | str) -> "Views":
         """The same on another device."""
-        depth = None if self.depth is None else self.depth.to(device)
-        return Views(self.images.to(device), self.camera.to(device), depth)
+        depth, mask = (None if value is None else value.to(device) for value in (self.depth, self.mask))
+        return Views(self.images.to(device), self.camera.to(device), depth, mask)
 
 
 def cubic_box(box: Box, resolution: tuple[int, int, int]) -> Box:

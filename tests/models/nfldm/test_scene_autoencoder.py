@@ -9,7 +9,7 @@ from small_rooms import BOX, GRID, HEIGHT, WIDTH, cameras, room_sample, room_vie
 
 from nfldm3d import Box, Scene, render
 from nfldm3d.evaluation.metrics import psnr
-from nfldm3d.evaluation.scene_scores import judge_scene, mean_scores, split_views
+from nfldm3d.evaluation.scene_scores import judge_field, judge_scene, mean_scores, split_views
 from nfldm3d.geometry import turn_about
 from nfldm3d.models.nfldm.lifting import build_frustums, splat
 from nfldm3d.models.nfldm.losses import relative_depth_error
@@ -234,6 +234,20 @@ def test_a_split_uses_every_view_once(views: int) -> None:
     assert len(split.inputs.images) == min(16, views - 1) and len(centers) == views
     assert len(centers.unique(dim=0)) == views
     assert split_views(sample, with_depth=False).inputs.depth is None
+
+
+def test_what_is_masked_out_changes_no_score() -> None:
+    sample = room_sample(views=6)
+    masks = torch.ones_like(sample.depth, dtype=torch.bool)
+    masks[:, :, : masks.shape[2] // 2] = False
+    odd = torch.where(masks[:, None], sample.images, 255)
+    depth = torch.where(masks, sample.depth, 0)
+    split = split_views(replace(sample, masks=masks, depth=depth), inputs=4)
+    other = replace(split, targets=split_views(replace(sample, images=odd, masks=masks, depth=depth), inputs=4).targets)
+    model = scene_autoencoder()
+    encoding = model.encode(split.inputs, sample.box)
+    scores = [judge_field(model, encoding.field, encoding.background, part)[0] for part in (split, other)]
+    assert scores[0].figures() == pytest.approx(scores[1].figures(), rel=1e-5)
 
 
 def test_scores_are_figures_of_the_views_that_were_not_encoded() -> None:
