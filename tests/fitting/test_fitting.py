@@ -11,6 +11,7 @@ import torch
 from small_fits import QUICK, ball_scene, views_of
 
 from nfldm3d import Camera, DataFormatError
+from nfldm3d.data import PosedImages
 from nfldm3d.evaluation.metrics import psnr
 from nfldm3d.fitting import FitOptions, estimate_boxes, fit
 from nfldm3d.fitting.batches import PixelStore
