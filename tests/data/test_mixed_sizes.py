@@ -124,11 +124,12 @@ def test_depth_masks_and_labels_may_have_another_size(tmp_path: Path, size: tupl
     posed = read_posed_images(write(tmp_path, {"fl_x": 9, "w": 8, "h": 6, "frames": frames(2, **files)}))
     rows, columns = (((torch.arange(n) + 0.5) * (m / n)).long() for n, m in ((6, height), (8, width)))
     expected = torch.from_numpy(values)[rows[:, None], columns] / 1000
-    torch.testing.assert_close(posed.load_depth(), expected.expand(2, 6, 8))
+    torch.testing.assert_close(posed.load_depth(keep_masked=True), expected.expand(2, 6, 8))
     assert posed.load_masks()[:, 0, 0].tolist() == [False, True] and int(posed.load_labels().min()) == 3
-    points = posed.camera.unproject(posed.load_depth())
+    assert not posed.load_depth()[0].any() and torch.equal(posed.load_depth()[1], expected)
+    points = posed.camera.unproject(posed.load_depth(keep_masked=True))
     local = transform_points(torch.linalg.inv(posed.camera.world_from_camera), points.flatten(1, 2))
-    torch.testing.assert_close(-local[..., 2].reshape(2, 6, 8), posed.load_depth())
+    torch.testing.assert_close(-local[..., 2].reshape(2, 6, 8), posed.load_depth(keep_masked=True))
 
 
 def test_what_a_scaled_picture_is():
