@@ -105,7 +105,8 @@ class EfficientNetFeatures(nn.Module):
         """Mean features of sRGB pictures in [0, 1], resized to the 224 x 224 pixels that it was trained on."""
         size = (EFFICIENTNET_SIZE, EFFICIENTNET_SIZE)
         large = functional.interpolate(images.clamp(0, 1), size, mode="bilinear", antialias=True, align_corners=False)
-        return self.network.extract_features((large * 255 - 127) / 128).mean((-2, -1))
+        hidden: Tensor = self.network.extract_features((large * 255 - 127) / 128)  # pyright: ignore[reportCallIssue]
+        return hidden.mean((-2, -1))
 
 
 class VideoFeatures(nn.Module):
