@@ -34,8 +34,10 @@ def free_memory(device: torch.device) -> int:
 def _free_in_container(root: Path = Path("/sys/fs/cgroup")) -> int:
     """What a container's limit (cgroup version 2) leaves, not counting the files that the kernel can forget."""
     try:
-        limit, used = int((root / "memory.max").read_text()), int((root / "memory.current").read_text())
-        parts = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-        return limit - used + int(parts["inactive_file"])
+        limit, used, text = (
+            (root / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current", "stat")
+        )
+        parts = dict(line.split() for line in text.splitlines())
+        return int(limit) - int(used) + int(parts["inactive_file"])
     except (OSError, KeyError, ValueError):  # no container, or none with a limit
         return 2**50

@@ -1,14 +1,19 @@
 """The command line: ``nfldm3d COMMAND``, see ``nfldm3d --help``; every option is a field of a dataclass.
 
-Exit codes: 0 done, 2 wrong usage, 3 bad data, 130 interrupted, 143 terminated.
+Exit codes: 0 done, 2 wrong usage, 3 bad data, 130 interrupted, 141 output closed by its reader, 143 terminated.
 """
 
+import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
+from itertools import dropwhile, takewhile
 from types import FrameType
 from typing import Annotated
 
+import torch
 import tyro
 
 from nfldm3d.cli.assemble import Assemble
@@ -40,26 +45,37 @@ Command = (
     | Annotated[Grow, tyro.conf.subcommand("grow")]
 )
 DESCRIPTION = "Voxel neural fields: record, fit, learn, render and export 3-D scenes. Add --debug for tracebacks."
-USAGE, BAD_DATA, INTERRUPTED, TERMINATED = 2, 3, 130, 143
+USAGE, BAD_DATA, INTERRUPTED, OUTPUT_CLOSED, TERMINATED = 2, 3, 130, 141, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; errors are one line on stderr, with ``--debug`` a traceback."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        _flush()
+    except BrokenPipeError:  # whoever read our output, such as head, has seen enough
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python flushes once more when it ends
+        return OUTPUT_CLOSED
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
-    command = _parse([argument for argument in arguments if argument != "--debug"])
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        command.run()
-    except (ValueError, ImportError, OSError, MemoryError) as error:
+        _parse([argument for argument in arguments if argument != "--debug"]).run()
+    except BrokenPipeError:
+        raise
+    except (ValueError, ImportError, OSError, MemoryError, torch.OutOfMemoryError) as error:
         if debug:
             raise
-        sys.stderr.write(f"nfldm3d: {' '.join(str(error).split())}\n")
+        _say(str(error) or type(error).__name__)
         return BAD_DATA if isinstance(error, DataFormatError) else USAGE
     except KeyboardInterrupt:
         if debug:
             raise
-        sys.stderr.write("nfldm3d: interrupted\n")
+        _say("interrupted")
         return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -67,8 +83,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]) -> Command:
+    """The command with its options; SystemExit for ``--help``, and with one line for options that tyro refuses."""
     names = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
-    return tyro.cli(Command, prog="nfldm3d", args=arguments, description=DESCRIPTION, config=names)  # type: ignore[arg-type]
+    page = io.StringIO()
+    try:
+        with redirect_stderr(page):
+            return tyro.cli(Command, prog="nfldm3d", args=arguments, description=DESCRIPTION, config=names)  # type: ignore[arg-type]
+    except SystemExit as stop:
+        if stop.code:
+            _say(_shorten(page.getvalue()))
+        _flush()
+        raise
+
+
+def _shorten(page: str) -> str:
+    """What tyro's page about an error says between its title and the next rule."""
+    lines = [line.strip(" │") for line in page.splitlines()]
+    inner = dropwhile(_is_rule, [line for line in lines if line][1:])
+    return f"{' '.join(takewhile(lambda line: not _is_rule(line), inner))} (see --help)"
+
+
+def _is_rule(line: str) -> bool:
+    return not line.strip("-─╭╮╰╯")
+
+
+def _say(text: str) -> None:
+    if sys.stderr is not None:  # closed by whoever started us
+        sys.stderr.write(f"nfldm3d: {' '.join(text.split())}\n")
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

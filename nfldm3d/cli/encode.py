@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from nfldm3d.cli.devices import open_device
 from nfldm3d.files import check_output
 from nfldm3d.scene_file import check_target
 
@@ -56,7 +57,7 @@ class Encode:
         given = None if self.embeddings is None else read_embeddings(self.embeddings)
         if given is not None and self.out.suffix == ".nfld":
             raise ValueError("--embeddings goes with --keep latents and a folder as --out, not with one scene file")
-        networks = Autoencoders.from_pretrained(self.weights, self.device)
+        networks = Autoencoders.from_pretrained(self.weights, open_device(self.device))
         scenes = open_scenes(self.data, self.split)
         if self.out.suffix == ".nfld":
             figures = self._encode_one(networks, scenes)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from nfldm3d.cli.devices import open_device
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.files import check_output
 from nfldm3d.pictures import SUFFIXES
@@ -68,11 +69,12 @@ class Evaluate:
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines.scene_generator import SceneGenerator
 
-        generator = SceneGenerator.from_pretrained(self.weights, self.device)
-        classifier = load_network(FrameClassifier, self.weights / "frame_classifier").to(self.device)  # pyright: ignore[reportArgumentType]
+        device = open_device(self.device)
+        generator = SceneGenerator.from_pretrained(self.weights, device)
+        classifier = load_network(FrameClassifier, self.weights / "frame_classifier").to(device)  # pyright: ignore[reportArgumentType]
         reader = None
         if (self.weights / "bev_reader").is_dir():
-            reader = load_network(BevReader, self.weights / "bev_reader").to(self.device)  # pyright: ignore[reportArgumentType]
+            reader = load_network(BevReader, self.weights / "bev_reader").to(device)  # pyright: ignore[reportArgumentType]
         training, held_out = open_scenes(self.data, "train"), open_scenes(self.data, "test")
         budget = GeneratorBudget(
             scenes=self.scenes,
@@ -106,7 +108,7 @@ class Evaluate:
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines.autoencoders import Autoencoders
 
-        networks = Autoencoders.from_pretrained(self.weights, self.device)
+        networks = Autoencoders.from_pretrained(self.weights, open_device(self.device))
         found = open_scenes(self.data, self.split)
         count = min(self.scenes, len(found))
 

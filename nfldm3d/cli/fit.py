@@ -1,7 +1,7 @@
 """``nfldm3d fit``: posed images to a scene, with the figures that tell how good it is."""
 
 import json
-import resource
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 import tyro
 
 from nfldm3d.camera import Camera
+from nfldm3d.cli.devices import open_device
 from nfldm3d.data import PosedImages, read_posed_images
 from nfldm3d.evaluation.metrics import psnr, ssim
 from nfldm3d.files import atomic_write
@@ -42,6 +43,7 @@ class Fit:
 
     def run(self) -> None:
         """Fits, saves and measures."""
+        device = open_device(self.device)
         check_target(self.out)
         images = read_posed_images(self.capture)
         if self.downscale != 1:
@@ -51,7 +53,7 @@ class Fit:
         if not self.resume:
             checkpoint.unlink(missing_ok=True)
         start = time.monotonic()
-        scene = fit(train, options=self.options, checkpoint=checkpoint, device=self.device)
+        scene = fit(train, options=self.options, checkpoint=checkpoint, device=device)
         seconds = time.monotonic() - start
         scene.save(self.out)
         checkpoint.unlink(missing_ok=True)
@@ -88,6 +90,11 @@ def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]
     return {"count": count, **psnr_ssim}
 
 
-def peak_memory_mb() -> int:
-    """The most memory this process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def peak_memory_mb() -> int | None:
+    """The most memory this process has had, in MiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // 2**20 if sys.platform == "darwin" else peak // 2**10

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from nfldm3d.cli.devices import open_device
 from nfldm3d.files import atomic_folder, check_output
 from nfldm3d.scene_file import check_target
 
@@ -69,7 +70,7 @@ class Generate:
             if getattr(self, name) < least:
                 raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}")
         embedding = None if self.embedding is None else read_embedding(self.embedding)
-        generator = SceneGenerator.from_pretrained(self.weights, self.device)
+        generator = SceneGenerator.from_pretrained(self.weights, open_device(self.device))
         folders = [self.out / f"scene_{number:03d}" for number in range(self.scenes)]
         missing = [number for number, folder in enumerate(folders) if not (folder / "scene.nfld").is_file()]
         start, sampling = time.monotonic(), 0.0
@@ -148,10 +149,11 @@ class Edit:
         from nfldm3d.pipelines.scene_generator import SceneGenerator
         from nfldm3d.scene import Scene
 
-        generator = SceneGenerator.from_pretrained(self.weights, self.device)
+        device = open_device(self.device)
+        generator = SceneGenerator.from_pretrained(self.weights, device)
         edited = resample_region(
             generator,
-            Scene.load(self.scene, device=self.device),
+            Scene.load(self.scene, device=device),
             Box(self.box[:3], self.box[3:]),
             seed=torch.Generator().manual_seed(self.seed),
             num_inference_steps=self.steps,
@@ -189,11 +191,12 @@ class Grow:
         from nfldm3d.pipelines.scene_generator import SceneGenerator
         from nfldm3d.scene import Scene
 
-        generator = SceneGenerator.from_pretrained(self.weights, self.device)
+        device = open_device(self.device)
+        generator = SceneGenerator.from_pretrained(self.weights, device)
         world = grow_world(
             generator,
             self.windows,
-            scene=None if self.scene is None else Scene.load(self.scene, device=self.device),
+            scene=None if self.scene is None else Scene.load(self.scene, device=device),
             seed=torch.Generator().manual_seed(self.seed),
             num_inference_steps=self.steps,
             scheduler=make_scheduler(generator, self.scheduler),

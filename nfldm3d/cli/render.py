@@ -8,6 +8,7 @@ import torch
 import tyro
 
 from nfldm3d.camera import Camera
+from nfldm3d.cli.devices import open_device
 from nfldm3d.files import check_output
 from nfldm3d.rendering.paths import make_path
 from nfldm3d.rendering.video import render_video
@@ -42,7 +43,7 @@ class Render:
         """Renders and saves."""
         video = self.out / f"{Path(self.path).stem}.{self.format}"
         check_output(video)
-        scene = Scene.load(self.scene, device=self.device)
+        scene = Scene.load(self.scene, device=open_device(self.device))
         cameras: Camera = make_path(scene, self.path, views=self.views, width=self.width, height=self.height)
         with torch.no_grad():
             render_video(scene, cameras.to(scene.device), video, fps=self.fps)

@@ -52,10 +52,11 @@ class InceptionFeatures(nn.Module):
         except ImportError as error:
             raise ImportError("FID needs the package torch-fidelity: pip install 'nfldm3d[train]'") from error
         tensors = _read(Path(weights))
-        with tempfile.NamedTemporaryFile(suffix=".pth") as copy:  # it unpickles its file, so it gets one of our own
-            torch.save(tensors, copy.name)
+        with tempfile.TemporaryDirectory() as folder:  # it unpickles its file, so it gets one of our own
+            copy = str(Path(folder) / "inception.pth")
+            torch.save(tensors, copy)
             try:
-                return cls(FeatureExtractorInceptionV3("inception", ["2048"], copy.name))
+                return cls(FeatureExtractorInceptionV3("inception", ["2048"], copy))
             except RuntimeError as error:
                 raise WeightsNotFound(f"{weights}: is not FID's Inception-v3; give torch-fidelity's file") from error
 

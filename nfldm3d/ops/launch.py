@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -81,13 +82,24 @@ def launch_scatter(kernel: Any, count: int, inputs: Sequence[Any], device: torch
 
 @cache
 def quiet_warp():
-    """The module ``warp``, started without its banner."""
+    """The module ``warp``, started without its banner.
+
+    Raises:
+        OSError: its cache of compiled kernels cannot be written, as in containers that run with ``--user``.
+    """
     import warp
 
     warp.config.log_level = max(warp.config.log_level, warp.LOG_WARNING)
-    with nullcontext() if torch.cuda.is_available() else _silent_stderr():
-        warp.init()
-    return warp
+    try:
+        with nullcontext() if torch.cuda.is_available() else _silent_stderr():
+            warp.init()
+        with tempfile.TemporaryFile(dir=warp.config.kernel_cache_dir):
+            return warp
+    except OSError as error:
+        raise OSError(
+            f"cannot write the cache of compiled kernels, {warp.config.kernel_cache_dir} ({error.strerror}); set "
+            "WARP_CACHE_PATH to a folder that can be written"
+        ) from error
 
 
 @contextmanager

@@ -108,6 +108,8 @@ def find_damage(folder: Path) -> str | None:
         sums = read_json(folder / MANIFEST)
         if not isinstance(sums, dict) or not {MODEL, OPTIMIZER, STATE} <= set(sums):
             return f"{MANIFEST} is incomplete"
+        if unknown := set(sums) - {MODEL, EMA, OPTIMIZER, STATE}:  # names of a file may lead anywhere
+            return f"{MANIFEST} names {min(unknown)!r}, which is no part of a checkpoint"
         for name, expected in sums.items():
             size = (folder / name).stat().st_size
             if size != expected["bytes"]:

@@ -14,11 +14,12 @@ import os
 import platform
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -29,6 +30,7 @@ from nfldm3d.training.options import TrainingOptions
 logger = logging.getLogger(__name__)
 
 VERSION = 1
+LOCKED_BYTE = 2**30
 EXACTNESS = ("batch_size", "accumulate", "learning_rate", "schedule", "warmup_steps", "weight_decay", "betas")
 EXACTNESS += ("clip_norm", "ema_decay", "precision", "seed", "steps", "time_budget")
 """Options that must stay as they are for a run to go on as if it had never stopped."""
@@ -61,8 +63,6 @@ class RunFolder:
         Raises:
             ValueError: if another process uses the folder.
         """
-        import fcntl
-
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed below, with the lock
@@ -72,7 +72,7 @@ class RunFolder:
             file.seek(0)
             owner = file.read()
             try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by the processes that read samples
+                _lock(file)
             except OSError as error:
                 raise ValueError(f"{self.path} is in use by {owner}; stop it or choose another folder") from error
             file.truncate(0)
@@ -174,6 +174,20 @@ class RunFolder:
         if which == "best" and best.is_dir() and find_damage(best) is None:
             return best
         return self.checkpoint(step)
+
+
+def _lock(file: IO[str]) -> None:
+    """Takes the lock on an open file, which the system frees with the process; raises OSError if another holds it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(LOCKED_BYTE)  # far behind the text, which others may read
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        file.seek(0)
+    else:
+        import fcntl
+
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by the processes that read samples
 
 
 def _require_space(folder: Path, state: TrainingState) -> None:

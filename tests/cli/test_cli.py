@@ -1,6 +1,7 @@
 """The command line as a user meets it: whole jobs on tiny data, one-line errors with the right exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import torch
 from small_fits import ball_scene, views_of
 
 from nfldm3d import Scene
-from nfldm3d.cli import main
+from nfldm3d.cli import _shorten, main
 
 
 @pytest.fixture
@@ -118,6 +119,27 @@ def test_wrong_option_exits_with_2(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["info", "--colour", "red"])
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("rule", ["  ----------  ", "│ ────────── │"])
+def test_what_the_parser_refuses_is_told_in_one_line(rule):
+    side = rule[0]
+    inner = ["Error parsing --views: 'two'", "is no number", rule.strip(" │"), "Argument helptext:", "--views INT"]
+    top = " Value error " if side == " " else "╭─ Value error ────╮"
+    page = [top, *([rule] if side == " " else []), *(f"{side} {line} {side}" for line in inner), "╰──────╯"]
+    assert _shorten("\n".join(page)) == "Error parsing --views: 'two' is no number (see --help)"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="a shell's pipe")
+@pytest.mark.parametrize(
+    ("arguments", "sink"), [("--help", "| head -c 1"), ("info a.nfld", "| head -c 1"), ("info a.nfld", ">&-")]
+)
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path, arguments, sink):
+    ball_scene().save(tmp_path / "a.nfld")
+    command = f"{sys.executable} -m nfldm3d.cli {arguments} {sink}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert len(done.stdout) == ("head" in sink) and not done.stderr
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import torch
 
 from nfldm3d.ops import interpolate
 from nfldm3d.ops.checks import require
+from nfldm3d.ops.launch import quiet_warp
 
 
 @pytest.mark.parametrize("count", [1, 2, 255, 256, 257, 5000])
@@ -68,3 +69,11 @@ def test_a_forked_process_runs_kernels_too() -> None:
     if child == 0:
         os._exit(0 if bool((interpolate(torch.ones(1, 1, 1, 1), points, box) == 1).all()) else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_kernel_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch) -> None:
+    """Containers run with --user have no home."""
+    warp = quiet_warp()
+    monkeypatch.setattr(warp.config, "kernel_cache_dir", str(tmp_path / "none"))
+    with pytest.raises(OSError, match=r"cannot write the cache of compiled kernels, .*none \(No such.*WARP_CACHE_PATH"):
+        quiet_warp.__wrapped__()

@@ -215,7 +215,8 @@ def _write_patch(path: Path, wad: Path, map_name: str, keep_things: bool) -> Non
 def _write_launcher(folder: Path, program: Path) -> Path:
     """A script that starts the engine in ``folder``, because it leaves a folder where it is started."""
     launcher = folder / "vizdoom"
-    launcher.write_text(f'#!/bin/sh\ncd {shlex.quote(str(folder))} && exec {shlex.quote(str(program))} "$@"\n')
+    text = f'#!/bin/sh\ncd {shlex.quote(str(folder))} && exec {shlex.quote(str(program))} "$@"\n'
+    launcher.write_text(text, encoding="utf-8")
     launcher.chmod(0o700)
     return launcher
 
