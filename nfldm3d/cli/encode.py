@@ -49,7 +49,7 @@ class Encode:
             check_target(self.out)
         else:
             check_output(self.out, folder=True)
-        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.data.encoded_scenes import read_embeddings
         from nfldm3d.pipelines.autoencoders import Autoencoders
         from nfldm3d.pipelines.encoding import encode_scenes

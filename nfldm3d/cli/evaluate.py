@@ -61,7 +61,7 @@ class Evaluate:
         print(json.dumps(figures, indent=None if self.json else 1))  # noqa: T201 - the command's result
 
     def _judge_generator(self) -> dict[str, object]:
-        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.evaluation.features import InceptionFeatures, VideoFeatures
         from nfldm3d.evaluation.generator import GeneratorBudget, judge_generator
         from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
@@ -102,7 +102,7 @@ class Evaluate:
     def _judge_autoencoders(self) -> dict[str, object]:
         from tqdm.auto import tqdm
 
-        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.data.scenes import spread
         from nfldm3d.evaluation.autoencoders import judge_autoencoders
         from nfldm3d.pictures import save_image

@@ -49,7 +49,7 @@ class TrainSceneAutoencoder:
 
     def run(self) -> None:
         """Trains and writes the weights."""
-        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.evaluation.metrics import Lpips
         from nfldm3d.models.nfldm.scene_autoencoder import PAPER, SceneAutoencoder
         from nfldm3d.pipelines.autoencoders import Autoencoders
@@ -99,7 +99,7 @@ class TrainImageDecoder(_OnFields):
 
     def run(self) -> None:
         """Trains and writes the weights of the whole scene auto-encoder."""
-        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.data.encoded_scenes import EncodedScenes
         from nfldm3d.pipelines.autoencoders import Autoencoders
         from nfldm3d.training.decoder_stage import DECODER_DRAWING, DecoderStage
@@ -131,7 +131,7 @@ class TrainLatentAutoencoder(_OnFields):
 
     def run(self) -> None:
         """Trains and writes the weights."""
-        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.data.encoded_scenes import EncodedScenes
         from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
         from nfldm3d.pipelines.autoencoders import Autoencoders
@@ -207,7 +207,7 @@ class TrainFrameClassifier:
 
     def run(self) -> None:
         """Trains on nineteen scenes of twenty, judges by the others, and writes the weights."""
-        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.data.scenes import Selection
         from nfldm3d.models.nfldm.readers import FrameClassifier
         from nfldm3d.training.reader_stages import FrameSource, FrameStage, name_maps
@@ -242,7 +242,7 @@ class TrainBevReader:
 
     def run(self) -> None:
         """Trains and writes the weights."""
-        from nfldm3d.cli.scenes import open_scenes
+        from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.data.encoded_scenes import EncodedScenes
         from nfldm3d.models.nfldm.readers import BevReader
         from nfldm3d.training.reader_stages import BevReaderStage, MappedFieldSource

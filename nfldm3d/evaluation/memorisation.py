@@ -19,7 +19,7 @@ NEAR = 0.05
 
 
 @dataclass(frozen=True)
-class Memory:
+class Resemblance:
     """What generated scenes have in common with training scenes."""
 
     figures: dict[str, float]
@@ -28,7 +28,9 @@ class Memory:
 
 
 @torch.no_grad()
-def judge_memory(generator: SceneGenerator, scenes: Sequence[Scene], training: Scenes, *, count: int = 256) -> Memory:
+def judge_memory(
+    generator: SceneGenerator, scenes: Sequence[Scene], training: Scenes, *, count: int = 256
+) -> Resemblance:
     """Distances of normalised coarse latents to the nearest of all training scenes, in any orientation.
 
     ``memorised_fraction`` of the scenes are nearer to a training scene than ``NEAR`` of ``count`` training scenes are
@@ -57,7 +59,7 @@ def judge_memory(generator: SceneGenerator, scenes: Sequence[Scene], training: S
         "nearest_distance": float(distances.mean()),
         "nearest_distance_of_training": float(ordinary.mean()),
     }
-    return Memory(figures, [int(least.indices) for least in found])
+    return Resemblance(figures, [int(least.indices) for least in found])
 
 
 def _describe(generator: SceneGenerator, scene: Scene, orientations: int) -> Float[Tensor, "orientations numbers"]:

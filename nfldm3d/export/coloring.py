@@ -7,7 +7,7 @@ from torch import Tensor
 from nfldm3d import ops
 from nfldm3d.appearance import Appearance
 from nfldm3d.camera import Camera
-from nfldm3d.export.sampling import CHUNK, read_surface_features
+from nfldm3d.export.surface_samples import CHUNK, read_surface_features
 from nfldm3d.geometry import Rays
 from nfldm3d.rendering import composite, mean_distance, shade
 from nfldm3d.scene import Scene

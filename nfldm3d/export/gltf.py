@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from nfldm3d.export.mesh import Mesh, linear_from_srgb, y_up
-from nfldm3d.export.pictures import encode_png
+from nfldm3d.export.textures import encode_png
 
 FLOAT, USHORT, UINT = 5126, 5123, 5125
 VERTEX_DATA, INDEX_DATA = 34962, 34963

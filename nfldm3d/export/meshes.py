@@ -14,7 +14,7 @@ from nfldm3d.export.levels import choose_level
 from nfldm3d.export.marching_cubes import marching_cubes
 from nfldm3d.export.mesh import Mesh, vertex_normals
 from nfldm3d.export.optional import import_optional
-from nfldm3d.export.sampling import read_density
+from nfldm3d.export.surface_samples import read_density
 from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nfldm3d.export.mesh import Mesh, y_up
-from nfldm3d.export.pictures import encode_png
+from nfldm3d.export.textures import encode_png
 
 
 def encode_obj(mesh: Mesh, file_name: str) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from nfldm3d.camera import Camera
 from nfldm3d.export.mesh import Mesh, linear_from_srgb
 from nfldm3d.export.optional import import_optional
-from nfldm3d.export.pictures import encode_png
+from nfldm3d.export.textures import encode_png
 
 SENSOR_WIDTH = 0.36
 """36 mm in tenths of a metre: the width of a full-frame sensor."""

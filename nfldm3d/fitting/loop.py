@@ -27,7 +27,7 @@ from nfldm3d.scene import Scene
 
 
 @dataclass(frozen=True)
-class Stage:
+class Phase:
     """A part of the schedule. While there is fog everywhere, rays are dear and coarse voxels need few of them."""
 
     start: float
@@ -42,11 +42,11 @@ class Stage:
     """Whether the sky is learned. Before, rays that nothing stops see noise, so that walls form, not holes in them."""
 
 
-STAGES = (
-    Stage(0.0, 1 / 8, 1 / 4, prune_unseen=False, sky=False),
-    Stage(0.02, 1 / 4, 1 / 4, prune_unseen=False, sky=False),
-    Stage(0.15, 1 / 2, 1 / 2, prune_unseen=True, sky=True),
-    Stage(0.35, 1.0, 1.0, prune_unseen=False, sky=True),
+PHASES = (
+    Phase(0.0, 1 / 8, 1 / 4, prune_unseen=False, sky=False),
+    Phase(0.02, 1 / 4, 1 / 4, prune_unseen=False, sky=False),
+    Phase(0.15, 1 / 2, 1 / 2, prune_unseen=True, sky=True),
+    Phase(0.35, 1.0, 1.0, prune_unseen=False, sky=True),
 )
 VALUES = 100_000_000
 """Densities and features of the field in focus, unless the number of voxels is given."""
@@ -106,7 +106,7 @@ def fit(
         clock = time.monotonic() - state.seconds
         while (share := _share(state, options)) < 1:
             _follow_schedule(state, share, store)
-            rays = max(1, round(options.rays_per_step * STAGES[state.stage].rays))
+            rays = max(1, round(options.rays_per_step * PHASES[state.stage].rays))
             psnr = _step(state, store.draw(rays, state.generator), share, options)
             state.seconds = time.monotonic() - clock
             _show(bar, state, share, psnr)
@@ -137,10 +137,10 @@ def _start(images: PosedImages, store: PixelStore, options: FitOptions) -> FitSt
     resolutions = [_resolution(part, count) for part, count in zip(boxes, counts, strict=True)]
     require_memory(resolutions[0], channels, device, copies=4)
     known = store.surface_points()
-    stage = 0 if known is None else len(STAGES) - 1  # with dense depth the surface is known, and the grids start fine
+    stage = 0 if known is None else len(PHASES) - 1  # with dense depth the surface is known, and the grids start fine
     grids = []
     for part, resolution in zip(boxes, resolutions, strict=True):
-        grids.append(TrainableGrid.fog(part, _scaled(resolution, STAGES[stage].resolution), channels, device))
+        grids.append(TrainableGrid.fog(part, _scaled(resolution, PHASES[stage].resolution), channels, device))
         if known is not None:
             grids[-1].seed(*known)
     backdrop = images.background
@@ -170,12 +170,12 @@ def _share(state: FitState, options: FitOptions) -> float:
 
 def _follow_schedule(state: FitState, share: float, store: PixelStore) -> None:
     """Refines the grids when a new stage begins, and looks for empty space now and then."""
-    stage = max(number for number, stage in enumerate(STAGES) if share >= stage.start)
+    stage = max(number for number, stage in enumerate(PHASES) if share >= stage.start)
     if stage > state.stage:
-        seen = measure_visibility(state, store) if STAGES[stage].prune_unseen else [None] * len(state.grids)
+        seen = measure_visibility(state, store) if PHASES[stage].prune_unseen else [None] * len(state.grids)
         for number, grid in enumerate(state.grids):
             grid.prune(seen[number])
-            state.grids[number] = grid.refined(_scaled(state.resolutions[number], STAGES[stage].resolution))
+            state.grids[number] = grid.refined(_scaled(state.resolutions[number], PHASES[stage].resolution))
         state.stage = stage
     if state.carved < state.stage:
         for grid in state.grids:
@@ -214,7 +214,7 @@ def _step(state: FitState, batch: RayBatch, share: float, options: FitOptions) -
         early_stop=EARLY_STOP,
     )
     behind = scene.background_color(batch.rays)
-    if state.sky is not None and not STAGES[state.stage].sky:  # no hiding behind transparency
+    if state.sky is not None and not PHASES[state.stage].sky:  # no hiding behind transparency
         behind = torch.rand(len(batch.rays), 3, generator=state.generator).to(behind.device)
     colors = scene.appearance.image(integral.features, integral.opacity, batch.rays)
     error = (colors + (1 - integral.opacity)[:, None] * behind - batch.colors).square().mean()
@@ -226,7 +226,7 @@ def _step(state: FitState, batch: RayBatch, share: float, options: FitOptions) -
         loss = loss + options.depth_weight * (miss * known).mean()
     loss.backward()
     factor = FINAL_RATE**share
-    footprint = STAGES[state.stage].resolution ** -2  # a coarse voxel is met by more rays, its gradient is stronger
+    footprint = PHASES[state.stage].resolution ** -2  # a coarse voxel is met by more rays, its gradient is stronger
     sizes = StepSizes(
         DENSITY_RATE * factor, FEATURE_RATE * factor, options.smoothness * footprint, FOG_DECAY * footprint
     )

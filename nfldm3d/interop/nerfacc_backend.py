@@ -11,7 +11,14 @@ from torch import Tensor
 
 from nfldm3d.ops.resampling import Rows, sample_rows, search_rows
 from nfldm3d.ops.segments import running_product, running_product_adjoint, running_sum
-from nfldm3d.ops.traversal import Crossings, NestedGrids, Rays, Stepping, intersect_boxes, traverse_grids as traverse
+from nfldm3d.ops.traversal import (
+    Crossings,
+    NestedGrids,
+    RayStretches,
+    Stepping,
+    intersect_boxes,
+    traverse_grids as traverse,
+)
 from nfldm3d.ops.undistortion import COEFFICIENTS, undistort_points
 
 
@@ -82,7 +89,7 @@ def traverse_grids(
     out or find nothing are never undefined.
     """
     found = traverse(
-        Rays(rays_o, rays_d, near_planes, far_planes, rays_mask),
+        RayStretches(rays_o, rays_d, near_planes, far_planes, rays_mask),
         NestedGrids(binaries, aabbs),
         Crossings(t_sorted, t_indices, hits),
         Stepping(float(step_size), float(cone_angle), traverse_steps_limit),

@@ -3,11 +3,11 @@
 from nfldm3d.ops.interpolation import interpolate
 from nfldm3d.ops.marching import integrate_rays
 from nfldm3d.ops.occupancy import build_occupancy
-from nfldm3d.ops.records import BRICK, FieldGradient, March, Occupancy, RayIntegral, Splat
+from nfldm3d.ops.records import TILE, FieldGradient, March, Occupancy, RayIntegral, Splat
 from nfldm3d.ops.splatting import splat_frustums
 
 __all__ = [
-    "BRICK",
+    "TILE",
     "FieldGradient",
     "March",
     "Occupancy",

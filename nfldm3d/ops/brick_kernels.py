@@ -5,9 +5,11 @@ import typing
 
 import warp as wp
 
+from nfldm3d.ops.records import BRICK
+
 wp.set_module_options({"enable_backward": False})
 
-BRICK = wp.constant(8)
+EDGE = wp.constant(BRICK)
 
 # A gradient of zero means that no ray has met the voxel: neither its value nor its moments change. Bits are compared
 # as integers because their "or" needs no order, so that compilers may take many at once.
@@ -126,8 +128,8 @@ def any_nonzero(gradient: wp.array(dtype=float), start: wp.int64, count: int) ->
 @typing.no_type_check
 def column_of(bricks: wp.array(dtype=wp.vec3i), thread: int) -> wp.vec3i:
     """The first voxel of a thread's column: 64 consecutive threads share a brick, each has 8 voxels along z."""
-    rest = thread % (BRICK * BRICK)
-    return bricks[thread // (BRICK * BRICK)] * BRICK + wp.vec3i(rest // BRICK, rest % BRICK, 0)
+    rest = thread % (EDGE * EDGE)
+    return bricks[thread // (EDGE * EDGE)] * EDGE + wp.vec3i(rest // EDGE, rest % EDGE, 0)
 
 
 @wp.func
@@ -136,7 +138,7 @@ def length_of(voxel: wp.vec3i, shape: wp.vec3i) -> int:
     """Voxels of a column inside the grid."""
     if voxel[0] >= shape[0] or voxel[1] >= shape[1]:
         return 0
-    return wp.min(BRICK, shape[2] - voxel[2])
+    return wp.min(EDGE, shape[2] - voxel[2])
 
 
 @wp.func

@@ -11,9 +11,8 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 from nfldm3d.ops.launch import launch
+from nfldm3d.ops.records import BRICK
 
-BRICK = 8
-"""Edge of a brick in voxels."""
 GRAIN = 64 * BRICK**2
 """Columns of voxels that one launch handles at least: below that, launching costs more than it saves."""
 

@@ -5,9 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nfldm3d.ops.allocation import zeros
 from nfldm3d.ops.checks import field_dtypes, require
 from nfldm3d.ops.launch import launch, launch_scatter
-from nfldm3d.ops.memory import zeros
 from nfldm3d.ops.records import Bounds, check_bounds
 
 

@@ -33,11 +33,11 @@ from nfldm3d.ops.grid_functions import (
     vec8,
     voxel_position,
 )
-from nfldm3d.ops.records import BRICK
+from nfldm3d.ops.records import TILE
 
 wp.set_module_options({"enable_backward": False})
 
-BRICK_BITS = wp.constant(BRICK.bit_length() - 1)
+TILE_BITS = wp.constant(TILE.bit_length() - 1)
 AHEAD = wp.constant(2)  # visits between asking for rows and using them
 INFINITE = wp.constant(1.0e30)
 
@@ -115,12 +115,12 @@ def position_of(ray: Ray, k: int) -> wp.vec3:
 
 @wp.func
 @typing.no_type_check
-def leap(ray: Ray, k: int, brick: wp.vec3i, distance: int) -> int:
-    """The first sample after k that may lie outside the empty block of 2 * distance - 1 bricks around ``brick``."""
+def leap(ray: Ray, k: int, tile: wp.vec3i, distance: int) -> int:
+    """The first sample after k that may lie outside the empty block of 2 * distance - 1 tiles around ``tile``."""
     steps = INFINITE
     for axis in range(3):
-        bricks = brick[axis] + wp.where(ray.slope[axis] >= 0.0, distance, 1 - distance)
-        steps = wp.min(steps, (float(bricks << BRICK_BITS) - ray.start[axis]) * ray.inverse[axis])
+        tiles = tile[axis] + wp.where(ray.slope[axis] >= 0.0, distance, 1 - distance)
+        steps = wp.min(steps, (float(tiles << TILE_BITS) - ray.start[axis]) * ray.inverse[axis])
     # A hundredth of a step too early costs one more look; too late could cost a sample.
     return wp.max(k + 1, int(wp.min(steps, float(ray.end)) + 0.49))
 
@@ -133,10 +133,10 @@ def next_occupied(
     """The first sample from k on whose cell is occupied, or ``ray.end``."""
     while k < ray.end:
         cell = cell_of(position_of(ray, k), shape)
-        brick = wp.vec3i(cell[0] >> BRICK_BITS, cell[1] >> BRICK_BITS, cell[2] >> BRICK_BITS)
-        distance = int(leaps[brick[0], brick[1], brick[2]])
+        tile = wp.vec3i(cell[0] >> TILE_BITS, cell[1] >> TILE_BITS, cell[2] >> TILE_BITS)
+        distance = int(leaps[tile[0], tile[1], tile[2]])
         if distance > 0:
-            k = leap(ray, k, brick, distance)
+            k = leap(ray, k, tile, distance)
         elif cells[cell[0], cell[1], cell[2]] != wp.uint8(0):
             return k
         else:

@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nfldm3d.ops.allocation import zeros
 from nfldm3d.ops.checks import field_dtypes, require, require_rays
 from nfldm3d.ops.launch import launch, launch_scatter
-from nfldm3d.ops.memory import zeros
 from nfldm3d.ops.occupancy import build_occupancy
-from nfldm3d.ops.records import BRICK, FieldGradient, March, Occupancy, RayIntegral
+from nfldm3d.ops.records import TILE, FieldGradient, March, Occupancy, RayIntegral
 
 SCRATCH_BYTES = {"cpu": 6 << 20, "cuda": 32 << 20}
 """Size of the buffer through which the backward pass streams its records of visited cells."""
@@ -132,7 +132,7 @@ def _check(density, features, occupancy: Occupancy | None, gradient: FieldGradie
     require("features", features, (*grid, "channels"), device, density.dtype)
     if occupancy is not None:
         require("occupancy.cells", occupancy.cells, grid, device, torch.uint8)
-        require("occupancy.leaps", occupancy.leaps, tuple(-(-size // BRICK) for size in grid), device, torch.uint8)
+        require("occupancy.leaps", occupancy.leaps, tuple(-(-size // TILE) for size in grid), device, torch.uint8)
     if gradient is not None:
         for name, buffer, shape in (
             ("density", gradient.density, grid),

@@ -1,4 +1,4 @@
-"""Which cells and bricks of a grid can be visible, so that rays leap over the rest."""
+"""Which cells and tiles of a grid can be visible, so that rays leap over the rest."""
 
 import torch
 from jaxtyping import Float
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from nfldm3d.ops.checks import field_dtypes, require
 from nfldm3d.ops.launch import launch
-from nfldm3d.ops.records import BRICK, Occupancy
+from nfldm3d.ops.records import TILE, Occupancy
 
 
 def build_occupancy(density: Float[Tensor, "x y z"], threshold: float = 0.0) -> Occupancy:
@@ -19,10 +19,10 @@ def build_occupancy(density: Float[Tensor, "x y z"], threshold: float = 0.0) -> 
 
     require("density", density, ("x", "y", "z"), density.device, *field_dtypes(density.device))
     density = density.detach().contiguous()
-    bricks = [-(-size // BRICK) for size in density.shape]
+    tiles = [-(-size // TILE) for size in density.shape]
     cells = torch.zeros(density.shape, dtype=torch.uint8, device=density.device)
-    leaps, rest = (cells.new_zeros(bricks) for _ in range(2))
-    launch(kernels.mark_cells, bricks[0] * bricks[1], [density, threshold, cells, leaps], density.device, grain=64)
+    leaps, rest = (cells.new_zeros(tiles) for _ in range(2))
+    launch(kernels.mark_cells, tiles[0] * tiles[1], [density, threshold, cells, leaps], density.device, grain=64)
     for axis in (1, 0):
         launch(kernels.spread_distances, leaps.numel(), [axis, leaps, rest], density.device, grain=4096)
         leaps, rest = rest, leaps

@@ -1,17 +1,17 @@
 # pyright: basic, reportInvalidTypeForm=false, reportIndexIssue=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
 # ruff: noqa: RUF046 -- int(0) tells Warp that a variable changes in a loop
-"""Warp kernels that mark occupied cells and measure how far each brick is from the next one that holds any."""
+"""Warp kernels that mark occupied cells and measure how far each tile is from the next one that holds any."""
 
 import typing
 from typing import Any
 
 import warp as wp
 
-from nfldm3d.ops.records import BRICK
+from nfldm3d.ops.records import TILE
 
 wp.set_module_options({"enable_backward": False})
 
-BRICK_EDGE = wp.constant(BRICK)
+TILE_EDGE = wp.constant(TILE)
 FARTHEST = wp.constant(255)
 
 # One line of cells along z: the largest of four lines of voxels, then of two neighbours in it.
@@ -40,11 +40,11 @@ def mark_line(density: wp.array3d(dtype=Any), threshold: float, x: int, y: int, 
 
 @wp.func
 @typing.no_type_check
-def brick_is_occupied(cells: wp.array3d(dtype=wp.uint8), x: int, y: int, z: int) -> bool:
-    """Whether a cell of the brick that begins at (x, y, z) is marked."""
-    for i in range(x, wp.min(x + BRICK_EDGE, cells.shape[0])):
-        for j in range(y, wp.min(y + BRICK_EDGE, cells.shape[1])):
-            for k in range(z, wp.min(z + BRICK_EDGE, cells.shape[2])):
+def tile_is_occupied(cells: wp.array3d(dtype=wp.uint8), x: int, y: int, z: int) -> bool:
+    """Whether a cell of the tile that begins at (x, y, z) is marked."""
+    for i in range(x, wp.min(x + TILE_EDGE, cells.shape[0])):
+        for j in range(y, wp.min(y + TILE_EDGE, cells.shape[1])):
+            for k in range(z, wp.min(z + TILE_EDGE, cells.shape[2])):
                 if cells[i, j, k] != wp.uint8(0):
                     return True
     return False
@@ -59,19 +59,19 @@ def mark_cells(
     cells: wp.array3d(dtype=wp.uint8),
     leaps: wp.array3d(dtype=wp.uint8),
 ):
-    """Marks the cells of a column of bricks, and measures each brick's distance along z to an occupied one."""
+    """Marks the cells of a column of tiles, and measures each tile's distance along z to an occupied one."""
     column = offset + wp.tid()
     bx = column // leaps.shape[1]
     by = column % leaps.shape[1]
-    x = bx * BRICK_EDGE
-    y = by * BRICK_EDGE
-    for i in range(x, wp.min(x + BRICK_EDGE, density.shape[0])):
-        for j in range(y, wp.min(y + BRICK_EDGE, density.shape[1])):
+    x = bx * TILE_EDGE
+    y = by * TILE_EDGE
+    for i in range(x, wp.min(x + TILE_EDGE, density.shape[0])):
+        for j in range(y, wp.min(y + TILE_EDGE, density.shape[1])):
             mark_line(density, threshold, i, j, cells)
     distance = int(FARTHEST)
     for bz in range(leaps.shape[2]):
         distance = wp.min(distance + 1, FARTHEST)
-        if brick_is_occupied(cells, x, y, bz * BRICK_EDGE):
+        if tile_is_occupied(cells, x, y, bz * TILE_EDGE):
             distance = 0
         leaps[bx, by, bz] = wp.uint8(distance)
     for step in range(leaps.shape[2]):
@@ -84,9 +84,9 @@ def mark_cells(
 @typing.no_type_check
 def spread_distances(offset: int, axis: int, before: wp.array3d(dtype=wp.uint8), after: wp.array3d(dtype=wp.uint8)):
     """Takes one more axis into account: the least of max(steps along the axis, distance found there)."""
-    brick = offset + wp.tid()
-    z = brick % before.shape[2]
-    rest = brick // before.shape[2]
+    tile = offset + wp.tid()
+    z = tile % before.shape[2]
+    rest = tile // before.shape[2]
     y = rest % before.shape[1]
     x = rest // before.shape[1]
     best = int(before[x, y, z])

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from nfldm3d._types import Vector
 
-BRICK = 4
-"""Edge in voxels of the bricks that ``Occupancy.leaps`` describes."""
+BRICK = 8
+"""Edge in voxels of the bricks that files and optimisers touch as a whole."""
+TILE = 4
+"""Edge in voxels of the tiles that ``Occupancy.leaps`` describes."""
 
 Bounds: TypeAlias = tuple[Vector, Vector]
 """Lower and upper corner of a box, in metres."""
@@ -47,8 +49,8 @@ class Occupancy:
 
     cells: UInt8[Tensor, "x y z"]
     """1 where a sample between the centres of voxel (i, j, k) and its upper neighbours can be non-zero."""
-    leaps: UInt8[Tensor, "bricks_x bricks_y bricks_z"]
-    """Per brick of 4 x 4 x 4 cells: Chebyshev distance in bricks to the nearest one with a set cell, at most 255."""
+    leaps: UInt8[Tensor, "tiles_x tiles_y tiles_z"]
+    """Per tile of 4 x 4 x 4 cells: Chebyshev distance in tiles to the nearest one with a set cell, at most 255."""
 
 
 @dataclass(frozen=True)

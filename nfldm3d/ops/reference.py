@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from nfldm3d.ops.records import BRICK, Bounds, FieldGradient, March, Occupancy, RayIntegral, Splat
+from nfldm3d.ops.records import TILE, Bounds, FieldGradient, March, Occupancy, RayIntegral, Splat
 
 
 def integrate_rays(
@@ -55,12 +55,12 @@ def build_occupancy(density: Float[Tensor, "x y z"], threshold: float = 0.0) -> 
     solid = (density.detach() > threshold).float()[None]
     padded = torch.nn.functional.pad(solid, (0, 1, 0, 1, 0, 1))
     cells = torch.nn.functional.max_pool3d(padded, 2, stride=1)
-    whole = torch.nn.functional.pad(cells, [n for size in cells.shape[:0:-1] for n in (0, -size % BRICK)])
-    bricks = torch.nn.functional.max_pool3d(whole, BRICK)
-    leaps = torch.where(bricks > 0, 0, 255)
-    for distance in range(1, min(255, max(bricks.shape))):
-        bricks = torch.nn.functional.max_pool3d(bricks, 3, stride=1, padding=1)
-        leaps = torch.where((bricks > 0) & (leaps == 255), distance, leaps)
+    whole = torch.nn.functional.pad(cells, [n for size in cells.shape[:0:-1] for n in (0, -size % TILE)])
+    tiles = torch.nn.functional.max_pool3d(whole, TILE)
+    leaps = torch.where(tiles > 0, 0, 255)
+    for distance in range(1, min(255, max(tiles.shape))):
+        tiles = torch.nn.functional.max_pool3d(tiles, 3, stride=1, padding=1)
+        leaps = torch.where((tiles > 0) & (leaps == 255), distance, leaps)
     return Occupancy(cells[0].byte(), leaps[0].byte())
 
 

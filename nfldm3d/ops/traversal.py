@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nfldm3d.ops.checks import require
 from nfldm3d.ops.launch import launch
+from nfldm3d.ops.records import BRICK
 
 COUNT, FILL = 1, 2
 BRICKS, INTERSECTIONS = 1 << 13, 1 << 15
@@ -18,7 +19,7 @@ MOST_GRIDS = 62
 
 
 @dataclass(frozen=True)
-class Rays:
+class RayStretches:
     """Rays through grids, and the stretch of each that counts; those outside the mask are left out."""
 
     origins: Float[Tensor, "rays 3"]
@@ -109,7 +110,7 @@ def intersect_boxes(
 
 
 def traverse_grids(
-    rays: Rays, grids: NestedGrids, crossings: Crossings, stepping: Stepping, *, in_one_pass: bool = False
+    rays: RayStretches, grids: NestedGrids, crossings: Crossings, stepping: Stepping, *, in_one_pass: bool = False
 ) -> Traversal:
     """Walks rays through nested grids and returns the samples whose middles lie in occupied cells.
 
@@ -147,7 +148,6 @@ def traverse_grids(
 def _bricks(cells: Bool[Tensor, "grids x y z"]) -> Bool[Tensor, "grids bricks_x bricks_y bricks_z"]:
     """Where bricks of cells hold an occupied one: the others are crossed in one leap by walks with even steps."""
     from nfldm3d.ops import traversal_kernels as kernels
-    from nfldm3d.ops.traversal_walk import BRICK
 
     shape = [-(-size // BRICK) for size in cells.shape[1:]]
     bricks = torch.zeros(len(cells), *shape, dtype=torch.bool, device=cells.device)
@@ -173,7 +173,7 @@ def _traversal(results: list[Tensor], counts: Int64[Tensor, "2 rays"], ends: Flo
     return Traversal(edges, edge_rays, is_left, is_right, middles, sample_rays, is_valid, *counts.unbind(), ends=ends)
 
 
-def _check(rays: Rays, grids: NestedGrids, crossings: Crossings, stepping: Stepping) -> None:
+def _check(rays: RayStretches, grids: NestedGrids, crossings: Crossings, stepping: Stepping) -> None:
     device, count, number = rays.origins.device, len(rays.origins), len(grids.cells)
     require("rays_o", rays.origins, ("rays", 3), device, torch.float32)
     require("rays_d", rays.directions, (count, 3), device, torch.float32)

@@ -9,8 +9,6 @@ import typing
 
 import warp as wp
 
-BRICK = 8
-
 # Rows of a whole brick are read as one number.
 _MARK_BRICK = """
     const int64_t nx = cells.shape[1], ny = cells.shape[2], nz = cells.shape[3];

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nfldm3d.training.options import TrainingOptions
+from nfldm3d.training.run_options import TrainingOptions
 from nfldm3d.training.stage import Stage
 
 if TYPE_CHECKING:

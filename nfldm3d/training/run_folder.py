@@ -24,8 +24,8 @@ from typing import IO, Any
 import torch
 
 from nfldm3d.files import DataFormatError, atomic_write, read_json
-from nfldm3d.training.checkpoint import TrainingState, find_damage, read_progress, save_checkpoint
-from nfldm3d.training.options import TrainingOptions
+from nfldm3d.training.run_options import TrainingOptions
+from nfldm3d.training.saved_state import TrainingState, find_damage, read_progress, save_checkpoint
 
 logger = logging.getLogger(__name__)
 

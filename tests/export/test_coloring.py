@@ -12,7 +12,7 @@ from nfldm3d.export import MeshOptions, extract_mesh
 from nfldm3d.export.baking import rasterize
 from nfldm3d.export.coloring import choose_views, color_features, color_points, depends_on_view, spread_views
 from nfldm3d.export.levels import choose_level
-from nfldm3d.export.sampling import find_taps, read_density, read_surface_features
+from nfldm3d.export.surface_samples import find_taps, read_density, read_surface_features
 from nfldm3d.fields import VoxelField, surface_density
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene

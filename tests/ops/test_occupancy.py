@@ -4,7 +4,7 @@ import pytest
 import torch
 from ops_cases import DEVICES
 
-from nfldm3d.ops import BRICK, build_occupancy, reference
+from nfldm3d.ops import TILE, build_occupancy, reference
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -26,7 +26,7 @@ def test_one_voxel_marks_the_cells_around_it_and_the_distances_to_its_brick() ->
     occupancy = build_occupancy(density)
     marked = occupancy.cells.nonzero()
     assert sorted(map(tuple, marked.tolist())) == [(x, y, z) for x in (8, 9) for y in (3, 4) for z in (16, 17)]
-    bricks = torch.unique(marked // BRICK, dim=0)
+    bricks = torch.unique(marked // TILE, dim=0)
     places = torch.cartesian_prod(*(torch.arange(size) for size in occupancy.leaps.shape))
     expected = (places[:, None] - bricks).abs().amax(-1).amin(-1)
     assert torch.equal(occupancy.leaps.flatten().long(), expected)

@@ -12,7 +12,7 @@ from torch import Tensor
 from nfldm3d.ops.traversal import (
     Crossings,
     NestedGrids,
-    Rays,
+    RayStretches,
     Stepping,
     Traversal,
     intersect_boxes,
@@ -31,25 +31,25 @@ def nested_grids(
     return NestedGrids(torch.rand(levels, *shape, generator=generator) < share, boxes)
 
 
-def random_rays(generator: torch.Generator, count: int = 40) -> Rays:
+def random_rays(generator: torch.Generator, count: int = 40) -> RayStretches:
     """Rays that mostly meet the box; they do not begin at zero and may end within it."""
     origins = torch.randn(count, 3, generator=generator) * 3
     targets = BOX[:3] + torch.rand(count, 3, generator=generator) * (BOX[3:] - BOX[:3]) * 1.3
     directions = torch.nn.functional.normalize(targets - origins, dim=-1)
     near = torch.rand(count, generator=generator)
-    return Rays(origins, directions, near, near + 7, torch.ones(count, dtype=torch.bool))
+    return RayStretches(origins, directions, near, near + 7, torch.ones(count, dtype=torch.bool))
 
 
-def crossings_of(rays: Rays, grids: NestedGrids) -> Crossings:
+def crossings_of(rays: RayStretches, grids: NestedGrids) -> Crossings:
     entries, exits, hits = intersect_boxes(rays.origins, rays.directions, grids.boxes)
     return Crossings(*torch.sort(torch.cat((entries, exits), dim=-1), dim=-1), hits)
 
 
-def walk(rays: Rays, grids: NestedGrids, stepping: Stepping, *, in_one_pass: bool = False) -> Traversal:
+def walk(rays: RayStretches, grids: NestedGrids, stepping: Stepping, *, in_one_pass: bool = False) -> Traversal:
     return traverse_grids(rays, grids, crossings_of(rays, grids), stepping, in_one_pass=in_one_pass)
 
 
-def pieces(rays: Rays, grids: NestedGrids, ray: int) -> list[tuple[float, float, bool]]:
+def pieces(rays: RayStretches, grids: NestedGrids, ray: int) -> list[tuple[float, float, bool]]:
     """Between which distances a ray is in which cell, and whether that is occupied; found by sorting all crossings."""
     origin, direction = (t[ray].double().numpy() for t in (rays.origins, rays.directions))
     near, far, boxes = float(rays.near[ray]), float(rays.far[ray]), grids.boxes.double().numpy()
@@ -199,7 +199,7 @@ def test_one_pass_leaves_room_and_marks_what_is_used(generator: torch.Generator)
 def test_first_grid_decides_and_gaps_between_boxes_stay_empty() -> None:
     boxes = torch.tensor([[3.0, 0, 0, 4, 1, 1], [1.0, 0, 0, 2, 1, 1], [0.0, 0, 0, 3.5, 1, 1]])
     cells = torch.ones(3, 1, 1, 1, dtype=torch.bool)
-    ray = Rays(
+    ray = RayStretches(
         torch.tensor([[-1.0, 0.5, 0.5]]),
         torch.tensor([[1.0, 0.0, 0.0]]),
         torch.zeros(1),
@@ -237,9 +237,9 @@ def test_results_do_not_depend_on_threads_or_memory_layout(generator: torch.Gene
     assert all(torch.equal(a, b) for a, b in zip(vars(first).values(), vars(second).values(), strict=True))
 
 
-def single_ray(origin: list[float], direction: list[float], near: float = 0.0, far: float = math.inf) -> Rays:
+def single_ray(origin: list[float], direction: list[float], near: float = 0.0, far: float = math.inf) -> RayStretches:
     tensors = (torch.tensor([origin]), torch.tensor([direction]), torch.tensor([near]), torch.tensor([far]))
-    return Rays(*tensors, torch.ones(1, dtype=torch.bool))
+    return RayStretches(*tensors, torch.ones(1, dtype=torch.bool))
 
 
 UNIT = NestedGrids(torch.ones(1, 2, 3, 4, dtype=torch.bool), torch.tensor([[0.0, 0, 0, 2, 3, 4]]))
@@ -303,7 +303,7 @@ def test_grids_of_one_cell_and_batches_of_nothing(generator: torch.Generator) ->
     one = NestedGrids(torch.ones(1, 1, 1, 1, dtype=torch.bool), torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]]))
     result = walk(single_ray([-1.0, 0.5, 0.5], [1.0, 0.0, 0.0]), one, Stepping(0.25))
     assert result.edges.tolist() == [1.0, 1.25, 1.5, 1.75, 2.0]
-    nobody = Rays(*(t[:0] for t in vars(random_rays(generator)).values()))
+    nobody = RayStretches(*(t[:0] for t in vars(random_rays(generator)).values()))
     for rays, grids in ((nobody, one), (random_rays(generator), NestedGrids(one.cells[:0], one.boxes[:0]))):
         nothing = walk(rays, grids, Stepping(0.25))
         assert len(nothing.edges) == len(nothing.middles) == 0 and len(nothing.ends) == len(rays.origins)

@@ -300,9 +300,9 @@ def test_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pyte
 def test_disk_that_fills_while_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors import SafetensorError
 
-    from nfldm3d.training import checkpoint
+    from nfldm3d.training import saved_state
 
-    write = checkpoint.write_tensors
+    write = saved_state.write_tensors
 
     def write_half(path: Path, tensors: dict[str, Tensor]) -> None:
         write(path, tensors)
@@ -311,7 +311,7 @@ def test_disk_that_fills_while_saving(tmp_path: Path, monkeypatch: pytest.Monkey
 
     def fill(call: int) -> None:
         if call == 8:
-            monkeypatch.setattr(checkpoint, "write_tensors", write_half)
+            monkeypatch.setattr(saved_state, "write_tensors", write_half)
 
     with pytest.raises(OSError, match=r"cannot save step 10 .*No space left.*the checkpoint of step 5 is whole"):
         train(ToyStage(before_loss=fill), tmp_path, options=OPTIONS)
@@ -415,8 +415,8 @@ def test_half_precision_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
 def test_strides_of_weights_survive(tmp_path: Path) -> None:
     """Moments of channels-last weights are channels-last again, or the fused optimiser would mix them up."""
-    from nfldm3d.training.checkpoint import Progress, TrainingState, load_checkpoint, save_checkpoint
     from nfldm3d.training.processes import make_optimizer
+    from nfldm3d.training.saved_state import Progress, TrainingState, load_checkpoint, save_checkpoint
 
     states = []
     for _ in range(2):

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from nfldm3d._types import PathName
 from nfldm3d.files import atomic_write
-from nfldm3d.training.checkpoint import EMA, MODEL, read_tensors, write_tensors
 from nfldm3d.training.run_folder import RunFolder
+from nfldm3d.training.saved_state import EMA, MODEL, read_tensors, write_tensors
 
 
 def read_weights(
