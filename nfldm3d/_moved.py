@@ -19,6 +19,7 @@ MOVED = {
     "nfldm3d.export.pictures": "nfldm3d.export.textures",
     "nfldm3d.export.sampling": "nfldm3d.export.surface_samples",
     "nfldm3d.field": "nfldm3d.fields",
+    "nfldm3d.fitting.loop": "nfldm3d.fitting.photographs",
     "nfldm3d.metrics": "nfldm3d.evaluation.metrics",
     "nfldm3d.models.critic": "nfldm3d.models.nfldm.critic",
     "nfldm3d.models.denoisers": "nfldm3d.models.nfldm.denoisers",

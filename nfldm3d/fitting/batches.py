@@ -1,5 +1,7 @@
 """Random training rays with what their pixels show."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +36,8 @@ class SizedPixels:
     depth: Float[Tensor, " pixels"] | None
     usable: Tensor | None
     """Indices of the pixels that masks leave, or None for all."""
+    names: tuple[str, ...]
+    """Of the views."""
 
     @classmethod
     def load(cls, images: PosedImages, device: torch.device) -> "SizedPixels":
@@ -47,10 +51,28 @@ class SizedPixels:
             colors.contiguous().to(device),
             None if depth is None else depth.reshape(-1).to(device),
             None if usable is None else usable.to(device),
+            images.names,
         )
 
     def __len__(self) -> int:
         return len(self.colors) if self.usable is None else len(self.usable)
+
+    def fingerprints(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Of what each view shows, by its name, and of its camera."""
+        views, used = len(self.camera), torch.ones(len(self.colors), dtype=torch.bool)
+        if self.usable is not None:
+            used = torch.zeros_like(used).index_fill_(0, self.usable.cpu(), True)
+        parts = [self.colors, used] if self.depth is None else [self.colors, used, self.depth]
+        camera = self.camera
+        lenses = [camera.world_from_camera, camera.focal, camera.principal]
+        lenses += [] if camera.distortion is None else [camera.distortion]
+        size = f"{camera.width}x{camera.height} {camera.lens}"
+        pictures, cameras = {}, {}
+        for number, name in enumerate(self.names):  # views of one name share an entry
+            seen = [part.view(views, -1)[number] for part in parts]
+            pictures[name] = pictures.get(name, "") + _digest(seen)
+            cameras[name] = cameras.get(name, "") + _digest([lens[number] for lens in lenses], size)
+        return pictures, cameras
 
     def usable_depth(self) -> Float[Tensor, " usable"]:
         """Of the pixels that masks leave."""
@@ -110,6 +132,14 @@ class PixelStore:
         """Where the cameras are, group by group."""
         return torch.cat([group.camera.centers for group in self.groups])
 
+    def fingerprints(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Of what each view shows, by its name, and of its camera."""
+        pictures, cameras = {}, {}
+        for group in self.groups:
+            some, lenses = group.fingerprints()
+            pictures, cameras = pictures | some, cameras | lenses
+        return pictures, cameras
+
     def surface_points(self) -> tuple[Float[Tensor, "points 3"], Float[Tensor, "points 3"]] | None:
         """World positions and sRGB colours of all pixels with depth; None unless most usable pixels have it."""
         depths = [group.usable_depth() for group in self.groups if group.depth is not None]
@@ -136,3 +166,11 @@ class PixelStore:
             torch.cat([part.colors for part in parts]),
             torch.cat(distances) if distances else None,
         )
+
+
+def _digest(tensors: Sequence[Tensor], text: str = "") -> str:
+    """A short checksum of numbers."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8)
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

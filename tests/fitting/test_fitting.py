@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import small_fits
 import torch
 from small_fits import QUICK, ball_scene, views_of
 
-from nfldm3d import Camera, DataFormatError
+from nfldm3d import Camera, DataFormatError, EnvironmentMap
 from nfldm3d.data import PosedImages
 from nfldm3d.evaluation.metrics import psnr
-from nfldm3d.fitting import FitOptions, estimate_boxes, fit
+from nfldm3d.fitting import FitOptions, estimate_boxes, fit, photographs
 from nfldm3d.fitting.batches import PixelStore
 from nfldm3d.fitting.boxes import find_focus
 from nfldm3d.ops import bricks as brick_ops
@@ -23,7 +24,7 @@ from nfldm3d.rendering import render
 def test_fit_recovers_a_known_scene():
     images = views_of(ball_scene())
     train, held_out = images.split(4)
-    scene = fit(train, options=replace(QUICK, steps=300), show_progress=False)
+    scene = fit(train, options=replace(QUICK, steps=300), progress=False)
     rendered = render(scene, held_out.camera)
     assert psnr(rendered.image, held_out.load_images()) > 26
     depth = held_out.load_depth()
@@ -39,7 +40,7 @@ def test_fit_of_an_unbounded_scene_uses_surroundings_and_sky():
     images = views_of(ball_scene(), count=6)
     images = replace(images, metadata={})
     options = FitOptions(steps=6, rays_per_step=128, voxels=12**3, surrounding_voxels=8**3, surroundings=2)
-    scene = fit(images, options=options, show_progress=False)
+    scene = fit(images, options=options, progress=False)
     assert len(scene.surroundings) == 2 and scene.background is not None
     assert scene.surroundings[0].box.size == pytest.approx(tuple(2 * s for s in scene.box.size))
 
@@ -47,7 +48,7 @@ def test_fit_of_an_unbounded_scene_uses_surroundings_and_sky():
 def test_same_seed_gives_the_same_scene():
     images = views_of(ball_scene(), count=4, size=(20, 16))
     options = replace(QUICK, steps=10)
-    first, second = (fit(images, options=options, show_progress=False) for _ in range(2))
+    first, second = (fit(images, options=options, progress=False) for _ in range(2))
     assert torch.equal(first.field.density, second.field.density)
     assert torch.equal(first.field.features, second.field.features)
 
@@ -113,49 +114,109 @@ def test_checkpoint_of_another_fit_is_refused(tmp_path):
     path = tmp_path / "state.safetensors"
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(DataFormatError, match="delete it to start anew"):
-        fit(images, options=replace(QUICK, steps=2), checkpoint=path, show_progress=False)
+        fit(images, options=replace(QUICK, steps=2), checkpoint=path, progress=False)
 
 
-def test_killed_fit_goes_on_where_it_was(tmp_path, monkeypatch):
-    import nfldm3d.fitting.loop as loop
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupts the next fit in the step after so many, with a checkpoint after each."""
+    real, calls = photographs._compare, iter(range(1000))
 
-    images = views_of(ball_scene(), count=4, size=(20, 16))
-    options = replace(QUICK, steps=30)
-    straight = fit(images, options=options, show_progress=False)
-    path = tmp_path / "state.safetensors"
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    real_step, calls = loop._step, iter(range(100))
-
-    def step_or_die(*arguments):
-        if next(calls) == 13:
+    def compare_or_die(*arguments):
+        if next(calls) == steps:
             raise KeyboardInterrupt
-        return real_step(*arguments)
+        return real(*arguments)
 
-    monkeypatch.setattr(loop, "_step", step_or_die)
-    with pytest.raises(KeyboardInterrupt):
-        fit(images, options=options, checkpoint=path, show_progress=False)
+    monkeypatch.setattr(photographs, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(photographs, "_compare", compare_or_die)
+
+
+@pytest.mark.parametrize("steps", [2, 13])
+@pytest.mark.parametrize("background", ["none", "environment"])
+def test_killed_fit_goes_on_where_it_was(tmp_path, monkeypatch, background, steps):
+    """Also before the sky's first gradient, when its optimiser knows nothing of it."""
+    images = replace(views_of(ball_scene(), count=4, size=(20, 16)), metadata={})
+    images = PosedImages.from_tensors(images.load_images(), images.camera)
+    options = replace(QUICK, steps=30, background=background, voxels=12**3, rays_per_step=256)
+    straight = fit(images, options=options, progress=False)
+    path = tmp_path / "state.safetensors"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(steps, patch)
+        fit(images, options=options, checkpoint=path, progress=False)
     assert path.exists()
-    monkeypatch.setattr(loop, "_step", real_step)
-    resumed = fit(images, options=options, checkpoint=path, show_progress=False)
+    resumed = fit(images, options=options, checkpoint=path, progress=False)
     torch.testing.assert_close(resumed.field.density, straight.field.density, atol=1e-3, rtol=1e-3)
+    if background == "environment":
+        assert isinstance(resumed.background, EnvironmentMap) and isinstance(straight.background, EnvironmentMap)
+        torch.testing.assert_close(resumed.background.image, straight.background.image, atol=1e-4, rtol=1e-3)
+
+
+def invert(images: PosedImages) -> PosedImages:
+    pixels = images.load_images()
+    pixels[1] = 1 - pixels[1]
+    return replace(PosedImages.from_tensors(pixels, images.camera, depth=images.load_depth()), metadata=images.metadata)
+
+
+def mask(images: PosedImages) -> PosedImages:
+    masks = torch.ones(len(images), images.camera.height, images.camera.width, dtype=torch.bool)
+    masks[3, :4] = False
+    kept = PosedImages.from_tensors(images.load_images(), images.camera, depth=images.load_depth(), masks=masks)
+    return replace(kept, metadata=images.metadata)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (invert, "with other pictures: 00001.png changed since; restore what it was, or delete it to start anew"),
+        (mask, "with other pictures: 00003.png"),
+        (lambda images: images.downscaled(2), "with other pictures: 00000.png and 3 more of 4 changed since"),
+        (lambda images: replace(images, camera=images.camera.resized(20, 17)), "with other pictures"),
+        (lambda images: images[:3], "with other pictures: 00003.png"),
+        (
+            lambda images: replace(images, camera=replace(images.camera, focal=images.camera.focal * 1.01)),
+            "with other cameras: 00000.png and 3 more",
+        ),
+        (
+            lambda images: replace(images, camera=images.camera.transformed(torch.eye(4).roll(1, 1).roll(1, 0))),
+            "with other cameras",
+        ),
+        (lambda images: replace(images, metadata={"box": {"lower": [-1, 0, 1], "upper": [2, 2.5, 4]}}), "other grids"),
+    ],
+)
+def test_a_fit_does_not_go_on_with_what_has_changed(tmp_path, monkeypatch, change, problem):
+    images = views_of(ball_scene(), count=4, size=(20, 16))
+    options, path = replace(QUICK, steps=30, voxels=8**3, rays_per_step=64), tmp_path / "state.safetensors"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(2, patch)
+        fit(images, options=options, checkpoint=path, progress=False)
+    with pytest.raises(DataFormatError, match=problem):
+        fit(change(images), options=options, checkpoint=path, progress=False)
+    with pytest.raises(DataFormatError, match=r"with other options: steps \(30, now 31\) changed since"):
+        fit(images, options=replace(options, steps=31), checkpoint=path, progress=False)
+
+
+def test_the_old_name_of_progress_warns_once_more():
+    images = views_of(ball_scene(), count=4, size=(16, 12))
+    options = replace(QUICK, steps=1, voxels=4**3, rays_per_step=16)
+    with pytest.warns(DeprecationWarning, match="show_progress is now progress"):
+        fit(images, options=options, show_progress=False)
 
 
 @pytest.mark.slow
 def test_sigkill_leaves_no_half_written_file(tmp_path):
     program = textwrap.dedent(
         f"""
-        import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-        import nfldm3d.fitting.loop as loop, os, signal
+        import sys; sys.path.insert(0, {str(Path(small_fits.__file__).parent)!r})
+        import nfldm3d.fitting.photographs as photographs, os, signal
         from small_fits import ball_scene, views_of, QUICK
         from dataclasses import replace
-        loop.CHECKPOINT_SECONDS = 0.0
-        steps = iter(range(100)); real = loop._step
-        def step(*a):
+        photographs.CHECKPOINT_SECONDS = 0.0
+        steps = iter(range(100)); real = photographs._compare
+        def compare(*a):
             if next(steps) == 8: os.kill(os.getpid(), signal.SIGKILL)
             return real(*a)
-        loop._step = step
+        photographs._compare = compare
         images = views_of(ball_scene(), count=4, size=(20, 16))
-        loop.fit(images, options=replace(QUICK, steps=20), checkpoint={str(tmp_path / "state.safetensors")!r})
+        photographs.fit(images, options=replace(QUICK, steps=20), checkpoint={str(tmp_path / "state.safetensors")!r})
         """
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True)
@@ -173,7 +234,7 @@ def test_sigkill_leaves_no_half_written_file(tmp_path):
 def test_impossible_grids_are_refused_with_a_reason(change, message):
     images = views_of(ball_scene(), count=4, size=(16, 12))
     with pytest.raises(ValueError, match=message):
-        fit(images, options=replace(QUICK, **change), show_progress=False)
+        fit(images, options=replace(QUICK, **change), progress=False)
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"time_budget": -1.0}, {"surroundings": 99}])

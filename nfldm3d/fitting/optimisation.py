@@ -1,0 +1,127 @@
+"""The loop of everything that has a gradient: photographs, priors, or whatever a loss can say.
+
+It draws no data and knows no scene: a loss is a function of where the run is, and what moves is a dictionary of tensors
+and modules, or anything with the three methods of ``Parameters``.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from nfldm3d._types import PathName
+from nfldm3d.fitting.checkpoint import Checkpoint
+from nfldm3d.fitting.parameters import TensorParameters
+from nfldm3d.fitting.schedule import OptimisationError, Schedule, Step
+
+BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}{postfix}"
+SHOWN_EVERY = 10
+"""Steps between two texts in the progress bar."""
+
+
+@runtime_checkable
+class Parameters(Protocol):
+    """What a run changes."""
+
+    def advance(self, step: Step) -> None:
+        """Takes a step of size ``step.rate`` against the gradients that the loss has left, and clears them."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a resumed run needs."""
+        ...
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Puts what ``state`` gave in place of what is there."""
+        ...
+
+
+Loss: TypeAlias = Callable[[Step], Tensor | Mapping[str, Tensor]]
+"""What is to become small: one number, or several by name, whose sum counts."""
+Callback: TypeAlias = Callable[[Step], str | None]
+"""Is told of every step after it was taken; what it returns stands in the progress bar."""
+
+
+def optimise(
+    parameters: Parameters | Mapping[str, Tensor | nn.Module],
+    loss: Loss,
+    schedule: Schedule | None = None,
+    *,
+    checkpoint: Checkpoint | PathName | None = None,
+    generator: torch.Generator | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+) -> Step:
+    """Makes a loss small by steps against its gradient; what moves is changed in place.
+
+    Args:
+        parameters: tensors and modules by name, which Adam moves, or anything that moves itself.
+        checkpoint: a file that keeps the state once a minute; if it exists, the run goes on from there. It stays when
+            the run has ended: delete it once the result is safe.
+        generator: what the loss draws from; its state goes into the checkpoint.
+        callbacks: called after every step.
+        progress: whether a bar is shown.
+
+    Raises:
+        OptimisationError: a loss or gradient is not finite; it names the step.
+        DataFormatError: the checkpoint is damaged or belongs to another run.
+    """
+    moving = TensorParameters(parameters) if isinstance(parameters, Mapping) else parameters
+    schedule, step = schedule or Schedule(), Step()
+    kept = checkpoint if checkpoint is None or isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    if kept is not None and (found := kept.load(generator)) is not None:
+        step.number, step.seconds = found.number, found.seconds
+        moving.restore(found.tensors)
+    saved_at, clock = step.seconds, time.monotonic() - step.seconds
+    with _open_bar(schedule.name, progress) as bar:
+        while (share := schedule.share(step.number, step.seconds)) < 1 and not step.stopped:
+            step.share, step.rate = share, schedule.rate_at(step.number, share)
+            step.losses = _descend(loss, step)
+            moving.advance(step)
+            step.number += 1
+            step.seconds = time.monotonic() - clock
+            _show(bar, step, [text for callback in callbacks if (text := callback(step))])
+            if kept is not None and step.seconds - saved_at > kept.every_seconds:
+                kept.save(moving.state(), step.number, step.seconds, generator)
+                saved_at = step.seconds
+    return step
+
+
+def _descend(loss: Loss, step: Step) -> dict[str, float]:
+    """Leaves the gradient of the loss, and returns its parts; nothing has moved yet if it raises."""
+    value = loss(step)
+    parts = {"loss": value} if isinstance(value, Tensor) else dict(value)
+    total = sum(parts.values())
+    if not isinstance(total, Tensor) or total.dim() != 0 or not total.requires_grad:
+        raise ValueError(
+            f"step {step.number + 1}: a loss must be a scalar that depends on the parameters, got {total}; "
+            "return the mean, and do not detach it"
+        )
+    figures = dict(zip(parts, torch.stack([part.detach() for part in parts.values()]).tolist(), strict=True))
+    for name, figure in figures.items():
+        if not math.isfinite(figure):
+            raise OptimisationError(
+                f"step {step.number + 1}: {name} is {figure}; lower the rate ({step.rate:.3g} now), or look for the "
+                "input that is not finite"
+            )
+    total.backward()
+    return figures
+
+
+def _open_bar(name: str, progress: bool) -> AbstractContextManager[Any]:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=100, unit="%", desc=name, disable=not progress, bar_format=BAR)
+
+
+def _show(bar: Any, step: Step, texts: list[str]) -> None:
+    bar.n = int(100 * step.share)
+    if texts:
+        bar.set_postfix_str(", ".join(texts))
+    elif step.number % SHOWN_EVERY == 0:
+        losses = ", ".join(f"{name} {figure:.4g}" for name, figure in step.losses.items())
+        bar.set_postfix_str(f"{losses}, step {step.number}")

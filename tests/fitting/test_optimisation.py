@@ -1,0 +1,179 @@
+"""The loop that knows nothing of photographs: it finds minima, goes on where it was, and says where it went wrong."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nfldm3d.files import DataFormatError
+from nfldm3d.fitting import Checkpoint, OptimisationError, Schedule, Step, TensorParameters, optimise
+
+GOAL = torch.tensor([1.0, -2.0, 0.5])
+
+
+def distance_to(point: Tensor) -> Callable[[Step], Tensor]:
+    return lambda step: (point - GOAL).square().sum()
+
+
+def test_tensors_reach_the_minimum():
+    point = torch.zeros(3)
+    end = optimise({"point": point}, distance_to(point), Schedule(400, rate=0.1, final_rate=0.01), progress=False)
+    torch.testing.assert_close(point.detach(), GOAL, atol=1e-3, rtol=0)
+    assert end.number == 400 and end.losses["loss"] < 1e-5 and end.seconds > 0
+
+
+def test_modules_and_tensors_are_moved_together(generator: torch.Generator):
+    layer, shift = nn.Linear(2, 1, bias=False), torch.zeros(1)
+    inputs = torch.rand(64, 2, generator=generator)
+    wanted = inputs @ torch.tensor([[2.0], [-1.0]]) + 3
+
+    def loss(step: Step) -> dict[str, Tensor]:
+        return {"miss": (layer(inputs) + shift - wanted).square().mean(), "size": 0 * shift.sum()}
+
+    end = optimise({"layer": layer, "shift": shift}, loss, Schedule(800, rate=0.2, final_rate=0.01), progress=False)
+    assert layer.weight.tolist()[0] == pytest.approx([2.0, -1.0], abs=0.02)
+    assert shift.tolist() == pytest.approx([3.0], abs=0.02)
+    assert set(end.losses) == {"miss", "size"}
+
+
+def test_adam_is_that_of_torch():
+    ours, theirs = torch.zeros(3), torch.zeros(3, requires_grad=True)
+    adam = torch.optim.Adam([theirs], lr=0.1, betas=(0.9, 0.99), eps=1e-15)
+    for number in range(20):
+        for group in adam.param_groups:
+            group["lr"] = 0.1 * 0.2 ** (number / 20)
+        adam.zero_grad()
+        distance_to(theirs)(Step()).backward()
+        adam.step()
+    optimise({"ours": ours}, distance_to(ours), Schedule(20, rate=0.1, final_rate=0.2), progress=False)
+    assert torch.equal(ours.detach(), theirs.detach())
+
+
+def test_rates_belong_to_parts():
+    fast, slow = torch.zeros(1), torch.zeros(1)
+    parameters = TensorParameters({"fast": fast, "slow": slow}, rates={"slow": 0.1})
+    optimise(parameters, lambda step: -(fast + slow).sum(), Schedule(1, rate=0.5), progress=False)
+    assert fast.tolist() == pytest.approx([0.5]) and slow.tolist() == pytest.approx([0.05])
+    with pytest.raises(ValueError, match="rates name other, but the parameters are fast"):
+        TensorParameters({"fast": fast}, rates={"other": 1.0})
+
+
+def test_the_step_size_warms_up_and_falls():
+    schedule = Schedule(100, rate=2.0, final_rate=0.25, warm_up=9)
+    assert schedule.rate_at(0, 0.0) == pytest.approx(0.2) and schedule.rate_at(9, 0.0) == pytest.approx(2.0)
+    assert schedule.rate_at(100, 1.0) == pytest.approx(0.5) and schedule.rate_at(50, 0.5) == pytest.approx(1.0)
+
+
+def test_a_time_budget_ends_the_run(monkeypatch: pytest.MonkeyPatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    shares: list[float] = []
+    point = torch.zeros(3)
+
+    def loss(step: Step) -> Tensor:
+        shares.append(step.share)
+        return distance_to(point)(step)
+
+    end = optimise({"point": point}, loss, Schedule(1000, time_budget=4.0), progress=False)
+    assert end.number == 4 and shares == [0.0, 0.25, 0.5, 0.75]
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"time_budget": -1.0}, {"rate": 0.0}, {"warm_up": -1}])
+def test_schedules_out_of_range_are_refused(wrong: dict):
+    with pytest.raises(ValueError, match="must be|at least"):
+        Schedule(**wrong)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path):
+    def run(path: Path | None, steps_before_death: int = 10**9) -> tuple[Tensor, nn.Module]:
+        torch.manual_seed(0)
+        point, layer, draws = torch.zeros(3), nn.BatchNorm1d(3), torch.Generator().manual_seed(3)
+        idle = torch.ones(2)  # without a gradient until step 20: Adam knows nothing of it
+
+        def loss(step: Step) -> Tensor:
+            if step.number == steps_before_death:
+                raise KeyboardInterrupt
+            noise = torch.rand(4, 3, generator=draws)
+            value = (layer(point + noise) - GOAL).square().mean()
+            return value + (idle.square().sum() if step.number >= 20 else 0)
+
+        kept = None if path is None else Checkpoint(path, {"options": {"seed": 3}}, every_seconds=0.0)
+        parts = {"point": point, "layer": layer, "idle": idle}
+        optimise(parts, loss, Schedule(30), checkpoint=kept, generator=draws, progress=False)
+        return torch.cat((point.detach(), idle.detach())), layer
+
+    straight, layer = run(None)
+    path = tmp_path / "run.safetensors"
+    for death in (7, 23):
+        with pytest.raises(KeyboardInterrupt):
+            run(path, death)
+    resumed, again = run(path)
+    assert torch.equal(resumed, straight)
+    for name, value in layer.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_its_difference(tmp_path: Path):
+    path = tmp_path / "run.safetensors"
+    Checkpoint(path, {"options": {"seed": 1, "steps": 5}}).save({}, 1, 1.0)
+    with pytest.raises(DataFormatError, match=r"run.safetensors: .*with other options: seed \(1, now 2\) changed"):
+        Checkpoint(path, {"options": {"seed": 2, "steps": 5}}).load()
+    with pytest.raises(DataFormatError, match=r"with other data: a \(missing, now b\) changed since; restore"):
+        Checkpoint(path, {"options": {"seed": 1, "steps": 5}, "data": {"a": "b"}}).load()
+    path.write_bytes(b"nonsense")
+    with pytest.raises(DataFormatError, match="delete it to start anew"):
+        Checkpoint(path).load()
+    assert Checkpoint(tmp_path / "none").load() is None
+
+
+def test_numbers_that_are_not_finite_name_the_step_and_change_nothing():
+    point = torch.zeros(3)
+
+    def loss(step: Step) -> dict[str, Tensor]:
+        wrong = math.nan if step.number == 4 else 0.0
+        return {"distance": distance_to(point)(step), "prior": point.sum() * wrong}
+
+    with pytest.raises(OptimisationError, match="step 5: prior is nan; lower the rate"):
+        optimise({"point": point}, loss, Schedule(9), progress=False)
+    assert bool(torch.isfinite(point).all())
+
+
+def test_gradients_that_are_not_finite_name_the_parameter():
+    point, other = torch.zeros(3), torch.ones(2)
+    with pytest.raises(OptimisationError, match="step 1: the gradient of point is not finite"):
+        optimise({"other": other, "point": point}, lambda step: point.sqrt().sum() + other.sum(), progress=False)
+    assert torch.equal(point.detach(), torch.zeros(3)) and torch.equal(other.detach(), torch.ones(2))
+
+
+def test_what_cannot_be_optimised_is_refused():
+    point = torch.zeros(3)
+    with pytest.raises(ValueError, match="step 1: a loss must be a scalar that depends on the parameters"):
+        optimise({"point": point}, lambda step: (point.detach() - GOAL).square().sum(), progress=False)
+    with pytest.raises(ValueError, match="a loss must be a scalar"):
+        optimise({"point": point}, lambda step: point - GOAL, progress=False)
+    with pytest.raises(ValueError, match="nothing to optimise"):
+        optimise({}, lambda step: GOAL.sum(), progress=False)
+    with pytest.raises(ValueError, match="computed is computed from other tensors"):
+        optimise({"computed": point.requires_grad_() * 2}, lambda step: point.sum(), progress=False)
+
+
+def test_callbacks_are_told_and_may_stop(capsys: pytest.CaptureFixture[str]):
+    point, seen = torch.zeros(3), []
+
+    def watch(step: Step) -> str:
+        seen.append((step.number, step.losses["loss"]))
+        step.stopped = step.number == 3
+        return f"at {step.number}"
+
+    end = optimise({"point": point}, distance_to(point), Schedule(50, name="walk"), callbacks=[watch])
+    assert [number for number, _ in seen] == [1, 2, 3] and end.number == 3
+    assert seen[0][1] > seen[2][1]
+    shown = capsys.readouterr().err
+    assert "walk" in shown and "at 3" in shown
+    optimise({"point": point}, distance_to(point), Schedule(12, name="quiet"), progress=False)
+    assert not capsys.readouterr().err
+    optimise({"point": point}, distance_to(point), Schedule(12))
+    assert "loss" in capsys.readouterr().err
