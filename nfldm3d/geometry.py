@@ -77,6 +77,12 @@ class Box:
             tuple(min(a, b) for a, b in zip(self.upper, other.upper, strict=True)),  # type: ignore[arg-type]
         )
 
+    def overlaps(self, other: "Box") -> bool:
+        """Whether the boxes share more than a face."""
+        return all(
+            max(a, c) < min(b, d) for a, b, c, d in zip(self.lower, self.upper, other.lower, other.upper, strict=True)
+        )
+
     def contains(self, points: Float[Tensor, "*batch 3"]) -> Bool[Tensor, "*batch"]:
         """Which points lie inside or on the surface."""
         lower, upper = points.new_tensor(self.lower), points.new_tensor(self.upper)
@@ -85,6 +91,15 @@ class Box:
     def voxel_size(self, resolution: tuple[int, int, int]) -> Vector:
         """Extents of one voxel in metres, for a grid of ``resolution`` voxels along x, y and z."""
         return tuple(size / count for size, count in zip(self.size, resolution, strict=True))  # type: ignore[return-value]
+
+    def voxel_centers(self, resolution: tuple[int, int, int], like: Tensor) -> Float[Tensor, "x y z 3"]:
+        """World positions of the centres of all voxels of a grid, on the device of ``like``, in float32 or better."""
+        precise = torch.zeros((), dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+        axes = [
+            low + (torch.arange(count).to(precise) + 0.5) * size
+            for low, count, size in zip(self.lower, resolution, self.voxel_size(resolution), strict=True)
+        ]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
 
     def resolution(self, voxel_size: float) -> tuple[int, int, int]:
         """How many voxels of about ``voxel_size`` metres fit along x, y and z (at least one each)."""

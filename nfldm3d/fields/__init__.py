@@ -1,6 +1,20 @@
 """Fields: density and features at every point of a box, on a grid or otherwise."""
 
-from nfldm3d.fields.protocol import Brick, Field
-from nfldm3d.fields.voxel import VoxelField, surface_density
+from nfldm3d.fields.protocol import Brick, Field, FieldState, FusedField, GridField, StoredField, occupied_cells
+from nfldm3d.fields.voxel import VoxelField, require_voxels, surface_density
+from nfldm3d.fields.voxelization import grid_resolution, voxelize
 
-__all__ = ["Brick", "Field", "VoxelField", "surface_density"]
+__all__ = [
+    "Brick",
+    "Field",
+    "FieldState",
+    "FusedField",
+    "GridField",
+    "StoredField",
+    "VoxelField",
+    "grid_resolution",
+    "occupied_cells",
+    "require_voxels",
+    "surface_density",
+    "voxelize",
+]

@@ -1,27 +1,24 @@
-"""What every field offers: density and features at every point of a box."""
+"""What every field offers, and the three things that some offer besides: a march, a grid, a place in scene files.
+
+A field is density and features at every point of a box. Whatever looks at scenes, edits, exports or trains them asks
+for nothing else than ``Field``; a class of its own takes some twenty lines.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nfldm3d import ops
 from nfldm3d._types import Vector
-from nfldm3d.geometry import Box
-
-
-class Brick(NamedTuple):
-    """A block of a field: voxels ``start`` to ``start + density.shape``."""
-
-    start: tuple[int, int, int]
-    density: Float[Tensor, "x y z"]
-    features: Float[Tensor, "x y z channels"]
+from nfldm3d.geometry import Box, Rays
 
 
 @runtime_checkable
 class Field(Protocol):
-    """What renderer and exporters need of a field; a sparse grid or a hash grid can stand where a VoxelField stands."""
+    """Density and features in a box: a grid, a network, a formula."""
 
     @property
     def box(self) -> Box:
@@ -35,19 +32,119 @@ class Field(Protocol):
 
     @property
     def voxel_size(self) -> Vector:
-        """The finest detail along x, y and z, in metres."""
+        """The finest detail along x, y and z, in metres: what steps along rays and grids of exporters follow."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where queries are answered."""
+        ...
+
+    def to(self, target: torch.device | torch.dtype | str) -> "Field":
+        """The field on another device or in another dtype."""
         ...
 
     def query(
         self, points: Float[Tensor, "*batch 3"]
     ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch channels"]]:
-        """Density and features at world points."""
+        """Density (1/metre, not negative) and features at world points in the box; differentiable by parameters."""
         ...
 
-    def occupancy(self, threshold: float = 0.0) -> ops.Occupancy:
-        """Where the density exceeds ``threshold`` (1/metre)."""
+    def query_density(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
+        """The density of ``query``, where features are not needed."""
+        ...
+
+    def normals(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+        """Unit vectors from dense to empty space; zero where there is no such direction."""
+        ...
+
+    def occupancy(self, threshold: float = 0.0) -> Bool[Tensor, "x y z"] | ops.Occupancy:
+        """Where the density may exceed ``threshold`` (1/metre); elsewhere nobody asks.
+
+        A mask over any number of cells that divide the box evenly, or what ``ops.build_occupancy`` makes of densities
+        at voxel centres.
+        """
+        ...
+
+
+@runtime_checkable
+class FusedField(Protocol):
+    """A field with a march of its own: the sums over the samples that the renderer would query, but faster."""
+
+    def integrate(
+        self,
+        rays: Rays,
+        near_far: Float[Tensor, "rays 2"],
+        step: float,
+        early_stop: float,
+        occupancy: ops.Occupancy | None = None,
+        gradient: ops.FieldGradient | None = None,
+    ) -> ops.RayIntegral:
+        """What ``ops.integrate_rays`` computes.
+
+        Args:
+            occupancy: the field's own, if it is known already.
+            gradient: buffers that the backward pass adds into, for fields that can.
+        """
+        ...
+
+
+class Brick(NamedTuple):
+    """A block of a field: voxels ``start`` to ``start + density.shape``."""
+
+    start: tuple[int, int, int]
+    density: Float[Tensor, "x y z"]
+    features: Float[Tensor, "x y z channels"]
+
+
+@runtime_checkable
+class GridField(Protocol):
+    """A field that keeps a regular grid, dense or sparse; exporters read others at ``voxel_size``."""
+
+    @property
+    def resolution(self) -> tuple[int, int, int]:
+        """Voxels along x, y and z."""
         ...
 
     def bricks(self) -> Iterator[Brick]:
         """The blocks that hold anything, as dense pieces of the grid."""
         ...
+
+
+class FieldState(NamedTuple):
+    """What a scene file keeps of a field."""
+
+    config: dict[str, object]
+    """Plain JSON values."""
+    tensors: dict[str, Tensor]
+
+
+@runtime_checkable
+class StoredField(Protocol):
+    """A field that scene files can keep: they note the class's name, its config and its tensors, never code."""
+
+    def state(self) -> FieldState:
+        """All that ``from_state`` needs."""
+        ...
+
+    @classmethod
+    def from_state(cls, state: FieldState) -> Field:
+        """The field that ``state`` was taken from; whatever does not fit together raises a ValueError."""
+        ...
+
+
+def occupied_cells(field: Field, threshold: float = 0.0) -> Bool[Tensor, "x y z"]:
+    """The occupancy of any field as a mask over cells that divide its box evenly."""
+    found = field.occupancy(threshold)
+    if isinstance(found, Tensor):
+        if found.dim() != 3 or found.dtype != torch.bool or 0 in found.shape:
+            raise ValueError(
+                f"{type(field).__name__}.occupancy gave {found.dtype} of shape {tuple(found.shape)}; "
+                "it must give a mask (bool) over cells along x, y and z"
+            )
+        return found
+    cells = found.cells.bool()  # from each voxel centre to the next; an even cell meets the halves of two of them
+    for axis, count in enumerate(cells.shape):
+        before = torch.nn.functional.pad(cells, [0, 0] * (2 - axis) + [1, 0]).narrow(axis, 0, count)
+        cells = cells | before
+    return cells

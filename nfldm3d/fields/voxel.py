@@ -14,8 +14,9 @@ from torch import Tensor
 
 from nfldm3d import ops
 from nfldm3d._types import Vector
-from nfldm3d.fields.protocol import Brick
-from nfldm3d.geometry import Box
+from nfldm3d.fields.packing import find_bricks, pack_grid, unpack_grid
+from nfldm3d.fields.protocol import Brick, Field, FieldState
+from nfldm3d.geometry import Box, Rays
 from nfldm3d.memory import require_memory
 from nfldm3d.ops.bricks import BRICK
 
@@ -189,6 +190,13 @@ class VoxelField:
         features = ops.interpolate(self.features, flat, box)
         return density.view(points.shape[:-1]), features.view(*points.shape[:-1], self.channels)
 
+    def query_density(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
+        """The density of ``query`` without the features."""
+        self._require_single("query_density")
+        flat, box = points.reshape(-1, 3), (self.box.lower, self.box.upper)
+        density = ops.interpolate(self.density[..., None], flat, box).view(points.shape[:-1])
+        return density.relu() if self.signed else density
+
     def normals(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
         """Unit vectors from dense to empty space, against the density's gradient; zero where it is constant."""
         self._require_single("normals")
@@ -209,6 +217,34 @@ class VoxelField:
         self._require_single("occupancy")
         return ops.build_occupancy(self.density, threshold)
 
+    def integrate(
+        self,
+        rays: Rays,
+        near_far: Float[Tensor, "rays 2"],
+        step: float,
+        early_stop: float,
+        occupancy: ops.Occupancy | None = None,
+        gradient: ops.FieldGradient | None = None,
+    ) -> ops.RayIntegral:
+        """The fused march, see ``ops.integrate_rays``: queries nothing, so its memory does not grow with samples."""
+        self._require_single("integrate")
+        march = ops.March((self.box.lower, self.box.upper), step, early_stop)
+        grids, lines = (self.density, self.features), (rays.origins, rays.directions)
+        return ops.integrate_rays(*grids, *lines, near_far, march, occupancy=occupancy, gradient=gradient)
+
+    def state(self) -> FieldState:
+        """What scene files keep: the bricks that hold anything."""
+        self.check()
+        config: dict[str, object] = {"lower": self.box.lower, "upper": self.box.upper}
+        config |= {"signed": True} if self.signed else {}
+        return FieldState(config, pack_grid(self.density, self.features))
+
+    @classmethod
+    def from_state(cls, state: FieldState) -> "VoxelField":
+        """The field that ``state`` was taken from."""
+        corners = (tuple(state.config[name]) for name in ("lower", "upper"))  # type: ignore[arg-type]
+        return cls(*unpack_grid(state.tensors), Box(*corners), bool(state.config.get("signed", False)))
+
     def bricks(self) -> Iterator[Brick]:
         """The blocks of up to 8x8x8 voxels in which any density or feature is not zero."""
         self._require_single("bricks")
@@ -218,21 +254,17 @@ class VoxelField:
 
     def brick_mask(self) -> Bool[Tensor, "bx by bz"]:
         """Which blocks of 8x8x8 voxels hold any non-zero density or feature."""
-        used = (self.density != 0) | (self.features != 0).any(-1)
-        pad = [amount for count in reversed(self.resolution) for amount in (0, -count % BRICK)]
-        padded = torch.nn.functional.pad(used, pad)
-        x, y, z = (count // BRICK for count in padded.shape)
-        return padded.view(x, BRICK, y, BRICK, z, BRICK).permute(0, 2, 4, 1, 3, 5).flatten(3).any(-1)
+        return find_bricks(self.density, self.features)
 
     def voxel_centers(self) -> Float[Tensor, "x y z 3"]:
         """World positions of all voxel centres."""
-        return _voxel_centers(self.box, self.resolution, self.density)
+        return self.box.voxel_centers(self.resolution, self.density)
 
     def resampled(self, resolution: tuple[int, int, int], box: Box | None = None) -> "VoxelField":
         """The field on another grid, read at the new voxel centres."""
         require_memory(resolution, self.channels, self.device)
         box = box or self.box
-        density, features = self.interpolate(_voxel_centers(box, resolution, self.density))
+        density, features = self.interpolate(box.voxel_centers(resolution, self.density))
         return VoxelField(density, features, box, self.signed)
 
     def _require_single(self, what: str) -> None:
@@ -243,15 +275,15 @@ class VoxelField:
         return replace(self, density=change(self.density), features=change(self.features))
 
 
-def _voxel_centers(box: Box, resolution: tuple[int, int, int], like: Tensor) -> Float[Tensor, "x y z 3"]:
-    precise = torch.zeros((), dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
-    axes = [
-        low + (torch.arange(count).to(precise) + 0.5) * size
-        for low, count, size in zip(box.lower, resolution, box.voxel_size(resolution), strict=True)
-    ]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-
-
 def surface_density(voxel_size: Vector) -> float:
     """The density at which one voxel absorbs half of the light, in 1/metre: where a surface is taken to be."""
     return math.log(2) / min(voxel_size)
+
+
+def require_voxels(field: Field, what: str) -> VoxelField:
+    """The field itself, for what must read a dense grid; other fields are refused with the remedy."""
+    if not isinstance(field, VoxelField):
+        raise ValueError(
+            f"{what} needs a VoxelField, got {type(field).__name__}; read it on a grid with editing.resample first"
+        )
+    return field

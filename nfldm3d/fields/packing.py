@@ -1,0 +1,45 @@
+"""Grids as the 8x8x8 bricks that hold anything: loses nothing and makes the files of sparse scenes small."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nfldm3d.memory import require_memory
+from nfldm3d.ops.bricks import BRICK, gather_bricks, scatter_bricks_
+
+
+def find_bricks(
+    density: Float[Tensor, "x y z"], features: Float[Tensor, "x y z channels"]
+) -> Bool[Tensor, "bricks_x bricks_y bricks_z"]:
+    """Which blocks of 8x8x8 voxels hold any density or feature that is not zero."""
+    used = (density != 0) | (features != 0).any(-1)
+    padded = torch.nn.functional.pad(used, [amount for count in reversed(used.shape) for amount in (0, -count % BRICK)])
+    x, y, z = (count // BRICK for count in padded.shape)
+    return padded.view(x, BRICK, y, BRICK, z, BRICK).permute(0, 2, 4, 1, 3, 5).flatten(3).any(-1)
+
+
+def pack_grid(density: Float[Tensor, "x y z"], features: Float[Tensor, "x y z channels"]) -> dict[str, Tensor]:
+    """The bricks in raster order, with their indices."""
+    bricks = find_bricks(density, features).nonzero().int()
+    return {
+        "resolution": torch.tensor(features.shape, dtype=torch.int32),
+        "bricks": bricks,
+        "density": gather_bricks(density, bricks),
+        "features": gather_bricks(features, bricks),
+    }
+
+
+def unpack_grid(tensors: dict[str, Tensor]) -> tuple[Float[Tensor, "x y z"], Float[Tensor, "x y z channels"]]:
+    """The grids that ``pack_grid`` took apart; a ValueError if the tensors do not fit together."""
+    x, y, z, channels = tensors["resolution"].tolist()
+    require_memory((x, y, z), channels, torch.device("cpu"))
+    bricks, packed, packed_features = (tensors[name] for name in ("bricks", "density", "features"))
+    shape = (len(bricks), BRICK, BRICK, BRICK)
+    if bricks.shape != (len(bricks), 3) or packed.shape != shape or packed_features.shape != (*shape, channels):
+        raise ValueError(f"there are {len(bricks)} bricks but densities of shape {tuple(packed.shape)}")
+    if bool(((bricks < 0) | (bricks * BRICK >= torch.tensor((x, y, z)))).any()):
+        raise ValueError(f"there are bricks outside its {x}x{y}x{z} voxels")
+    density, features = packed.new_zeros(x, y, z), packed_features.new_zeros(x, y, z, channels)
+    scatter_bricks_(packed, bricks, density)
+    scatter_bricks_(packed_features, bricks, features)
+    return density, features
