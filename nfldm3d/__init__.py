@@ -9,7 +9,7 @@ from nfldm3d.fields import Field, VoxelField
 from nfldm3d.files import DataFormatError
 from nfldm3d.fitting import FitOptions, fit
 from nfldm3d.geometry import Box, Rays
-from nfldm3d.rendering import Rendering, make_path, render, render_video
+from nfldm3d.rendering import Rendering, make_path, prepare, render, render_video
 from nfldm3d.scene import Scene
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "extract_points",
     "fit",
     "make_path",
+    "prepare",
     "read_posed_images",
     "render",
     "render_video",

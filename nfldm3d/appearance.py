@@ -35,17 +35,25 @@ class Appearance(Protocol):
         """Whether ``image`` treats every ray alone, so that a picture may be made in pieces."""
         ...
 
+    @property
+    def needs_normals(self) -> bool:
+        """Whether ``image`` must be told the surface normals, which cost queries of their own."""
+        ...
+
     def image(
         self,
         features: Float[Tensor, "*batch channels"],
         opacity: Float[Tensor, "*batch"],
         rays: Rays,
         distance: Float[Tensor, "*batch"] | None = None,
+        normals: Float[Tensor, "*batch 3"] | None = None,
     ) -> Float[Tensor, "*pixels 3"]:
         """Colour over black (premultiplied by opacity, not clamped) of composited features.
 
         Args:
             distance: mean along each ray in metres, 0 where it meets nothing; only a decoder needs it.
+            normals: unit vectors out of the matter at that distance, 0 where there is none; only given to appearances
+                that need them.
         """
         ...
 
@@ -82,12 +90,18 @@ class Rgb:
         """Every ray is coloured alone."""
         return True
 
+    @property
+    def needs_normals(self) -> bool:
+        """The colours have their light in them."""
+        return False
+
     def image(
         self,
         features: Float[Tensor, "*batch channels"],
         opacity: Float[Tensor, "*batch"],
         rays: Rays,
         distance: Float[Tensor, "*batch"] | None = None,
+        normals: Float[Tensor, "*batch 3"] | None = None,
     ) -> Float[Tensor, "*batch 3"]:
         return features[..., :3]
 
@@ -137,12 +151,18 @@ class SphericalHarmonics:
         """Every ray is coloured alone."""
         return True
 
+    @property
+    def needs_normals(self) -> bool:
+        """The colours have their light in them."""
+        return False
+
     def image(
         self,
         features: Float[Tensor, "*batch channels"],
         opacity: Float[Tensor, "*batch"],
         rays: Rays,
         distance: Float[Tensor, "*batch"] | None = None,
+        normals: Float[Tensor, "*batch 3"] | None = None,
     ) -> Float[Tensor, "*batch 3"]:
         return 0.5 * opacity[..., None] + self._sum(features, rays.directions)
 

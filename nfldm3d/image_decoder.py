@@ -62,6 +62,11 @@ class ImageDecoder(nn.Module):
         """It looks at neighbouring pixels."""
         return False
 
+    @property
+    def needs_normals(self) -> bool:
+        """It sees positions, from which it learns what it needs of shape."""
+        return False
+
     def __str__(self) -> str:
         weights = sum(parameter.numel() for parameter in self.parameters())
         return f"ImageDecoder of {self.channels} channels, {weights} weights"
@@ -120,6 +125,7 @@ class ImageDecoder(nn.Module):
         opacity: Float[Tensor, "*views height width"],
         rays: Rays,
         distance: Float[Tensor, "*views height width"] | None = None,
+        normals: Float[Tensor, "*views height width 3"] | None = None,
     ) -> Float[Tensor, "*views height width 3"]:
         """Colour over black of whole pictures of composited features, not clamped."""
         if distance is None or features.dim() < 3:

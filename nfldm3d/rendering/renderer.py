@@ -1,21 +1,23 @@
 """Looking at a scene: pictures, depth and normals from cameras, by volume rendering.
 
 A ray runs through nested boxes B0 < B1 < ...: on its way in through the shells of the surroundings, through the field
-in focus, and out through the shells again. Every piece is one call of ``integrate_rays``; pieces are put together by
-the over operator, front to back, with the background behind the last one.
+in focus, and out through the shells again. Every piece is one call of ``integrate``; pieces are put together by the
+over operator, front to back, with the background behind the last one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nfldm3d import ops
 from nfldm3d.camera import Camera
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import Field
 from nfldm3d.geometry import Rays
+from nfldm3d.rendering.integration import find_occupancy, integrate
 from nfldm3d.scene import Scene
 
 MIN_OPACITY = 1e-3
@@ -49,7 +51,9 @@ def render(
     with_features: bool = False,
     rays_per_chunk: int = 2**18,
 ) -> Rendering:
-    """Renders every view of ``camera``, differentiable by the scene's tensors.
+    """Renders every view of ``camera``, differentiable by whatever the scene's fields depend on.
+
+    For frames one after the other, ``prepare`` the scene once.
 
     Args:
         step_in_voxels: distance between samples, as a share of the smallest voxel edge of each level.
@@ -58,79 +62,129 @@ def render(
     Raises:
         ValueError: if the scene and the camera live on different devices.
     """
-    if scene.device != camera.device:
-        raise ValueError(
-            f"the scene is on {scene.device}, the camera on {camera.device}; move one with .to({str(scene.device)!r})"
-        )
-    if not 0 < step_in_voxels <= 4:
-        raise ValueError(f"step_in_voxels must lie between 0 and 4, got {step_in_voxels}; 0.5 is usual")
-    occupancies = [level.occupancy() for level in scene.levels]
-    flat = camera.reshape(-1)
-    views = [
-        _render_view(scene, flat[view], occupancies, step_in_voxels, (with_normals, with_features), rays_per_chunk)
-        for view in range(len(flat))
-    ]
-    stacked = {}
-    for part in fields(Rendering):
-        values = [getattr(view, part.name) for view in views]
-        if values and values[0] is not None:
-            stacked[part.name] = torch.stack(values).reshape(*camera.shape, *values[0].shape)
-    if not views:
-        raise ValueError("the camera holds no views; give at least one")
-    return Rendering(**stacked)
+    return prepare(scene).render(
+        camera,
+        step_in_voxels=step_in_voxels,
+        with_normals=with_normals,
+        with_features=with_features,
+        rays_per_chunk=rays_per_chunk,
+    )
 
 
-def _render_view(
-    scene: Scene,
-    camera: Camera,
-    occupancies: Sequence[ops.Occupancy],
-    step_in_voxels: float,
-    wanted: tuple[bool, bool],
-    rays_per_chunk: int,
-) -> Rendering:
-    """One view in pieces of whole rows; an appearance that looks at neighbours gets the picture in one piece."""
-    with_normals, with_features = wanted
-    rows = max(1, rays_per_chunk // camera.width)
-    keep_features = with_features or not scene.appearance.per_ray
-    pieces: list[dict[str, Tensor]] = []
-    for top in range(0, camera.height, rows):
-        window = camera.cropped(0, top, camera.width, min(rows, camera.height - top))
-        rays = window.rays()
-        flat = rays.reshape(-1)
-        integral = composite(scene.levels, flat, occupancies=occupancies, step_in_voxels=step_in_voxels)
-        distance = mean_distance(integral)
-        piece = {
-            "opacity": integral.opacity,
-            "distance": distance,
-            "depth": distance * (flat.directions @ camera.forward),
-        }
-        if scene.appearance.per_ray:
-            piece["image"] = shade(scene, integral.features, integral.opacity, distance, flat)
-        if keep_features:
-            piece["features"] = integral.features
-        if with_normals:
-            visible = integral.opacity > MIN_OPACITY
-            piece["normals"] = torch.where(visible[:, None], _normals(scene.levels, flat.at(distance)), 0.0)
-        pieces.append({name: value.unflatten(0, rays.shape) for name, value in piece.items()})
-    whole = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
-    if not scene.appearance.per_ray:
-        whole["image"] = shade(scene, whole["features"], whole["opacity"], whole["distance"], camera.rays())
-    if not with_features:
-        whole.pop("features", None)
-    whole["image"] = whole["image"].clamp(0, 1)
-    return Rendering(**{name: value.movedim(-1, 0) if value.dim() == 3 else value for name, value in whole.items()})
+def prepare(scene: Scene) -> "Renderer":
+    """A renderer that looks once where the scene is empty, however many pictures follow."""
+    return Renderer(scene, tuple(find_occupancy(level) for level in scene.levels))
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """A scene with what is known about it before any camera is: made by ``prepare``.
+
+    It goes on skipping what was empty then: after densities have changed in place, prepare the scene again.
+    """
+
+    scene: Scene
+    occupancies: tuple[ops.Occupancy | Bool[Tensor, "x y z"], ...]
+    """From ``find_occupancy``, one for each level of the scene."""
+
+    def render(
+        self,
+        camera: Camera,
+        *,
+        step_in_voxels: float = 0.5,
+        with_normals: bool = False,
+        with_features: bool = False,
+        rays_per_chunk: int = 2**18,
+    ) -> Rendering:
+        """As ``nfldm3d.render``."""
+        scene = self.scene
+        if scene.device != camera.device:
+            where = repr(str(scene.device))
+            raise ValueError(
+                f"the scene is on {scene.device}, the camera on {camera.device}; move one with .to({where})"
+            )
+        if not 0 < step_in_voxels <= 4:
+            raise ValueError(f"step_in_voxels must lie between 0 and 4, got {step_in_voxels}; 0.5 is usual")
+        wanted = _Wanted(with_normals, with_features, step_in_voxels, rays_per_chunk)
+        flat = camera.reshape(-1)
+        views = [self._render_view(flat[view], wanted) for view in range(len(flat))]
+        stacked = {}
+        for part in fields(Rendering):
+            values = [getattr(view, part.name) for view in views]
+            if values and values[0] is not None:
+                stacked[part.name] = torch.stack(values).reshape(*camera.shape, *values[0].shape)
+        if not views:
+            raise ValueError("the camera holds no views; give at least one")
+        return Rendering(**stacked)
+
+    def _render_view(self, camera: Camera, wanted: "_Wanted") -> Rendering:
+        """One view in pieces of whole rows; an appearance that looks at neighbours gets the picture in one piece."""
+        rows = max(1, wanted.rays_per_chunk // camera.width)
+        pieces: list[dict[str, Tensor]] = []
+        for top in range(0, camera.height, rows):
+            window = camera.cropped(0, top, camera.width, min(rows, camera.height - top))
+            rays = window.rays()
+            flat = rays.reshape(-1)
+            piece = self._look(flat, wanted)
+            piece["depth"] = piece["distance"] * (flat.directions @ camera.forward)
+            pieces.append({name: value.unflatten(0, rays.shape) for name, value in piece.items()})
+        whole = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        if not self.scene.appearance.per_ray:
+            seen = (whole["features"], whole["opacity"], whole["distance"], camera.rays())
+            whole["image"] = shade(self.scene, *seen, whole.get("normals"))
+        if not wanted.features:
+            whole.pop("features", None)
+        if not wanted.normals:
+            whole.pop("normals", None)
+        whole["image"] = whole["image"].clamp(0, 1)
+        return Rendering(**{name: value.movedim(-1, 0) if value.dim() == 3 else value for name, value in whole.items()})
+
+    def color(self, rays: Rays, *, step_in_voxels: float = 0.5) -> Float[Tensor, "rays 3"]:
+        """Colours of a flat batch of rays over the background, not clamped; not for appearances of whole pictures."""
+        if not self.scene.appearance.per_ray:
+            kind = type(self.scene.appearance).__name__
+            raise ValueError(f"{kind} colours whole pictures, not single rays: render a camera")
+        return self._look(rays, _Wanted(False, False, step_in_voxels, 0))["image"]
+
+    def _look(self, rays: Rays, wanted: "_Wanted") -> dict[str, Tensor]:
+        """What flat rays see: everything that is wanted, or that a whole picture is made of later."""
+        scene, appearance = self.scene, self.scene.appearance
+        sums = composite(scene.levels, rays, occupancies=self.occupancies, step_in_voxels=wanted.step_in_voxels)
+        distance = mean_distance(sums)
+        piece = {"opacity": sums.opacity, "distance": distance}
+        if wanted.normals or appearance.needs_normals:
+            visible = sums.opacity > MIN_OPACITY
+            piece["normals"] = torch.where(visible[:, None], _normals(scene.levels, rays.at(distance)), 0.0)
+        if wanted.features or not appearance.per_ray:
+            piece["features"] = sums.features
+        if appearance.per_ray:
+            piece["image"] = shade(scene, sums.features, sums.opacity, distance, rays, piece.get("normals"))
+        return piece
+
+
+class _Wanted(NamedTuple):
+    """How to look, and for what."""
+
+    normals: bool
+    features: bool
+    step_in_voxels: float
+    rays_per_chunk: int
 
 
 def composite(
-    levels: Sequence[VoxelField],
+    levels: Sequence[Field],
     rays: Rays,
     *,
-    occupancies: Sequence[ops.Occupancy | None] | None = None,
+    occupancies: Sequence[ops.Occupancy | Bool[Tensor, "x y z"] | None] | None = None,
     gradients: Sequence[ops.FieldGradient | None] | None = None,
     step_in_voxels: float = 0.5,
     early_stop: float = 1e-4,
 ) -> ops.RayIntegral:
     """Volume rendering of nested fields along a flat batch of rays, innermost field first in ``levels``.
+
+    Args:
+        occupancies: what ``find_occupancy`` gives for each level; None looks anew.
+        gradients: see ``ops.integrate_rays``; for voxel fields.
 
     Returns:
         Sums over all samples in front of the background, as ``ops.integrate_rays`` defines them; the distortion is
@@ -139,16 +193,10 @@ def composite(
     total: ops.RayIntegral | None = None
     for number, near_far in _segments(levels, rays):
         level = levels[number]
-        piece = ops.integrate_rays(
-            level.density,
-            level.features,
-            rays.origins,
-            rays.directions,
-            near_far,
-            ops.March((level.box.lower, level.box.upper), step_in_voxels * min(level.voxel_size), early_stop),
-            occupancy=None if occupancies is None else occupancies[number],
-            gradient=None if gradients is None else gradients[number],
-        )
+        step = step_in_voxels * min(level.voxel_size)
+        occupancy = None if occupancies is None else occupancies[number]
+        gradient = None if gradients is None else gradients[number]
+        piece = integrate(level, rays, near_far, step, early_stop, occupancy, gradient)
         total = piece if total is None else _over(total, piece)
     assert total is not None
     return total
@@ -166,17 +214,21 @@ def shade(
     opacity: Float[Tensor, "*batch"],
     distance: Float[Tensor, "*batch"],
     rays: Rays,
+    normals: Float[Tensor, "*batch 3"] | None = None,
 ) -> Float[Tensor, "*batch 3"]:
-    """Colour of composited features over the scene's background, not clamped; ``distance`` is each ray's mean."""
+    """Colour of composited features over the scene's background, not clamped; ``distance`` is each ray's mean.
+
+    ``normals`` are those at that distance, for appearances that need them.
+    """
     behind = scene.background_color(rays)
     transmittance = (1 - opacity)[..., None]
     if behind.shape[-1] != 3:  # a feature vector is seen through the appearance
         features, opacity = features + transmittance * behind, torch.ones_like(opacity)
-        return scene.appearance.image(features, opacity, rays, distance)
-    return scene.appearance.image(features, opacity, rays, distance) + transmittance * behind
+        return scene.appearance.image(features, opacity, rays, distance, normals)
+    return scene.appearance.image(features, opacity, rays, distance, normals) + transmittance * behind
 
 
-def _segments(levels: Sequence[VoxelField], rays: Rays) -> list[tuple[int, Float[Tensor, "rays 2"]]]:
+def _segments(levels: Sequence[Field], rays: Rays) -> list[tuple[int, Float[Tensor, "rays 2"]]]:
     """Pieces of the rays from front to back as (level, near and far); pieces that no ray has are left out."""
     near, far = levels[0].box.clip(rays)
     pieces = [(0, torch.stack((near, far), dim=-1))]
@@ -200,7 +252,7 @@ def _over(front: ops.RayIntegral, back: ops.RayIntegral) -> ops.RayIntegral:
     )
 
 
-def _normals(levels: Sequence[VoxelField], points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+def _normals(levels: Sequence[Field], points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
     """Normals from the innermost level around each point."""
     result = torch.zeros_like(points)
     for level in reversed(levels):

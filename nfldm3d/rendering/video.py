@@ -16,7 +16,7 @@ from nfldm3d._types import PathName
 from nfldm3d.camera import Camera
 from nfldm3d.files import atomic_write
 from nfldm3d.pictures import to_bytes
-from nfldm3d.rendering import render
+from nfldm3d.rendering.renderer import prepare
 from nfldm3d.scene import Scene
 
 ENCODINGS = {
@@ -56,8 +56,9 @@ def render_video(
     unit = 2 if path.suffix.lower() == ".mp4" else 1
     width, height = cameras.width + cameras.width % unit, cameras.height + cameras.height % unit
     with atomic_write(path) as temporary, _open_encoder(temporary, width, height, fps) as encoder, torch.no_grad():
+        renderer = prepare(scene)
         for number in tqdm(range(len(cameras)), desc=path.name, unit="frame", disable=not progress):
-            image = render(scene, cameras[number], step_in_voxels=step_in_voxels).image
+            image = renderer.render(cameras[number], step_in_voxels=step_in_voxels).image
             encoder.write(to_bytes(_pad_to(image, width, height)).numpy().tobytes())
 
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 from imageio_ffmpeg import get_ffmpeg_exe
 
-import nfldm3d.rendering.video
 from nfldm3d.appearance import Rgb
 from nfldm3d.camera import Camera
 from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Box
 from nfldm3d.pictures import to_bytes
-from nfldm3d.rendering import render
+from nfldm3d.rendering import Renderer, render
 from nfldm3d.rendering.video import render_video
 from nfldm3d.scene import Scene
 
@@ -84,13 +83,13 @@ def test_odd_sizes_are_made_even_for_mp4_alone(scene: Scene, tmp_path: Path) -> 
 
 
 def test_only_one_view_is_rendered_at_a_time(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    seen, look = [], Renderer.render
 
-    def watch(scene: Scene, camera: Camera, **options):
+    def watch(renderer: Renderer, camera: Camera, **options):
         seen.append(camera.shape)
-        return render(scene, camera, **options)
+        return look(renderer, camera, **options)
 
-    monkeypatch.setattr(nfldm3d.rendering.video, "render", watch)
+    monkeypatch.setattr(Renderer, "render", watch)
     render_video(scene, orbit(3), tmp_path / "a.gif", progress=False)
     assert seen == [torch.Size([])] * 3
 
@@ -110,7 +109,7 @@ def test_an_interrupted_video_leaves_the_old_one(scene: Scene, tmp_path: Path, m
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(nfldm3d.rendering.video, "render", interrupt)
+    monkeypatch.setattr(Renderer, "render", interrupt)
     with pytest.raises(KeyboardInterrupt):
         render_video(scene, orbit(2), path, progress=False)
     assert path.read_bytes() == b"old"
