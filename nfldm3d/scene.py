@@ -1,6 +1,7 @@
 """Scene: a field, what turns it into colour, what lies around it, and how it is kept on disk."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field as member, replace
 
 import torch
@@ -11,7 +12,7 @@ from nfldm3d import scene_file
 from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, EnvironmentMap
 from nfldm3d.camera import Camera
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import Field, StoredField, VoxelField
 from nfldm3d.geometry import Box, Rays
 
 Background = EnvironmentMap | Float[Tensor, " channels"]
@@ -22,13 +23,13 @@ Background = EnvironmentMap | Float[Tensor, " channels"]
 class Scene:
     """One explorable scene: what users load, render, edit and export."""
 
-    field: VoxelField
-    """The part in focus."""
+    field: Field
+    """The part in focus: a ``VoxelField``, or any other class with what ``Field`` asks for."""
     appearance: Appearance
     """Turns the field's features into colour."""
     background: Background | None = None
     """Seen behind everything; None leaves it transparent (black in pictures)."""
-    surroundings: tuple[VoxelField, ...] = ()
+    surroundings: tuple[Field, ...] = ()
     """Coarser fields of the same channels over larger boxes, each around the one before; the inner field hides the
     part of the outer one that lies in its box."""
     cameras: Camera | None = None
@@ -42,9 +43,9 @@ class Scene:
 
     def __post_init__(self):
         wanted = self.appearance.channels
-        inner: VoxelField | None = None
+        inner: Field | None = None
         for name, part in zip(("field", *["surroundings"] * len(self.surroundings)), self.levels, strict=True):
-            if part.density.dim() != 3:
+            if isinstance(part, VoxelField) and part.density.dim() != 3:
                 raise ValueError(f"a scene holds one scene, {name} holds {tuple(part.density.shape[:-3])}; index one")
             if part.channels != wanted:
                 raise ValueError(
@@ -70,7 +71,7 @@ class Scene:
         return self.background.image if isinstance(self.background, EnvironmentMap) else self.background
 
     @property
-    def levels(self) -> tuple[VoxelField, ...]:
+    def levels(self) -> tuple[Field, ...]:
         """The field and its surroundings, from the inside out."""
         return (self.field, *self.surroundings)
 
@@ -94,7 +95,8 @@ class Scene:
             lines += [f"  cameras      {self.cameras}"]
         lower, upper = (" ".join(f"{v:.3g}" for v in corner) for corner in (self.box.lower, self.box.upper))
         lines += [f"  extent       from ({lower}) to ({upper})"]
-        lines += [f"  memory       {sum(part.nbytes for part in self.levels) / 2**20:.1f} MiB"]
+        known = [part.nbytes for part in self.levels if isinstance(part, VoxelField)]
+        lines += [f"  memory       {sum(known) / 2**20:.1f} MiB"] if len(known) == len(self.levels) else []
         return "\n".join(lines)
 
     def to(self, target: torch.device | torch.dtype | str) -> "Scene":
@@ -120,21 +122,18 @@ class Scene:
         """Writes a single file if the name ends in ``.nfld``, else a folder; never leaves a half-written one.
 
         Raises:
-            ValueError: if a field holds NaN or negative densities, or the path cannot be written.
+            ValueError: if a field holds NaN or negative densities or does not say what to keep of it (``StoredField``),
+                or the path cannot be written.
         """
-        for part in self.levels:
-            part.check()
         tensors: dict[str, Tensor] = {}
         config: dict[str, object] = {
-            "levels": [_describe_level(part) for part in self.levels],
+            "levels": [scene_file.pack_field(part, f"level{n}", tensors) for n, part in enumerate(self.levels)],
             "appearance": scene_file.pack_appearance(self.appearance, tensors),
             "background": None,
             "cameras": None,
             "metric": self.metric,
             "metadata": self.metadata,
         }
-        for number, part in enumerate(self.levels):
-            tensors.update(scene_file.pack_field(part, f"level{number}"))
         if self.background is not None:
             is_map = isinstance(self.background, EnvironmentMap)
             config["background"] = "environment_map" if is_map else "constant"
@@ -146,33 +145,31 @@ class Scene:
 
     @classmethod
     def load(
-        cls, path: PathName, *, appearance: Appearance | None = None, device: torch.device | str = "cpu"
+        cls,
+        path: PathName,
+        *,
+        appearance: Appearance | None = None,
+        device: torch.device | str = "cpu",
+        field_types: Sequence[type[StoredField]] = (),
     ) -> "Scene":
         """Reads what ``save`` wrote.
 
         Args:
             appearance: takes the place of the one in the file.
+            field_types: classes of your own that fields in the file may have; it names them, and holds no code.
 
         Raises:
             DataFormatError: if the file is missing, truncated, altered, foreign, or of a newer version.
         """
         config, tensors = scene_file.read(path)
-        return scene_file.rebuild(path, lambda: _from_file(config, tensors, appearance)).to(device)
+        return scene_file.rebuild(path, lambda: _from_file(config, tensors, appearance, field_types)).to(device)
 
 
-def _describe_level(field: VoxelField) -> dict[str, object]:
-    level: dict[str, object] = {"lower": field.box.lower, "upper": field.box.upper}
-    return level | {"signed": True} if field.signed else level
-
-
-def _from_file(config: dict, tensors: dict[str, Tensor], appearance: Appearance | None) -> Scene:
+def _from_file(
+    config: dict, tensors: dict[str, Tensor], appearance: Appearance | None, field_types: Sequence[type[StoredField]]
+) -> Scene:
     levels = [
-        scene_file.unpack_field(
-            tensors,
-            f"level{number}",
-            Box(tuple(level["lower"]), tuple(level["upper"])),
-            bool(level.get("signed", False)),
-        )
+        scene_file.unpack_field(level, f"level{number}", tensors, field_types)
         for number, level in enumerate(config["levels"])
     ]
     background = tensors.get("background")

@@ -1,7 +1,7 @@
 """The scene file: ``config.json`` and ``scene.safetensors`` in a folder, or both in one uncompressed ``.nfld`` zip.
 
-Grids are kept as the 8x8x8 bricks that hold anything (in raster order, with their indices), which loses nothing and
-makes sparse scenes small. The config names the format, its version and the SHA-256 of the tensors, because a
+Every level of a scene has a ``type``, the name of its class, and what its ``state`` gave; loading makes only classes
+that are known here or handed in. The config names the format, its version and the SHA-256 of the tensors, because a
 flipped bit in a safetensors file would otherwise load silently.
 """
 
@@ -9,7 +9,7 @@ import hashlib
 import json
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import Field, FieldState, StoredField, VoxelField
 from nfldm3d.files import (
     NOTE,
     DataFormatError,
@@ -29,13 +29,12 @@ from nfldm3d.files import (
     parse_json,
     read_json,
 )
-from nfldm3d.geometry import Box, find_pose_problem, invert_pose
+from nfldm3d.geometry import find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder
-from nfldm3d.memory import require_memory
-from nfldm3d.ops.bricks import BRICK, gather_bricks, scatter_bricks_
 
 FORMAT = "nfldm3d.scene"
-VERSION = 1
+VERSION = 2
+"""Of scenes with other levels than voxel fields; those that have none are still written as 1, for older readers."""
 CONFIG, TENSORS = "config.json", "scene.safetensors"
 WEIGHTS = "appearance."
 """Begins the names of tensors that belong to a learned appearance."""
@@ -43,17 +42,21 @@ EXTRA = "extra."
 """Begins the names of tensors that a scene only keeps."""
 MAX_CONFIG_BYTES = 16 * 2**20
 
+FIELD_TYPES: tuple[type[StoredField], ...] = (VoxelField,)
+"""What files may hold without being told more."""
+
 Result = TypeVar("Result")
 
 
-def write(path: PathName, config: dict[str, object], tensors: dict[str, Tensor]) -> None:
+def write(path: PathName, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Writes a folder, or one file if the name ends in ``.nfld``, whole or not at all."""
     from safetensors.torch import save
 
     path = Path(path)
     _require_scene_name(path)
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    head = {"format": FORMAT, "version": VERSION, "sha256": hashlib.sha256(data).hexdigest()}
+    version = 1 if all(level["type"] == VoxelField.__name__ for level in config["levels"]) else VERSION
+    head = {"format": FORMAT, "version": version, "sha256": hashlib.sha256(data).hexdigest()}
     try:
         text = json.dumps(head | config, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -136,33 +139,39 @@ def rebuild(path: PathName, build: Callable[[], Result]) -> Result:
         raise DataFormatError(path, f"holds values that do not fit together: {error}") from error
 
 
-def pack_field(field: VoxelField, name: str) -> dict[str, Tensor]:
-    """The tensors that keep a field."""
-    bricks = field.brick_mask().nonzero().int()
-    parts = {
-        "resolution": torch.tensor([*field.resolution, field.channels], dtype=torch.int32),
-        "bricks": bricks,
-        "density": gather_bricks(field.density, bricks),
-        "features": gather_bricks(field.features, bricks),
-    }
-    return {f"{name}.{key}": tensor for key, tensor in parts.items()}
+def pack_field(field: Field, name: str, tensors: dict[str, Tensor]) -> dict[str, object]:
+    """The description of a field; its tensors go to ``tensors`` under names that begin with ``name``."""
+    kind = type(field).__name__
+    if not isinstance(field, StoredField):
+        raise ValueError(
+            f"a {kind} does not say what a scene file should keep of it: give the class state() and from_state() "
+            "(fields.StoredField), or read it on a grid with editing.resample first"
+        )
+    config, parts = field.state()
+    if "type" in config:
+        raise ValueError(f"the state of a {kind} has a value named 'type', which is the name of the class: rename it")
+    tensors |= {f"{name}.{key}": value for key, value in parts.items()}
+    return {"type": kind, **config}
 
 
-def unpack_field(tensors: dict[str, Tensor], name: str, box: Box, signed: bool) -> VoxelField:
-    """The field that ``pack_field`` kept."""
-    x, y, z, channels = tensors[f"{name}.resolution"].tolist()
-    require_memory((x, y, z), channels, torch.device("cpu"))
-    bricks = tensors[f"{name}.bricks"]
-    packed, packed_features = tensors[f"{name}.density"], tensors[f"{name}.features"]
-    shape = (len(bricks), BRICK, BRICK, BRICK)
-    if bricks.shape != (len(bricks), 3) or packed.shape != shape or packed_features.shape != (*shape, channels):
-        raise ValueError(f"{name} has {len(bricks)} bricks but densities of shape {tuple(packed.shape)}")
-    if bool(((bricks < 0) | (bricks * BRICK >= torch.tensor((x, y, z)))).any()):
-        raise ValueError(f"{name} has bricks outside its {x}x{y}x{z} voxels")
-    density, features = packed.new_zeros(x, y, z), packed_features.new_zeros(x, y, z, channels)
-    scatter_bricks_(packed, bricks, density)
-    scatter_bricks_(packed_features, bricks, features)
-    return VoxelField(density, features, box, signed)
+def unpack_field(
+    config: dict[str, Any], name: str, tensors: dict[str, Tensor], types: Sequence[type[StoredField]] = ()
+) -> Field:
+    """The field that ``pack_field`` kept, if its class is one of ours or of the given ones."""
+    kind = config.get("type", VoxelField.__name__)  # files of version 1 name none
+    known = {known.__name__: known for known in (*FIELD_TYPES, *types)}
+    if kind not in known:
+        raise ValueError(
+            f"{name} is a {kind}, a class unknown here: pass it with Scene.load(path, field_types=[{kind}])"
+        )
+    rest = {key: value for key, value in config.items() if key != "type"}
+    parts = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+    try:
+        return known[kind].from_state(FieldState(rest, parts))
+    except KeyError as error:
+        raise KeyError(f"{name}.{error.args[0]}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def pack_camera(camera: Camera, tensors: dict[str, Tensor]) -> dict[str, object]:

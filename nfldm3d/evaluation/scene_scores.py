@@ -11,7 +11,7 @@ from torch import Tensor
 from nfldm3d.appearance import EnvironmentMap
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.evaluation import metrics
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import Field
 from nfldm3d.models.nfldm.lifting import in_box
 from nfldm3d.models.nfldm.losses import relative_depth_error
 from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
@@ -88,7 +88,7 @@ def judge_scene(
 
 @torch.no_grad()
 def judge_field(
-    model: SceneAutoencoder, field: VoxelField, background: EnvironmentMap, split: SceneSplit
+    model: SceneAutoencoder, field: Field, background: EnvironmentMap, split: SceneSplit
 ) -> tuple[SceneScores, Float[Tensor, "3 height width"]]:
     """Scores of a field by the views of ``split``, and a picture of truth above renders."""
     targets = split.targets.to(model.device)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfldm3d.camera import Camera
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import VoxelField, grid_resolution, require_voxels, voxelize
 from nfldm3d.geometry import Box
 from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.models.nfldm.scene_voxels import Voxels, background_of, field_of
@@ -58,10 +58,10 @@ def resample_region(
         ValueError: the region lies outside the scene.
         SamplingError: numbers are not finite.
     """
-    if not bool(_covered(scene.box, region, scene.field.resolution).any()):
+    if not bool(_covered(scene.box, region, grid_resolution(scene.field)).any()):
         raise ValueError(f"the region {region} lies outside the scene, which fills {scene.box}; choose a box within it")
     scene, made = adopt(generator, scene)
-    box, field = scene.box, scene.field
+    box, field = scene.box, require_voxels(scene.field, "an adopted scene")
     cells = generator.latent_autoencoder.config["downsampling"]
     inside = _covered(box, region, field.resolution)
     hierarchy = generator.hierarchy
@@ -76,7 +76,7 @@ def resample_region(
     latents = hierarchy.unfold(g, new_c, new_f)
     (fresh,) = generator.decode(latents, box)
     share = _soften(inside.float(), MARGIN).to(field.device)
-    blended = _blend(field, fresh.field.to(field.device), share)
+    blended = _blend(field, require_voxels(fresh.field, "a decoded scene").to(field.device), share)
     edited = replace(scene, field=blended, extras=scene.extras | fresh.extras)
     about = {"weights": generator.sha256, "field": field_sha256(edited)}
     return replace(edited, metadata=scene.metadata | {KEY: about})
@@ -139,7 +139,7 @@ def adopt(generator: SceneGenerator, scene: Scene) -> tuple[Scene, SceneLatents]
     made = encode_scene(generator, scene)
     grid, coder = generator.scene_autoencoder.grid, generator.scene_autoencoder
     own = isinstance(scene.appearance, ImageDecoder) and fingerprint(scene.appearance) == fingerprint(coder.decoder)
-    if own and scene.field.resolution == grid:
+    if own and isinstance(scene.field, VoxelField) and scene.field.resolution == grid:
         return scene, made
     return generator.decode(made, cubic_box(scene.box, grid))[0], made
 
@@ -160,7 +160,7 @@ def encode_scene(generator: SceneGenerator, scene: Scene) -> SceneLatents:
 
 def look_around(scene: Scene) -> Camera:
     """Level cameras at open places of a scene: each far from walls and from the cameras before it."""
-    field = scene.field.to("cpu").unsigned()
+    field = voxelize(scene.field).to("cpu").unsigned()
     open_air = functional.max_pool3d((field.density > 0).float()[None, None], 3, 1, 1)[0, 0] == 0
     places = field.voxel_centers()[open_air]
     grounded = (field.density > 0).cummax(2).values[open_air]  # matter underneath

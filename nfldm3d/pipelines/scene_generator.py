@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nfldm3d._types import PathName
+from nfldm3d.fields import VoxelField, require_voxels
 from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import Box
 from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
@@ -287,7 +288,9 @@ class SceneGenerator(DiffusionPipeline):
         about = scene.metadata.get(KEY)
         if not isinstance(about, dict) or about.get("weights") != self.sha256:
             return None
-        if about.get("field") != field_sha256(scene) or not {"g", "c", "f", "path"} <= set(scene.extras):
+        if not isinstance(scene.field, VoxelField) or about.get("field") != field_sha256(scene):
+            return None
+        if not {"g", "c", "f", "path"} <= set(scene.extras):
             return None
         g, c, f, path = (scene.extras[name][None].to(self._execution_device) for name in ("g", "c", "f", "path"))
         return SceneLatents(Latents(g, c, f), path)
@@ -299,4 +302,5 @@ class SceneGenerator(DiffusionPipeline):
 
 def field_sha256(scene: Scene) -> str:
     """Of the density, which tells whether a scene was changed."""
-    return hashlib.sha256(scene.field.density.detach().cpu().float().contiguous().numpy().tobytes()).hexdigest()
+    density = require_voxels(scene.field, "a generated scene").density
+    return hashlib.sha256(density.detach().cpu().float().contiguous().numpy().tobytes()).hexdigest()

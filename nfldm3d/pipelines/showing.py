@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from nfldm3d.data.bev_map import to_rows
 from nfldm3d.editing import crop
+from nfldm3d.fields import require_voxels
 from nfldm3d.geometry import Box
 from nfldm3d.models.nfldm.scene_voxels import occupancy_of
 from nfldm3d.pipelines.bev_input import BevInput
@@ -43,7 +44,7 @@ def picture_from_above(
 
 def _look_down(scene: Scene) -> Float[Tensor, "3 height width"]:
     """The colour of the uppermost matter below the cameras in each column; lower ground is darker."""
-    field = open_top(scene).field
+    field = require_voxels(open_top(scene).field, "a picture from above")
     solid = occupancy_of(field) > 0.8
     order = torch.arange(1, field.resolution[2] + 1, device=field.device)
     height = (solid * order).amax(-1)  # x y; 0 where there is none

@@ -22,7 +22,7 @@ from torch.nn import functional
 from nfldm3d import ops
 from nfldm3d.appearance import EnvironmentMap
 from nfldm3d.blocks import UNet, fold, unfold
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import Field, VoxelField, require_voxels
 from nfldm3d.geometry import Box, Rays
 from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.models.nfldm.pooling import EVIDENCE, Pooled, Pooling, PoolingKind, Seen, pool_views
@@ -152,9 +152,9 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
             encodings.append(Encoding(field, EnvironmentMap(sky), part.weights, part.passed))
         return encodings
 
-    def render(self, field: VoxelField, background: EnvironmentMap, rays: Rays) -> "FeatureImages":
+    def render(self, field: Field, background: EnvironmentMap, rays: Rays) -> "FeatureImages":
         """Composited features of rays ``(views height width)``, half a voxel a step."""
-        flat = rays.reshape(-1)
+        field, flat = require_voxels(field, "the auto-encoder"), rays.reshape(-1)
         march = ops.March((field.box.lower, field.box.upper), 0.5 * min(field.voxel_size), 1e-3)
         with _full_precision(self.device):
             sums = ops.integrate_rays(field.density, field.features, flat.origins, flat.directions, None, march)

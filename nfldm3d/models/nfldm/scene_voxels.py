@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfldm3d.appearance import EnvironmentMap
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import Field, VoxelField, require_voxels
 from nfldm3d.geometry import Box
 
 ORIENTATIONS = 8
@@ -69,11 +69,12 @@ def orient_map(values: Shaped[Tensor, "*batch x y"], orientation: int) -> Shaped
     return torch.rot90(values.flip(-1) if orientation >= 4 else values, orientation % 4, (-2, -1)).contiguous()
 
 
-def voxels_of(field: VoxelField, background: EnvironmentMap) -> Voxels:
+def voxels_of(field: Field, background: EnvironmentMap) -> Voxels:
     """One field with the colours of its background, with a scene axis of 1.
 
     Voxels that no surface depends on, in the open, get the lowest density.
     """
+    field = require_voxels(field, "a network")
     matter = (field.density > 0).float()[None, None]
     near = functional.max_pool3d(matter, 3, 1, 1)[0, 0]
     return Voxels((occupancy_of(field) * near)[None], field.features[None], background.image[None, ..., :3])
