@@ -1,4 +1,7 @@
-"""Scenes out of scenes: cut out, resample, move, paste and put together."""
+"""Scenes out of scenes: cut out, resample, move, paste and put together.
+
+What is edited becomes voxels: of other fields, what the edit needs is read at their ``voxel_size``.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfldm3d.appearance import EnvironmentMap, SphericalHarmonics
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import Field, VoxelField, grid_resolution, voxelize
 from nfldm3d.geometry import Box, find_pose_problem, invert_pose, transform_points
 from nfldm3d.scene import Scene
 
@@ -26,10 +29,10 @@ def crop(scene: Scene, box: Box) -> Scene:
     Raises:
         ValueError: if the box lies beside the field.
     """
-    field = scene.field
-    parts = _overlap(field, box, round, round)
-    if parts is None:
-        raise ValueError(f"cannot crop to {box}: the scene lies in {field.box}; choose a box that overlaps it")
+    field = voxelize(scene.field, box) if scene.box.overlaps(box) else None
+    parts = None if field is None else _overlap(field, box, round, round)
+    if field is None or parts is None:
+        raise ValueError(f"cannot crop to {box}: the scene lies in {scene.box}; choose a box that overlaps it")
     density, features = field.density[parts].clone(), field.features[parts].clone()
     cut = VoxelField(density, features, _box_of(field, parts), field.signed)
     return replace(scene, field=cut, surroundings=())
@@ -41,8 +44,7 @@ def resample(scene: Scene, voxel_size: float, box: Box | None = None) -> Scene:
     Coarser voxels take the mean of what they cover. Beyond the old box the surroundings are read.
     """
     box = scene.box if box is None else box
-    source = replace(scene.field, signed=any(level.signed for level in scene.levels))
-    field = _fill(lambda points: _query(scene.levels, points), source, box, box.resolution(voxel_size))
+    field = _fill(lambda points: _query(scene.levels, points), scene.levels, box, box.resolution(voxel_size))
     return replace(scene, field=field)
 
 
@@ -64,7 +66,7 @@ def transform(scene: Scene, motion: Float[Tensor, "4 4"]) -> Scene:
     if exact:
         motion[:3, :3] = quarter
     levels = [
-        _permute(level, motion) if exact else _turn(scene.levels[number:], motion)
+        _permute(voxelize(level), motion) if exact else _turn(scene.levels[number:], motion)
         for number, level in enumerate(scene.levels)
     ]
     background, cameras = scene.background, scene.cameras
@@ -84,22 +86,21 @@ def paste(scene: Scene, patch: Scene) -> Scene:
     Raises:
         ValueError: if the appearances differ or the boxes lie apart.
     """
-    field, new = scene.field, _in_appearance_of(scene, patch)
+    field, new = voxelize(scene.field), _in_appearance_of(scene, patch)
     parts = _overlap(field, new.box, math.floor, math.ceil)
     if parts is None:
         raise ValueError(f"cannot paste into {field.box}: the patch lies in {new.box}; move it or resample the scene")
 
     def query(points: Tensor) -> tuple[Tensor, Tensor]:
         inside = new.box.contains(points)
-        (density, features), (old_density, old_features) = new.interpolate(points), field.interpolate(points)
+        (density, features), (old_density, old_features) = _read(new, points), field.interpolate(points)
         return torch.where(inside, density, old_density), torch.where(inside[:, None], features, old_features)
 
     shape = tuple(field.density[parts].shape)
-    signed = field.signed or new.signed
-    piece = _fill(query, replace(new, signed=signed), _box_of(field, parts), (shape[0], shape[1], shape[2]))
+    piece = _fill(query, (new, field), _box_of(field, parts), (shape[0], shape[1], shape[2]))
     density, features = field.density.clone(), field.features.clone()
     density[parts], features[parts] = piece.density.to(density), piece.features.to(features)
-    return replace(scene, field=VoxelField(density, features, field.box, signed))
+    return replace(scene, field=VoxelField(density, features, field.box, piece.signed))
 
 
 def compose(scene: Scene, other: Scene) -> Scene:
@@ -114,39 +115,57 @@ def compose(scene: Scene, other: Scene) -> Scene:
     guest = _in_appearance_of(scene, other)
 
     def query(points: Tensor) -> tuple[Tensor, Tensor]:
-        (density, features), (more, their_features) = _query(scene.levels, points), guest.query(points)
-        density = density.relu()
+        (density, features), (more, their_features) = _query(scene.levels, points), _read(guest, points)
+        density, more = density.relu(), more.relu()
         alone = (density + more == 0) & guest.box.contains(points) & ~scene.box.contains(points)
         share = torch.where(alone, 1.0, more / (density + more).clamp(min=1e-30))
         return density + more, torch.lerp(features, their_features, share[:, None])
 
     box, resolution = _grow(scene.field, guest)
-    return replace(scene, field=_fill(query, scene.field.unsigned(), box, resolution))
+    return replace(scene, field=_fill(query, (scene.field,), box, resolution, signed=False))
 
 
-def _in_appearance_of(scene: Scene, other: Scene) -> VoxelField:
+def _in_appearance_of(scene: Scene, other: Scene) -> Field:
     """The field in focus of ``other``, such that the appearance of ``scene`` gives it its colours."""
     ours, theirs, field = scene.appearance, other.appearance, other.field
     if isinstance(ours, SphericalHarmonics) and isinstance(theirs, SphericalHarmonics) and ours.degree == theirs.degree:
-        return field if ours == theirs else replace(field, features=theirs.change_frame(field.features, ours.frame))
+        if ours == theirs:
+            return field
+        grid = voxelize(field)
+        return replace(grid, features=theirs.change_frame(grid.features, ours.frame))
     if ours != theirs:
         raise ValueError(f"scenes can be joined if they share one appearance, got {ours} and {theirs}; fit both alike")
     return field
 
 
-def _query(levels: Sequence[VoxelField], points: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor]:
+def _read(field: Field, points: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor]:
+    """Density, with its sign where a grid keeps it, and features; nothing beyond the box."""
+    if isinstance(field, VoxelField):
+        return field.interpolate(points)
+    (density, features), inside = field.query(points), field.box.contains(points)
+    return torch.where(inside, density, 0.0), torch.where(inside[:, None], features, 0.0)
+
+
+def _query(levels: Sequence[Field], points: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor]:
     """Density and features of nested fields, each point from the innermost field around it."""
-    density, features = levels[-1].interpolate(points)
+    density, features = _read(levels[-1], points)
     for level in reversed(levels[:-1]):
-        inside, (inner_density, inner_features) = level.box.contains(points), level.interpolate(points)
+        inside, (inner_density, inner_features) = level.box.contains(points), _read(level, points)
         density = torch.where(inside, inner_density, density)
         features = torch.where(inside[:, None], inner_features, features)
     return density, features
 
 
+def _is_signed(fields: Sequence[Field]) -> bool:
+    return any(isinstance(field, VoxelField) and field.signed for field in fields)
+
+
 @torch.no_grad()
-def _fill(query: Query, source: VoxelField, box: Box, resolution: tuple[int, int, int]) -> VoxelField:
-    """A new grid, each voxel the mean over so many points that no detail of ``source`` falls between them."""
+def _fill(
+    query: Query, sources: Sequence[Field], box: Box, resolution: tuple[int, int, int], *, signed: bool | None = None
+) -> VoxelField:
+    """A new grid, each voxel the mean over so many points that no detail of the first source falls between them."""
+    source = sources[0]
     field = VoxelField.zeros(box, resolution, source.channels, source.device)
     counts = [max(1, math.ceil(new / old - 1e-3)) for new, old in zip(field.voxel_size, source.voxel_size, strict=True)]
     offsets = torch.cartesian_prod(*((torch.arange(n) + 0.5) / n - 0.5 for n in counts)) * torch.tensor(
@@ -164,7 +183,8 @@ def _fill(query: Query, source: VoxelField, box: Box, resolution: tuple[int, int
             seen += share / len(offsets)
             plain += some_features / len(offsets)
         features[rows] = torch.where(seen > 0, features[rows] / seen.clamp(min=1e-30), plain)
-    return replace(field, signed=source.signed).to(source.density.dtype)
+    field = VoxelField(field.density, field.features, box, _is_signed(sources) if signed is None else signed)
+    return field.to(source.density.dtype) if isinstance(source, VoxelField) else field
 
 
 def _overlap(
@@ -192,11 +212,12 @@ def _box_of(field: VoxelField, parts: tuple[slice, slice, slice]) -> Box:
     return Box((x, y, z), (u, v, w))
 
 
-def _grow(host: VoxelField, guest: VoxelField) -> tuple[Box, tuple[int, int, int]]:
+def _grow(host: Field, guest: Field) -> tuple[Box, tuple[int, int, int]]:
     """The host's grid with more voxels around it until it holds the guest, divided until it is as fine."""
     lower, upper, resolution = [], [], []
+    host_size = host.box.voxel_size(grid_resolution(host))
     for axis in range(3):
-        step = host.voxel_size[axis] / max(1, math.ceil(host.voxel_size[axis] / guest.voxel_size[axis] - 1e-3))
+        step = host_size[axis] / max(1, math.ceil(host_size[axis] / guest.voxel_size[axis] - 1e-3))
         low, high = host.box.lower[axis], host.box.upper[axis]
         before = max(0, math.ceil((low - guest.box.lower[axis]) / step - 1e-3))
         after = max(0, math.ceil((guest.box.upper[axis] - high) / step - 1e-3))
@@ -216,13 +237,12 @@ def _permute(field: VoxelField, motion: Float[Tensor, "4 4"]) -> VoxelField:
     return VoxelField(density, features, _turned_box(field.box, motion), field.signed)
 
 
-def _turn(levels: Sequence[VoxelField], motion: Float[Tensor, "4 4"]) -> VoxelField:
+def _turn(levels: Sequence[Field], motion: Float[Tensor, "4 4"]) -> VoxelField:
     """The first level after any motion, with the levels around it in the corners that its new box gains."""
     box = _turned_box(levels[0].box, motion)
     back = invert_pose(motion).float().to(levels[0].device)
     size = min(levels[0].voxel_size)
-    source = replace(levels[0], signed=any(level.signed for level in levels))
-    return _fill(lambda points: _query(levels, transform_points(back, points)), source, box, box.resolution(size))
+    return _fill(lambda points: _query(levels, transform_points(back, points)), levels, box, box.resolution(size))
 
 
 def _turned_box(box: Box, motion: Float[Tensor, "4 4"]) -> Box:

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from balls import Ball, make_ball
 
 from nfldm3d import editing
 from nfldm3d.appearance import EnvironmentMap, Rgb, SphericalHarmonics, spherical_harmonics
 from nfldm3d.camera import Camera
 from nfldm3d.editing import compose, crop, paste, resample, transform
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import VoxelField, voxelize
 from nfldm3d.geometry import Box, Rays, invert_pose, look_at, transform_points
 from nfldm3d.rendering import render
 from nfldm3d.scene import Scene
@@ -311,3 +312,81 @@ def test_large_grids_are_filled_piece_by_piece(generator: torch.Generator, monke
     pieces = resample(scene, 0.3)
     assert torch.equal(whole.field.density, pieces.field.density)
     assert torch.equal(whole.field.features, pieces.field.features)
+
+
+def ball_scene(**changes) -> Scene:
+    """A field without a grid, in a box that holds no whole number of voxels' doubles."""
+    return Scene(replace(make_ball(**changes), voxel_size=(0.1, 0.11, 0.08)), Rgb())
+
+
+def test_other_fields_are_cropped_as_their_voxels() -> None:
+    scene, box = ball_scene(), Box((0.1, 1.7, -0.3), (0.9, 9.0, 0.7))
+    cut, same = crop(scene, box), crop(Scene(voxelize(scene.field), Rgb()), box)
+    assert cut.box.lower == pytest.approx(same.box.lower) and cut.box.upper == pytest.approx(same.box.upper)
+    torch.testing.assert_close(cut.field.density, same.field.density, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="cannot crop to .*choose a box that overlaps"):
+        crop(scene, Box((5.0, 5.0, 5.0), (6.0, 6.0, 6.0)))
+
+
+def test_other_fields_are_resampled_from_their_queries() -> None:
+    scene = ball_scene()
+    fine = resample(scene, 0.05)
+    assert isinstance(fine.field, VoxelField) and fine.field.resolution == (40, 44, 48)
+    density, features = scene.field.query(fine.field.voxel_centers())
+    torch.testing.assert_close(fine.field.density, density, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(fine.field.features[density > 0], features[density > 0], atol=1e-4, rtol=0)
+    coarse = resample(scene, 0.4)
+    assert float(coarse.field.density.mean()) == pytest.approx(float(fine.field.density.mean()), rel=0.02), "means"
+    wide = resample(
+        replace(scene, surroundings=(make_field(torch.Generator(), channels=3, box=BOX.scaled(4.0)),)), 0.2, BOX
+    )
+    assert wide.box == BOX and float(wide.field.density.sum()) > 0
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_other_fields_are_moved_onto_grids(exact: bool) -> None:
+    scene = ball_scene()
+    motion = quarter_turn(0, 1) if exact else TILT
+    moved = transform(scene, motion)
+    middle = transform_points(motion, torch.tensor([scene.box.center]))[0]
+    normals = torch.nn.functional.normalize(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    for share, density in ((0.3, 3 * (1 - 0.09)), (0.7, 3 * (1 - 0.49)), (1.2, 0.0)):
+        found = moved.field.query_density(middle + 0.8 * share * normals)
+        torch.testing.assert_close(found, torch.full((40,), density), atol=0.06, rtol=0)
+
+
+def test_other_fields_are_pasted_and_composed(generator: torch.Generator) -> None:
+    ball = ball_scene()
+    host = Scene(VoxelField.zeros(ball.box.scaled(2.0), (40, 44, 48), 3), Rgb())
+    pasted = paste(host, ball)
+    inside = ball.box.contains(pasted.field.voxel_centers())
+    truth = ball.field.query_density(pasted.field.voxel_centers())
+    torch.testing.assert_close(pasted.field.density[inside], truth[inside], atol=0.1, rtol=0)
+    assert pasted.field.density[~inside].max() == 0
+    grid = Scene(voxelize(make_ball(radius=0.3)), Rgb())
+    into = paste(ball, replace(grid, field=crop(grid, grid.box.scaled(0.3)).field))
+    assert into.field.resolution == (20, 20, 30) and into.box == ball.box
+    both = compose(ball, transform(ball_scene(radius=0.4), quarter_turn(2, 0)))
+    assert isinstance(both.field, VoxelField)
+    mass = [float(s.field.density.sum()) * math.prod(s.field.voxel_size) for s in (resample(ball, 0.05), both)]
+    expected = 8 * math.pi / 15 * 3.0  # of k (1 - r² / R²), a cubic metre for R = 1
+    assert mass[0] == pytest.approx(expected * 0.8**3, rel=0.01)
+    assert mass[1] == pytest.approx(expected * (0.8**3 + 0.4**3), rel=0.02)
+
+
+def test_harmonics_of_other_fields_turn_into_those_of_the_host(generator: torch.Generator) -> None:
+    class Shaded(Ball):
+        channels = 12
+
+        def query(self, points):
+            return self.query_density(points), 0.1 * torch.ones(*points.shape[:-1], 12)
+
+    ball = make_ball(kind=Shaded)
+    turned = SphericalHarmonics(1).rotated(quarter_turn(2, 1)[:3, :3])
+    host = Scene(VoxelField.zeros(ball.box, (20, 22, 24), 12), SphericalHarmonics(1))
+    both = compose(host, Scene(ball, turned))
+    views = torch.nn.functional.normalize(torch.randn(9, 3, generator=generator), dim=-1)
+    point = torch.tensor(ball.box.center) + 0.05
+    features = both.field.query(point.expand(9, 3))[1]
+    expected = turned.point_color(ball.query(point.expand(9, 3))[1], views)
+    torch.testing.assert_close(host.appearance.point_color(features, views), expected, atol=1e-3, rtol=0)
