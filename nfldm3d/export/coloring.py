@@ -1,15 +1,17 @@
 """Colours of surface points: as the capture's cameras see them, else as the appearance answers along the normal."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nfldm3d import ops
 from nfldm3d.appearance import Appearance
 from nfldm3d.camera import Camera
 from nfldm3d.export.surface_samples import CHUNK, read_surface_features
+from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Rays
-from nfldm3d.rendering import composite, mean_distance, shade
+from nfldm3d.rendering import Renderer, integrate, prepare
 from nfldm3d.scene import Scene
 
 VIEWS = 64
@@ -36,10 +38,10 @@ def color_points(
     colors, unseen = torch.zeros_like(points), torch.ones(len(points), dtype=torch.bool, device=points.device)
     if scene.cameras is not None and scene.appearance.per_ray:
         cameras = spread_views(scene.cameras).to(points.device)
-        occupancies = [field.occupancy() for field in scene.levels]
+        renderer = prepare(scene)
         for chunk in torch.arange(len(points), device=points.device).split(CHUNK):
-            rays, weights = _aim(scene, cameras, points[chunk], normals[chunk], height, occupancies[0])
-            color, seen = _render_points(scene, rays, weights, occupancies)
+            rays, weights = _aim(renderer, cameras, points[chunk], normals[chunk], height)
+            color, seen = _render_points(renderer, rays, weights)
             colors[chunk], unseen[chunk] = color, ~seen
     rest, facing = points[unseen], normals[unseen]
     features = rest.new_zeros(len(rest), scene.field.channels)
@@ -126,17 +128,17 @@ def _has_normal(normals: Float[Tensor, "points 3"]) -> Bool[Tensor, "points 1"]:
 
 
 def _aim(
-    scene: Scene,
+    renderer: Renderer,
     cameras: Camera,
     points: Float[Tensor, "points 3"],
     normals: Float[Tensor, "points 3"],
     height: float,
-    occupancy: ops.Occupancy,
 ) -> tuple[Rays, Float[Tensor, "points views"]]:
     """Rays that arrive at each point from the cameras that see it best, starting just above; and the views' weights.
 
     The weights count the light that the field in focus lets through on the way.
     """
+    scene = renderer.scene
     views, weights = choose_views(cameras, points, normals)
     eyes = cameras.centers[views]
     offset = points[:, None] - eyes
@@ -147,30 +149,23 @@ def _aim(
         margin[held] = (height + 1) * min(field.voxel_size)
     start = (distance - margin).clamp(min=0)
     asked = weights > 0
-    field = scene.field
-    way = ops.integrate_rays(
-        field.density,
-        field.density[..., None],
-        eyes[asked],
-        directions[asked],
-        torch.stack((torch.zeros_like(start), start), dim=-1)[asked],
-        ops.March((field.box.lower, field.box.upper), min(field.voxel_size), early_stop=MIN_VISIBLE / 2),
-        occupancy=occupancy,
-    )
+    field, near_far = scene.field, torch.stack((torch.zeros_like(start), start), dim=-1)[asked]
+    if isinstance(field, VoxelField):  # its features are many, and not asked for
+        field = replace(field, features=field.density[..., None])
+    rays, step = Rays(eyes[asked], directions[asked]), min(field.voxel_size)
+    way = integrate(field, rays, near_far, step, MIN_VISIBLE / 2, renderer.occupancies[0])
     weights[asked] *= torch.where(1 - way.opacity > MIN_VISIBLE, 1 - way.opacity, 0.0)
     return Rays(eyes + start[..., None] * directions, directions), weights
 
 
 def _render_points(
-    scene: Scene, rays: Rays, weights: Float[Tensor, "points views"], occupancies: list[ops.Occupancy]
+    renderer: Renderer, rays: Rays, weights: Float[Tensor, "points views"]
 ) -> tuple[Float[Tensor, "points 3"], Bool[Tensor, " points"]]:
     """The weighted mean of what the rays see; and which points any ray of weight reaches."""
     used = weights > 0
     colors = torch.zeros_like(rays.origins)
     if bool(used.any()):
-        chosen = rays[used]
-        seen = composite(scene.levels, chosen, occupancies=occupancies)
-        colors[used] = shade(scene, seen.features, seen.opacity, mean_distance(seen), chosen)
+        colors[used] = renderer.color(rays[used])
     total = weights.sum(1, keepdim=True)
     return (weights[..., None] * colors).sum(1) / total.clamp(min=1e-30), total[:, 0] > MIN_VISIBLE / 2
 

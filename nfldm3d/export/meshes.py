@@ -15,7 +15,7 @@ from nfldm3d.export.marching_cubes import marching_cubes
 from nfldm3d.export.mesh import Mesh, vertex_normals
 from nfldm3d.export.optional import import_optional
 from nfldm3d.export.surface_samples import read_density
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import Field, VoxelField, voxelize
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene
 
@@ -68,11 +68,12 @@ def extract_mesh(scene: Scene, *, options: MeshOptions | None = None) -> Mesh:
     options = options or MeshOptions()
     levels = scene.levels if options.surroundings else scene.levels[:1]
     holes = (None, *(field.box for field in levels))
-    surfaces = [
-        Surface(field, _crop(field.box, options.box), options.level or choose_level(scene, field, hole), hole)
-        for field, hole in zip(levels, holes, strict=False)
-        if options.box is None or _overlap(field.box, options.box)
-    ]
+    surfaces = []
+    for field, hole in zip(levels, holes, strict=False):
+        if options.box is None or field.box.overlaps(options.box):
+            grid = voxelize(field, options.box, with_features=False)
+            level = options.level or choose_level(scene, grid, hole)
+            surfaces.append(Surface(grid, _crop(field.box, options.box), level, hole, field))
     if not surfaces:
         raise ValueError(f"the box {options.box} lies outside the field's, {levels[-1].box}; choose one that overlaps")
     parts = [(surface, _extract_level_set(surface, options.min_component_share)) for surface in surfaces]
@@ -97,6 +98,8 @@ class Surface(NamedTuple):
     box: Box
     level: float
     hole: Box | None
+    source: Field
+    """What ``field`` was read from, if it kept no grid."""
 
 
 def _extract_level_set(surface: Surface, min_component_share: float) -> Triangles:
@@ -194,7 +197,7 @@ def _find_normals(surface: Surface, part: Triangles) -> Float[Tensor, "_ 3"]:
     vertices, faces = part
     field, box = surface.field, surface.box
     flat = vertex_normals(vertices, faces)
-    smooth = field.normals(vertices)
+    smooth = surface.source.normals(vertices)
     normals = torch.where((smooth * flat).sum(-1, keepdim=True) > 0.5, smooth, flat)
     lower, upper = vertices.new_tensor(box.lower), vertices.new_tensor(box.upper)
     slack = 1e-3 * vertices.new_tensor(field.voxel_size)
@@ -217,12 +220,6 @@ def _compact(vertices: Float[Tensor, "vertices 3"], faces: Int[Tensor, "faces 3"
     used = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
     used[faces.reshape(-1)] = True
     return vertices[used], (used.cumsum(0) - 1)[faces]
-
-
-def _overlap(first: Box, second: Box) -> bool:
-    return all(
-        max(a, c) < min(b, d) for a, b, c, d in zip(first.lower, first.upper, second.lower, second.upper, strict=True)
-    )
 
 
 def _crop(whole: Box, box: Box | None) -> Box:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import Field, VoxelField
 
 STEP = 0.5
 """Distance of samples along the short ray through a surface, in voxels."""
@@ -21,7 +21,7 @@ def read_density(field: VoxelField, points: Float[Tensor, "*batch 3"]) -> Float[
 
 
 def read_surface_features(
-    field: VoxelField,
+    field: Field,
     points: Float[Tensor, "points 3"],
     normals: Float[Tensor, "points 3"],
     *,
@@ -29,30 +29,49 @@ def read_surface_features(
 ) -> Float[Tensor, "points channels"]:
     """The features seen by a ray that comes down along each normal from ``height`` voxels above the surface.
 
-    They are composited as the renderer does it, with one difference: each of the eight voxels behind a sample counts
-    by its own opacity as well, so what the empty voxels above a surface hold (nothing ever trained it) stays out.
+    They are composited as the renderer does it, with one difference: of a voxel field, each of the eight voxels behind
+    a sample counts by its own opacity as well, so what the empty voxels above a surface hold (nothing ever trained it)
+    stays out.
     """
-    size = min(field.voxel_size)
-    offsets = torch.arange(-height + STEP / 2, DEPTH, STEP, device=points.device) * size
-    table = field.features.reshape(-1, field.channels)
+    step = STEP * min(field.voxel_size)
+    offsets = torch.arange(-height + STEP / 2, DEPTH, STEP, device=points.device) * (step / STEP)
+    read = _read_taps if isinstance(field, VoxelField) else _read_queries
     parts = []
     for point, normal in zip(points.split(CHUNK), normals.split(CHUNK), strict=True):
-        index, tap = find_taps(field, point[:, None] - offsets[:, None] * normal[:, None])  # (points samples 8)
-        density = field.density.reshape(-1)[index].float()
-        optical = (density * tap).sum(-1).relu() * (STEP * size)
-        weight = torch.exp(optical - optical.cumsum(-1)) * -torch.expm1(-optical)  # transmittance * alpha
-        share = weight[..., None] * tap * -torch.expm1(-density.relu() * size)
-        total = share.sum((1, 2), keepdim=True)
-        # a point of a decimated mesh may lie in empty space: there every tap counts alike
-        share = torch.where(
-            total > 1e-12, share / total.clamp(min=1e-12), tap / tap.sum((1, 2), keepdim=True).clamp(1e-12)
-        )
-        parts.append(
-            torch.nn.functional.embedding_bag(
-                index.flatten(1), table, mode="sum", per_sample_weights=share.flatten(1).to(table.dtype)
-            )
-        )
+        parts.append(read(field, point[:, None] - offsets[:, None] * normal[:, None], step))  # type: ignore[arg-type]
     return torch.cat(parts).float() if parts else points.new_zeros(0, field.channels)
+
+
+def _read_queries(
+    field: Field, places: Float[Tensor, "points samples 3"], step: float
+) -> Float[Tensor, "points channels"]:
+    density, features = field.query(places)
+    weight = _visibility(density.float(), step)
+    total = weight.sum(-1, keepdim=True)
+    share = torch.where(total > 1e-12, weight / total.clamp(min=1e-12), 1 / weight.shape[1])
+    return (share[..., None] * features).sum(1)
+
+
+def _read_taps(
+    field: VoxelField, places: Float[Tensor, "points samples 3"], step: float
+) -> Float[Tensor, "points channels"]:
+    table, size = field.features.reshape(-1, field.channels), min(field.voxel_size)
+    index, tap = find_taps(field, places)  # (points samples 8)
+    density = field.density.reshape(-1)[index].float()
+    weight = _visibility((density * tap).sum(-1), step)
+    share = weight[..., None] * tap * -torch.expm1(-density.relu() * size)
+    total = share.sum((1, 2), keepdim=True)
+    # a point of a decimated mesh may lie in empty space: there every tap counts alike
+    share = torch.where(total > 1e-12, share / total.clamp(min=1e-12), tap / tap.sum((1, 2), keepdim=True).clamp(1e-12))
+    return torch.nn.functional.embedding_bag(
+        index.flatten(1), table, mode="sum", per_sample_weights=share.flatten(1).to(table.dtype)
+    )
+
+
+def _visibility(density: Float[Tensor, "points samples"], step: float) -> Float[Tensor, "points samples"]:
+    """Transmittance times alpha."""
+    optical = density.relu() * step
+    return torch.exp(optical - optical.cumsum(-1)) * -torch.expm1(-optical)
 
 
 def find_taps(
