@@ -8,15 +8,14 @@ With t_min where the ray enters the scene's box, as ``NerfaccCallbacks.t_min`` g
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nfldm3d import ops
 from nfldm3d.camera import Camera
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import Field, VoxelField, grid_resolution, occupied_cells, voxelize
 from nfldm3d.geometry import Box, Rays
 from nfldm3d.rendering import MIN_OPACITY, Rendering
 from nfldm3d.scene import Scene
@@ -98,7 +97,11 @@ class NerfaccCallbacks:
         samples = self._samples(t_starts, t_ends, ray_indices)
         values = _read_innermost(self.scene.levels, samples.origins, _read_all)
         density, features = values[..., 0], values[..., 1:]
-        return self.scene.appearance.image(features, torch.ones_like(density), samples), density
+        normals = None
+        if self.scene.appearance.needs_normals:
+            normals = _read_innermost(self.scene.levels, samples.origins, lambda level, points: level.normals(points))
+        opacity = torch.ones_like(density)
+        return self.scene.appearance.image(features, opacity, samples, normals=normals), density
 
     def occ_eval_fn(self, x: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 1"]:
         """Density times step at world points: to first order, what one sample absorbs."""
@@ -153,7 +156,7 @@ def occ_grid_estimator(
     except ImportError as error:
         raise ImportError("occ_grid_estimator needs nerfacc: pip install nerfacc") from error
     if resolution is None:
-        x, y, z = (min(count, MAX_EDGE) for count in scene.field.resolution)
+        x, y, z = (min(count, MAX_EDGE) for count in grid_resolution(scene.field))
         resolution = (x, y, z)
     cells = (resolution, resolution, resolution) if isinstance(resolution, int) else resolution
     if min(cells) < 1:
@@ -162,9 +165,11 @@ def occ_grid_estimator(
     estimator = OccGridEstimator(roi_aabb, resolution=list(cells), levels=_count_levels(scene)).to(scene.device)
     buffers = dict(estimator.named_buffers())
     boxes = [Box((x0, y0, z0), (x1, y1, z1)) for x0, y0, z0, x1, y1, z1 in buffers["aabbs"].tolist()]
-    maxima = torch.stack([_largest_densities(scene, box, cells) for box in boxes])
-    buffers["binaries"].copy_(maxima > threshold)
-    buffers["occs"].copy_(maxima.flatten() * _step_size(scene, step_in_voxels))
+    sources = [_Source.read(level, threshold) for level in reversed(scene.levels)]
+    grids = [_mark_cells(sources, box, cells) for box in boxes]
+    buffers["binaries"].copy_(torch.stack([solid for _, solid in grids]))
+    largest = torch.stack([largest for largest, _ in grids])
+    buffers["occs"].copy_(largest.flatten() * _step_size(scene, step_in_voxels))
     return estimator
 
 
@@ -189,30 +194,32 @@ def _step_size(scene: Scene, step_in_voxels: float) -> float:
     return step_in_voxels * min(scene.field.voxel_size)
 
 
-def _read_density(level: VoxelField, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 1"]:
-    return ops.interpolate(level.density[..., None], points, (level.box.lower, level.box.upper)).relu()
+def _read_density(level: Field, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 1"]:
+    return level.query_density(points).relu()[:, None]
 
 
-def _read_all(level: VoxelField, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points values"]:
+def _read_all(level: Field, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points values"]:
     """Density, then features."""
-    features = ops.interpolate(level.features, points, (level.box.lower, level.box.upper))
-    return torch.cat((_read_density(level, points), features), dim=-1)
+    density, features = level.query(points)
+    return torch.cat((density.relu()[:, None], features), dim=-1)
 
 
 def _read_innermost(
-    levels: tuple[VoxelField, ...], points: Float[Tensor, "*batch 3"], read: Callable[[VoxelField, Tensor], Tensor]
+    levels: tuple[Field, ...], points: Float[Tensor, "*batch 3"], read: Callable[[Field, Tensor], Tensor]
 ) -> Float[Tensor, "*batch values"]:
     """What the innermost level around each point says; points beyond all boxes read zeros."""
     flat = points.reshape(-1, 3)
-    if len(levels) == 1:
+    if len(levels) == 1 and isinstance(levels[0], VoxelField):  # zero outside by itself
         return read(levels[0], flat).unflatten(0, points.shape[:-1])
     free = torch.ones(len(flat), dtype=torch.bool, device=flat.device)
     places, values = [], []
     for level in levels:
-        mine = free if level is levels[-1] else free & level.box.contains(flat)
+        mine = free & level.box.contains(flat)
         places.append(mine.nonzero()[:, 0])
         values.append(read(level, flat[places[-1]]))
         free = free & ~mine
+    places.append(free.nonzero()[:, 0])
+    values.append(values[0].new_zeros(len(places[-1]), *values[0].shape[1:]))
     order = torch.cat(places).argsort()
     return torch.cat(values)[order].unflatten(0, points.shape[:-1])
 
@@ -233,31 +240,58 @@ def _count_levels(scene: Scene) -> int:
     return levels
 
 
-def _largest_densities(scene: Scene, box: Box, cells: tuple[int, int, int]) -> Float[Tensor, "x y z"]:
-    """The largest density of a sample in each cell of a grid over ``box``; what an inner level hides does not count."""
-    largest = torch.zeros(cells, device=scene.device)
-    for level in reversed(scene.levels):
-        reached, covered = _reach(level, box, cells)
-        largest = torch.where(covered, reached, largest.maximum(reached))
-    return largest
+class _Source(NamedTuple):
+    """What a level tells about where it is dense."""
+
+    box: Box
+    density: Float[Tensor, "x y z"]
+    """At voxel centres."""
+    mask: Bool[Tensor, "i j k"] | None
+    """Cells with matter, which may lie between the voxel centres; None: the voxels tell it all."""
+    threshold: float
+
+    @classmethod
+    def read(cls, level: Field, threshold: float) -> "_Source":
+        grid = voxelize(level, with_features=False)
+        mask = None if grid is level else occupied_cells(level, threshold)
+        return cls(level.box, grid.density.detach().float(), mask, threshold)
 
 
-def _reach(
-    level: VoxelField, box: Box, cells: tuple[int, int, int]
+def _mark_cells(
+    sources: list[_Source], box: Box, cells: tuple[int, int, int]
 ) -> tuple[Float[Tensor, "x y z"], Bool[Tensor, "x y z"]]:
-    """The largest density among the voxels that trilinear samples in a cell mix, and whether the level covers it all.
+    """The largest density of a sample in each cell of a grid over ``box``, and whether it may exceed the threshold.
 
-    A sample at voxel coordinate p, where voxel j has its centre at j + 1/2, mixes the voxels less than 1 away.
+    Levels come from the outside in; what an inner one hides does not count.
     """
-    values = level.density.detach().float()
+    largest = torch.zeros(cells, device=sources[0].density.device)
+    solid = torch.zeros_like(largest, dtype=torch.bool)
+    for source in sources:
+        reached, covered = _spread(source.density, source.box, box, cells, blur=0.5)
+        found = reached > source.threshold
+        if source.mask is not None:
+            found = found | (_spread(source.mask.float(), source.box, box, cells, blur=0.0)[0] > 0)
+        largest = torch.where(covered, reached, largest.maximum(reached))
+        solid = torch.where(covered, found, solid | found)
+    return largest, solid
+
+
+def _spread(
+    values: Float[Tensor, "i j k"], inner: Box, box: Box, cells: tuple[int, int, int], *, blur: float
+) -> tuple[Float[Tensor, "x y z"], Bool[Tensor, "x y z"]]:
+    """The largest of the values over ``inner`` that each cell of a grid over ``box`` meets, and if ``inner`` covers it.
+
+    Values reach ``blur`` of their own extent beyond their borders: a trilinear sample at voxel coordinate p, where
+    voxel j has its centre at j + 1/2, mixes the voxels less than 1 away.
+    """
     covered = torch.ones((), dtype=torch.bool, device=values.device)
-    for axis, (count, voxels) in enumerate(zip(cells, level.resolution, strict=True)):
-        low, high, lower = box.lower[axis], box.upper[axis], level.box.lower[axis]
+    for axis, count in enumerate(cells):
+        voxels, low, high = values.shape[axis], box.lower[axis], box.upper[axis]
         edges = low + torch.arange(count + 1, dtype=torch.float64, device=values.device) * ((high - low) / count)
-        edges = (edges - lower) / level.voxel_size[axis]
+        edges = (edges - inner.lower[axis]) * (voxels / inner.size[axis])
         begin, end = edges[:-1].clamp(0, voxels), edges[1:].clamp(0, voxels)
-        first = (begin - 1.5 + SLACK).ceil().long().clamp(0, voxels - 1)
-        last = (end + 0.5 - SLACK).floor().long().clamp(0, voxels - 1)
+        first = (begin - 1 - blur + SLACK).ceil().long().clamp(0, voxels - 1)
+        last = (end + blur - SLACK).floor().long().clamp(0, voxels - 1)
         widest = int((last - first).max())
         # (... voxels ...) -> (... cells ...)
         slices = [values.index_select(axis, (first + k).minimum(last)) for k in range(widest + 1)]

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from balls import Ball, make_ball
 
 from nfldm3d import Box, Camera, EnvironmentMap, Rays, Rgb, Scene, SphericalHarmonics, VoxelField, render
+from nfldm3d.fields import voxelize
 from nfldm3d.interop.nerfacc import NerfaccCallbacks, from_nerfacc_rendering, install, occ_grid_estimator
 
 nerfacc = pytest.importorskip("nerfacc")
@@ -247,3 +249,62 @@ def test_mistakes_are_named(generator, monkeypatch):
 def test_pictures_agree_on_cuda(generator):
     scene, camera = Scene(blobs(generator), Rgb(), WHITE).to("cuda"), cameras("cuda")
     assert_same_picture(render(scene, camera), look(scene, camera))
+
+
+@pytest.mark.parametrize("background", [None, WHITE])
+def test_fields_without_a_grid_pass_through_nerfacc(background):
+    scene = Scene(make_ball(density=4.0), Rgb(), background)
+    camera = Camera.orbit(scene.box.center, 4.0, views=2, width=15, height=11, elevation_degrees=20.0)
+    assert_same_picture(render(scene, camera), look(scene, camera))
+
+
+def test_their_parameters_get_gradients_through_nerfacc():
+    camera, gradients = Camera.orbit(make_ball().box.center, 4.0, views=1, width=9, height=7), []
+    for picture in (render, look):
+        values = [torch.tensor(0.8, requires_grad=True), torch.tensor(4.0, requires_grad=True)]
+        image = picture(Scene(Ball(*values), Rgb(), WHITE), camera).image
+        gradients.append(torch.stack(torch.autograd.grad(image.square().mean(), values)))
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-2)
+
+
+@pytest.mark.parametrize("ball_inside", [True, False])
+@pytest.mark.parametrize("resolution", [None, (7, 11, 3)])
+def test_their_grid_misses_nothing(generator, ball_inside, resolution):
+    """A thin shell between the voxel centres, too: the mask of the field tells of it."""
+    ball = replace(make_ball(radius=0.7), voxel_size=(0.5, 0.5, 0.5))
+    around = replace(make_ball(radius=1.5), box=ball.box.scaled(2.0))
+    levels = (ball, voxelize(around)) if ball_inside else (voxelize(ball), around)
+    scene = Scene(levels[0], Rgb(), None, (levels[1],))
+    estimator = occ_grid_estimator(scene, resolution=resolution)
+    outer = scene.levels[-1].box
+    points = torch.rand(20000, 3, generator=generator) * torch.tensor(outer.size) + torch.tensor(outer.lower)
+    absorbed = NerfaccCallbacks(scene, Rays(points[:1], points[:1])).occ_eval_fn(points)[:, 0]
+    solid, known = cell_values(estimator, estimator.binaries, points)
+    assert known.all() and (absorbed > 0).sum() > 100 and not estimator.binaries.all()
+    assert not bool(((solid == 0) & (absorbed > 1e-5)).any())
+
+
+def test_points_beyond_a_box_read_nothing():
+    """Formulas go on for ever; fields end at their box."""
+    ball = replace(make_ball(radius=9.0), box=BOX)
+    beyond = torch.tensor([[-2.0, 1.0, 2.5], [0.0, 1.0, 2.5]])
+    found = NerfaccCallbacks(Scene(ball, Rgb()), Rays(beyond, beyond)).occ_eval_fn(beyond)[:, 0]
+    assert found[0] == 0 and found[1] > 0
+
+
+class Headlight(Rgb):
+    """Lit from the camera."""
+
+    needs_normals = True
+
+    def image(self, features, opacity, rays, distance=None, normals=None):
+        return features[..., :3] * -(rays.directions * normals).sum(-1, keepdim=True)
+
+
+def test_appearances_that_need_normals_get_them_at_samples():
+    ball = make_ball()
+    rays = Rays(torch.tensor([[-3.0, *ball.box.center[1:]]]), torch.tensor([[1.0, 0.0, 0.0]]))
+    rgbs, _ = NerfaccCallbacks(Scene(ball, Headlight()), rays).rgb_sigma_fn(
+        torch.tensor([2.9, 3.8]), torch.tensor([3.1, 4.0]), torch.tensor([0, 0])
+    )
+    assert (rgbs[0] > 0).all() and (rgbs[1] < 0).all()
