@@ -31,6 +31,7 @@ from nfldm3d.files import (
 )
 from nfldm3d.geometry import find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder
+from nfldm3d.tensor_files import pack_tensors, unpack_tensors
 
 FORMAT = "nfldm3d.scene"
 VERSION = 2
@@ -50,11 +51,9 @@ Result = TypeVar("Result")
 
 def write(path: PathName, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Writes a folder, or one file if the name ends in ``.nfld``, whole or not at all."""
-    from safetensors.torch import save
-
     path = Path(path)
     _require_scene_name(path)
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    data = pack_tensors(tensors)
     version = 1 if all(level["type"] == VoxelField.__name__ for level in config["levels"]) else VERSION
     head = {"format": FORMAT, "version": version, "sha256": hashlib.sha256(data).hexdigest()}
     try:
@@ -108,9 +107,6 @@ def _require_replaceable(path: Path) -> None:
 
 def read(path: PathName) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Config and tensors of a scene; raises DataFormatError on anything that ``write`` has not written."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     path = Path(path)
     config, data = _read_folder(path) if path.is_dir() else _read_archive(path)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
@@ -123,10 +119,7 @@ def read(path: PathName) -> tuple[dict[str, Any], dict[str, Tensor]]:
         )
     if hashlib.sha256(data).hexdigest() != config.get("sha256"):
         raise DataFormatError(path, f"{TENSORS} is damaged or truncated (its sha256 differs); copy the file again")
-    try:
-        return config, load(data)
-    except SafetensorError as error:
-        raise DataFormatError(path, f"{TENSORS} is not valid safetensors ({error}); copy the file again") from error
+    return config, unpack_tensors(data, f"{path}: {TENSORS}")
 
 
 def rebuild(path: PathName, build: Callable[[], Result]) -> Result:

@@ -14,7 +14,9 @@ PACKAGE = Path(__file__).parents[1] / "nfldm3d"
 # A module sees only the rows above its own; files of one folder see each other.
 LAYERS = (
     ("_types", "_moved", "evaluation.edge_vgg", "file_names"),
-    ("blocks", "evaluation.metrics", "files", "geometry", "lens", "memory", "ops"),
+    ("blocks", "files", "geometry", "lens", "memory", "ops"),
+    ("tensor_files",),
+    ("evaluation.metrics",),
     ("evaluation.distributions", "evaluation.features"),
     ("appearance", "camera", "fields", "image_decoder", "jobs", "pictures"),
     ("scene_file",),

@@ -11,6 +11,7 @@ from torch import Tensor
 from nfldm3d._types import PathName
 from nfldm3d.files import DataFormatError, atomic_write, read_json
 from nfldm3d.jobs import claim_folder, require_file_names
+from nfldm3d.tensor_files import read_tensors, write_tensors
 
 INDEX = "encoded.json"
 FORMAT = "nfldm3d.encoded-scenes"
@@ -76,33 +77,19 @@ def has_encoding(folder: PathName, key: str, turn: int) -> bool:
 
 def write_encoding(folder: PathName, scene: EncodedScene) -> None:
     """Adds an encoding, whole or not at all."""
-    from safetensors.torch import save
-
     with atomic_write(_path(Path(folder), scene.key, scene.turn)) as temporary:
-        temporary.write_bytes(save({name: value.cpu().contiguous() for name, value in scene.tensors.items()}))
+        write_tensors(temporary, scene.tensors)
 
 
 def read_encoding(folder: PathName, key: str, turn: int) -> EncodedScene:
     """One encoding; raises DataFormatError if it is damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = _path(Path(folder), key, turn)
-    try:
-        return EncodedScene(key, turn, load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise DataFormatError(path, f"is not a whole encoding ({error}); delete it and encode again") from error
+    tensors = read_tensors(_path(Path(folder), key, turn), remedy="delete it and encode again")
+    return EncodedScene(key, turn, tensors)
 
 
 def read_embeddings(path: PathName) -> dict[str, Tensor]:
     """Embeddings of scenes by their keys; raises DataFormatError for a file that is no whole .safetensors."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        found = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise DataFormatError(Path(path), f"is not a whole .safetensors file ({error}); write it again") from error
+    found = read_tensors(path, remedy="write it again")
     if not found:
         raise DataFormatError(Path(path), "holds no tensor; give each scene one, by its key")
     return found

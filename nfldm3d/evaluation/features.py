@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from nfldm3d._types import PathName
 from nfldm3d.evaluation.metrics import WeightsNotFound
+from nfldm3d.tensor_files import read_state
 
 FRAMES = 16
 """Of a clip; shorter ones are drawn out."""
@@ -202,8 +203,4 @@ def _same_padding(clip: Tensor, size: tuple[int, ...], stride: tuple[int, ...]) 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsNotFound(f"{path}: there is no such file; download the weights to it")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return read_state(path)

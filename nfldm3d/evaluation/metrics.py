@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from nfldm3d._types import PathName
 from nfldm3d.evaluation.edge_vgg import find_edge_vgg, read_edge_vgg
+from nfldm3d.tensor_files import read_state
 
 SSIM_RADIUS, SSIM_SIGMA = 5, 1.5  # the 11x11 Gaussian window of Wang et al. 2004, section III.B
 SSIM_LUMINANCE, SSIM_CONTRAST = 0.01**2, 0.03**2
@@ -207,7 +208,7 @@ def _load_lpips(path: Path, network: str) -> nn.Module:
         warnings.simplefilter("ignore", UserWarning)
         distance = lpips.LPIPS(net=network, pnet_rand=True, pretrained=False, verbose=False)  # random until filled
     calibration = Path(lpips.__file__).parent / f"weights/v0.1/{network}.pth"
-    tensors = dict(torch.load(calibration, map_location="cpu", weights_only=True))
+    tensors = read_state(calibration)
     for name, layer in distance.named_parameters():
         if name.startswith("net."):  # net.slice2.3.weight is torchvision's features.3.weight
             tensors[name] = trunk.get(f"features.{name.split('.', 2)[2]}", torch.zeros(0))
@@ -222,8 +223,4 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise WeightsNotFound(f"{path}: there is no such file; download torchvision's ImageNet weights to it")
     if path.suffix == ".h5":
         return read_edge_vgg(path)
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return read_state(path)

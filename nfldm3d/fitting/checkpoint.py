@@ -11,10 +11,12 @@ from torch import Tensor
 
 from nfldm3d._types import PathName
 from nfldm3d.files import DataFormatError, atomic_write
+from nfldm3d.tensor_files import read_tensors_and_head, require_tensors, write_tensors
 
 VERSION = "2"
 GENERATOR = "generator"
 """Name of the tensor that holds the state of what is drawn from."""
+ANEW = "delete it to start anew"
 SHORT = 12
 """Values up to so many characters are shown when they differ."""
 
@@ -43,15 +45,13 @@ class Checkpoint:
         self, tensors: Mapping[str, Tensor], number: int, seconds: float, generator: torch.Generator | None = None
     ) -> None:
         """Writes the state of a run after so many steps and seconds."""
-        from safetensors.torch import save_file
-
-        content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        content = dict(tensors)
         if generator is not None:
             content[GENERATOR] = generator.get_state()
         counters = json.dumps({"number": number, "seconds": seconds})
         head = {"version": VERSION, "identity": json.dumps(self.identity), "counters": counters}
         with atomic_write(self.path) as temporary:
-            save_file(content, temporary, head)
+            write_tensors(temporary, content, head)
 
     def load(self, generator: torch.Generator | None = None) -> Saved | None:
         """What was saved, if anything was, and the generator as it was then.
@@ -59,44 +59,19 @@ class Checkpoint:
         Raises:
             DataFormatError: the file is damaged or belongs to another run.
         """
-        from safetensors import SafetensorError, safe_open
-
         path = Path(self.path)
         if not path.exists():
             return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                head = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        except (SafetensorError, OSError) as error:
-            raise DataFormatError(
-                path, f"is not a checkpoint or is damaged ({error}); delete it to start anew"
-            ) from error
+        tensors, head = read_tensors_and_head(path, remedy=ANEW)
         if head.get("version") != VERSION:
-            raise DataFormatError(path, "is no checkpoint of this version; delete it to start anew")
+            raise DataFormatError(path, f"is no checkpoint of this version; {ANEW}")
         problem = _find_difference(json.loads(head["identity"]), json.loads(json.dumps(self.identity)))
         if problem is not None:
-            raise DataFormatError(path, f"is the checkpoint of another run, {problem}, or delete it to start anew")
+            raise DataFormatError(path, f"is the checkpoint of another run, {problem}, or {ANEW}")
         if generator is not None:
+            require_tensors(tensors, [GENERATOR], path, ANEW)
             generator.set_state(tensors.pop(GENERATOR))
         return Saved(tensors, **json.loads(head["counters"]))
-
-
-def remove_checkpoint(path: PathName) -> None:
-    """Deletes a checkpoint, if there is one; raises DataFormatError if the file is something else."""
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.exists():
-        return
-    try:
-        with safe_open(path, framework="pt") as file:
-            own = "identity" in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        own = False
-    if not own:
-        raise DataFormatError(path, "is not the checkpoint of a fit, or is damaged; move it away")
-    path.unlink()
 
 
 def _find_difference(saved: dict[str, dict[str, Any]], wanted: dict[str, dict[str, Any]]) -> str | None:

@@ -8,7 +8,6 @@ manifest.json           size and SHA-256 of each of these
 """
 
 import json
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from nfldm3d.files import DataFormatError, atomic_folder, measure_file, read_json
+from nfldm3d.tensor_files import read_tensors, write_tensors
 from nfldm3d.training.averaging import AveragedWeights
 
 VERSION = 1
+OTHER = "use another checkpoint"
 MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
 STATE, MANIFEST = "state.json", "manifest.json"
 
@@ -81,36 +82,6 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
         raise OSError(str(error)) from error
 
 
-def remove_checkpoint(folder: Path) -> None:
-    """Deletes a checkpoint's files, and its folder if nobody has put others there."""
-    for name in (MANIFEST, STATE, OPTIMIZER, EMA, MODEL):
-        (folder / name).unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Writes tensors to a safetensors file; tied ones are written as often as they have names."""
-    from safetensors.torch import save_file
-
-    save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, path)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file.
-
-    Raises:
-        DataFormatError: if the file is missing or damaged.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise DataFormatError(path, f"is missing or damaged ({error}); use another checkpoint") from error
-
-
 def find_damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint's files, or None."""
     try:
@@ -142,13 +113,13 @@ def load_checkpoint(folder: Path, state: TrainingState) -> None:
         DataFormatError: if its weights are those of another architecture; the message says what differs.
     """
     head = _read_head(folder)
-    weights = read_tensors(folder / MODEL)
+    weights = read_tensors(folder / MODEL, remedy=OTHER)
     require_same_shapes(weights, state.model.state_dict(), folder / MODEL)
     state.model.load_state_dict(weights)
     if state.ema is not None:
         averaged = folder / EMA
-        state.ema.load(read_tensors(averaged) if averaged.exists() else weights)
-    moments = read_tensors(folder / OPTIMIZER)
+        state.ema.load(read_tensors(averaged, remedy=OTHER) if averaged.exists() else weights)
+    moments = read_tensors(folder / OPTIMIZER, remedy=OTHER)
     if unknown := {key.partition("/")[2] for key in moments} - set(parameter_names(state)):
         raise DataFormatError(
             folder / OPTIMIZER, f"has moments of {min(unknown)}, which this run does not train; start a new run folder"

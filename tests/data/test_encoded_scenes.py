@@ -118,9 +118,9 @@ def test_damaged_files_are_named(tmp_path: Path, generator: torch.Generator) -> 
     write_encoding(tmp_path, encoding("a", 0, generator))
     path = tmp_path / "a.0.safetensors"
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(DataFormatError, match=r"a.0.safetensors: is not a whole encoding .*delete it and encode again"):
+    with pytest.raises(DataFormatError, match=r"a.0.safetensors: is no whole safe.*; delete it and encode"):
         EncodedScenes(tmp_path)[0]
-    with pytest.raises(DataFormatError, match="b.1.safetensors: is not a whole encoding"):
+    with pytest.raises(DataFormatError, match="b.1.safetensors: does not exist"):
         read_encoding(tmp_path, "b", 1)
 
 

@@ -1,0 +1,115 @@
+"""Tensors in files: the one way to read and write safetensors, and to read other people's without running code."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from nfldm3d._types import PathName
+from nfldm3d.files import DataFormatError
+
+Tensors = dict[str, Tensor]
+COPY = "copy the file again"
+UnpicklingError = torch.serialization.pickle.UnpicklingError  # what torch.load raises for anything but tensors
+PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
+"""Numbers that networks are kept in; others, such as float8, need a scale that the file does not tell."""
+
+
+def write_tensors(
+    path: PathName, tensors: Mapping[str, Shaped[Tensor, "..."]], head: dict[str, str] | None = None
+) -> None:
+    """Writes a safetensors file, with text by name in its head; tied tensors once for each of their names."""
+    from safetensors.torch import save_file
+
+    save_file(_separate(tensors), path, head)
+
+
+def pack_tensors(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> bytes:
+    """The content of a safetensors file."""
+    from safetensors.torch import save
+
+    return save(_separate(tensors))
+
+
+def _separate(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> Tensors:
+    """Tensors that do not share memory, which safetensors refuses to write."""
+    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+
+
+def read_tensors(path: PathName, *, remedy: str = COPY) -> Tensors:
+    """The tensors of a safetensors file.
+
+    Args:
+        remedy: what to do about a file that is no whole one, for the message.
+
+    Raises:
+        DataFormatError: the file is missing, cut off or something else.
+    """
+    return read_tensors_and_head(path, remedy=remedy)[0]
+
+
+def read_tensors_and_head(path: PathName, *, remedy: str = COPY) -> tuple[Tensors, dict[str, str]]:
+    """As ``read_tensors``, and the text in the file's head, by name."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise DataFormatError(path, f"does not exist; {remedy}") from error
+    except (SafetensorError, OSError, ValueError, LookupError) as error:
+        raise DataFormatError(path, f"is no whole safetensors file ({error}); {remedy}") from error
+
+
+def unpack_tensors(data: bytes, source: PathName, *, remedy: str = COPY) -> Tensors:
+    """The tensors of a safetensors file's content, which came from ``source``; raises a DataFormatError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, LookupError) as error:
+        raise DataFormatError(source, f"is no whole safetensors file ({error}); {remedy}") from error
+
+
+def read_state(path: PathName, *, remedy: str = COPY) -> Tensors:
+    """A state dictionary that others published: safetensors, or a PyTorch file of which only tensors are read.
+
+    Raises:
+        DataFormatError: the file is missing, damaged, or holds something else.
+    """
+    if Path(path).suffix == ".safetensors":
+        return read_tensors(path, remedy=remedy)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise DataFormatError(path, f"does not exist; {remedy}") from error
+    except (OSError, RuntimeError, ValueError, LookupError, EOFError, UnpicklingError) as error:
+        raise DataFormatError(path, f"is no PyTorch file of tensors ({_first_line(error)}); {remedy}") from error
+    if not (isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values())):
+        raise DataFormatError(path, f"holds something else than named tensors; {remedy}")
+    return dict(found)
+
+
+def require_tensors(
+    tensors: Mapping[str, Shaped[Tensor, "..."]], names: Iterable[str], source: PathName, remedy: str
+) -> None:
+    """Raises a DataFormatError that names the first tensor that is not there."""
+    for name in names:
+        if name not in tensors:
+            raise DataFormatError(source, f"lacks the tensor {name}; {remedy}")
+
+
+def require_finite(tensors: Mapping[str, Shaped[Tensor, "..."]], source: PathName, remedy: str = COPY) -> None:
+    """Raises a DataFormatError that names the first tensor with NaN, infinity or numbers of a rare kind."""
+    for name, value in tensors.items():
+        if value.dtype not in PLAIN:
+            raise DataFormatError(source, f"{name} is kept as {value.dtype}; save it as torch.float32 or torch.float16")
+        if not bool(torch.isfinite(value).all()):
+            raise DataFormatError(source, f"{name} holds NaN or infinity; {remedy}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
