@@ -37,7 +37,7 @@ class Sampler:
     """How latents are sampled."""
 
     scheduler: Any
-    """One of diffusers' schedulers for v-prediction; it is not changed."""
+    """One of diffusers' schedulers that ``require_fit`` lets pass; it is not changed."""
     steps: int = 40
     rounds: int = 1
     """How often each step is taken where something is kept; more than one harmonises what is new with what stays."""
@@ -45,12 +45,6 @@ class Sampler:
     on_step: StepCallback | None = None
 
     def __post_init__(self):
-        kind = self.scheduler.config.get("prediction_type")
-        if kind != "v_prediction":
-            raise ValueError(
-                f"the denoisers predict v, but {type(self.scheduler).__name__} is made for {kind or 'another target'}; "
-                "make it with from_config(pipeline.scheduler.config, prediction_type='v_prediction')"
-            )
         if self.steps < 1 or self.rounds < 1:
             raise ValueError(f"steps and rounds must be at least 1, got {self.steps} and {self.rounds}")
         if self.rounds > 1 and not isinstance(self.scheduler, DDIMScheduler | DDPMScheduler):
