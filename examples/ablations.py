@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="shards of nfldm3d capture vizdoom --scenes")
     kinds = ("voxel-size", "density", "pooling", "recipe", "surfaces", "downsampling")
     parser.add_argument("--which", choices=kinds, required=True)
-    parser.add_argument("--weights", type=Path, default=Path("assets/vizdoom"), help="a trained stage 1")
+    parser.add_argument("--weights", default="vizdoom", help="a trained stage 1")
     parser.add_argument("--steps", type=int, default=400, help="optimiser steps of each network")
     parser.add_argument("--scenes", type=int, default=300, help="scenes to train on")
     parser.add_argument("--judged", type=int, default=24, help="held-out scenes that each row is measured on")

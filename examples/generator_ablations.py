@@ -36,6 +36,7 @@ from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
 from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.nfldm.scene_voxels import FULL, Voxels
 from nfldm3d.models.nfldm.trajectories import path_cameras
+from nfldm3d.models.weight_folders import find_weights
 from nfldm3d.models.weights import load_network
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.encoding import encode_scenes
@@ -59,7 +60,7 @@ class Judge:
     """Fréchet distances of pictures to those of test maps."""
 
     def __init__(self, arguments: argparse.Namespace):
-        self.classifier = load_network(FrameClassifier, arguments.weights / "frame_classifier")
+        self.classifier = load_network(FrameClassifier, find_weights(arguments.weights) / "frame_classifier")
         self.count = arguments.generated * arguments.views
         self.real = self.embed(self.pictures(SceneDataset(arguments.data, split="test")))
         self.floor = float(frechet_distance(self.embed(self.pictures(SceneDataset(arguments.data))), self.real))
@@ -189,7 +190,7 @@ def centred_path(path: Tensor, box: Box) -> Tensor:
 
 def guidance(arguments: argparse.Namespace, judge: Judge) -> Iterator[dict]:
     generator, held_out = SceneGenerator.from_pretrained(arguments.weights), SceneDataset(arguments.data, split="test")
-    reader = load_network(BevReader, arguments.weights / "bev_reader")
+    reader = load_network(BevReader, find_weights(arguments.weights) / "bev_reader")
     samples = [sample for sample in spread(held_out, arguments.generated) if sample.bev is not None]
     maps = torch.stack([sample.bev.classes for sample in samples if sample.bev is not None])
     seen = torch.stack([known for sample in samples if (known := sample.seen_map()) is not None])
@@ -226,7 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="shards of nfldm3d capture vizdoom --scenes")
     parser.add_argument("--which", choices=("hierarchy", "direct", "guidance", "sampler"), required=True)
-    parser.add_argument("--weights", type=Path, default=Path("assets/vizdoom"), help="folder of a scene generator")
+    parser.add_argument("--weights", default="vizdoom", help="of a scene generator: shipped, or a folder")
     parser.add_argument("--steps", type=int, default=2000, help="optimiser steps of each auto-encoder")
     parser.add_argument("--denoiser-steps", type=int, default=4000, help="optimiser steps of each denoiser")
     parser.add_argument(

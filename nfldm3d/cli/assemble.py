@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nfldm3d.files import DataFormatError, atomic_folder, check_output, require_free
+from nfldm3d.files import DataFormatError, atomic_folder, check_output
 
 
 @dataclass(frozen=True)
@@ -15,20 +15,18 @@ class Assemble:
     latents: Path
     """Folder of nfldm3d encode --keep latents that the denoisers were trained on: it tells how large scenes are and
     what maps hold."""
-    parts: tuple[Path, ...]
-    """Run folders of nfldm3d train, or folders of weights, which together hold scene_autoencoder, latent_autoencoder
-    and denoiser_c, perhaps denoiser_g, denoiser_f, frame_classifier and bev_reader; later ones take precedence."""
-
-    overwrite: bool = False
-    """Replace what nfldm3d wrote there before and nobody has changed."""
+    parts: tuple[str, ...]
+    """Run folders of nfldm3d train, folders of weights, or names of those that nfldm3d comes with, which together hold
+    scene_autoencoder, latent_autoencoder and denoiser_c, perhaps denoiser_g, denoiser_f, frame_classifier and
+    bev_reader; later ones take precedence."""
 
     def run(self) -> None:
         """Reads all weights and writes them."""
         check_output(self.out, folder=True)
-        require_free(self.out, overwrite=self.overwrite)
         from nfldm3d.data.encoded_scenes import EncodedScenes, read_header
         from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
         from nfldm3d.models.nfldm.trajectories import POSES, measure_path_odds
+        from nfldm3d.models.weight_folders import find_weights
         from nfldm3d.models.weights import load_network
         from nfldm3d.pipelines.generator_files import NETWORKS, OPTIONAL
         from nfldm3d.pipelines.scene_generator import SceneGenerator
@@ -38,7 +36,7 @@ class Assemble:
         judges = {"frame_classifier": FrameClassifier, "bev_reader": BevReader}
         networks = {}
         for part in self.parts:
-            folder = part / "weights" if (part / "weights").is_dir() else part
+            folder = find_weights(part)
             for name, network in (NETWORKS | judges).items():
                 if (folder / name).is_dir():
                     networks[name] = load_network(network, folder / name)

@@ -12,7 +12,8 @@ import tyro
 
 from nfldm3d.cli.devices import open_device
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.files import check_output, writing
+from nfldm3d.files import check_output
+from nfldm3d.models.weight_folders import DEFAULT, find_weights
 from nfldm3d.pictures import SUFFIXES
 
 
@@ -25,8 +26,11 @@ class Evaluate:
     """What to measure."""
     data: Path
     """Shards of nfldm3d capture --scenes, a folder of captures, or one capture."""
-    weights: Path = Path("assets/vizdoom")
-    """Weights of the auto-encoders, or a run folder of nfldm3d train; for ``generator`` those of a scene generator."""
+    weights: str = DEFAULT
+    """Weights of the auto-encoders, for ``generator`` of a scene generator: a name of those that nfldm3d comes with, a
+    folder, or a run of nfldm3d train."""
+    hub: bool = False
+    """Look for the weights on the Hugging Face Hub, by a name such as OWNER/NAME; nothing else ever asks a network."""
     split: Literal["train", "test"] = "test"
     """Which scenes of a data set."""
     scenes: int = 64
@@ -52,15 +56,12 @@ class Evaluate:
     """Of what is generated."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where the networks run."""
-    overwrite: bool = False
-    """Replace a page that nfldm3d wrote before and nobody has changed."""
 
     def run(self) -> None:
         """Measures and prints."""
         if self.page is not None:
             check_output(self.page, suffixes=SUFFIXES)
-        with writing(self.page, overwrite=self.overwrite):
-            figures = self._judge_generator() if self.what == "generator" else self._judge_autoencoders()
+        figures = self._judge_generator() if self.what == "generator" else self._judge_autoencoders()
         print(json.dumps(figures, indent=None if self.json else 1))  # noqa: T201 - the command's result
 
     def _judge_generator(self) -> dict[str, object]:
@@ -73,11 +74,12 @@ class Evaluate:
         from nfldm3d.pipelines.scene_generator import SceneGenerator
 
         device = open_device(self.device)
-        generator = SceneGenerator.from_pretrained(self.weights, device)
-        classifier = load_network(FrameClassifier, self.weights / "frame_classifier").to(device)  # pyright: ignore[reportArgumentType]
+        folder = find_weights(self.weights, hub=self.hub)
+        generator = SceneGenerator.from_pretrained(folder, device)
+        classifier = load_network(FrameClassifier, folder / "frame_classifier").to(device)  # pyright: ignore[reportArgumentType]
         reader = None
-        if (self.weights / "bev_reader").is_dir():
-            reader = load_network(BevReader, self.weights / "bev_reader").to(device)  # pyright: ignore[reportArgumentType]
+        if (folder / "bev_reader").is_dir():
+            reader = load_network(BevReader, folder / "bev_reader").to(device)  # pyright: ignore[reportArgumentType]
         training, held_out = open_scenes(self.data, "train"), open_scenes(self.data, "test")
         budget = GeneratorBudget(
             scenes=self.scenes,
@@ -111,7 +113,7 @@ class Evaluate:
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines.autoencoders import Autoencoders
 
-        networks = Autoencoders.from_pretrained(self.weights, open_device(self.device))
+        networks = Autoencoders.from_pretrained(self.weights, open_device(self.device), hub=self.hub)
         found = open_scenes(self.data, self.split)
         count = min(self.scenes, len(found))
 

@@ -10,9 +10,8 @@ import torch
 import tyro
 
 from nfldm3d.cli.devices import open_device
-from nfldm3d.files import atomic_folder, check_output, require_free, writing
-from nfldm3d.jobs import Share, claim_folder
-from nfldm3d.scene import Scene
+from nfldm3d.files import atomic_folder, check_output
+from nfldm3d.models.weight_folders import DEFAULT
 from nfldm3d.scene_file import check_target
 
 SCHEDULERS = {
@@ -21,7 +20,6 @@ SCHEDULERS = {
     "dpm++": "DPMSolverMultistepScheduler",
     "unipc": "UniPCMultistepScheduler",
 }
-RECORD = "generation.json"
 BATCH = 8
 """Scenes that are sampled at once."""
 SchedulerName = Literal["default", "ddim", "ddpm", "dpm++", "unipc"]
@@ -33,10 +31,11 @@ class Generate:
     and the scene file."""
 
     out: Path
-    """Folder for the folders scene_000, scene_001 and so on; finished ones are left as they are, and a folder of scenes
-    that were made with other options is refused."""
-    weights: Path = Path("assets/vizdoom")
-    """Weights of a scene generator."""
+    """Folder for the folders scene_000, scene_001 and so on; finished ones are left as they are."""
+    weights: str = DEFAULT
+    """Weights of a scene generator: a name of those that nfldm3d comes with, or a folder."""
+    hub: bool = False
+    """Look for the weights on the Hugging Face Hub, by a name such as OWNER/NAME; nothing else ever asks a network."""
     scenes: int = 1
     """How many."""
     seed: int = 0
@@ -73,16 +72,10 @@ class Generate:
         for name, least in (("scenes", 1), ("frames", 0), ("width", 1), ("height", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}")
-        device = open_device(self.device)
         embedding = None if self.embedding is None else read_embedding(self.embedding)
-        generator = SceneGenerator.from_pretrained(self.weights, device)
-        scheduler = make_scheduler(generator, self.scheduler)
-        claim_folder(self.out, RECORD, self._describe(generator), what="scenes", pieces="scene_*/scene.nfld")
+        generator = SceneGenerator.from_pretrained(self.weights, open_device(self.device), hub=self.hub)
         folders = [self.out / f"scene_{number:03d}" for number in range(self.scenes)]
-        own = Share.from_launcher().of(self.scenes)
-        missing = [number for number in own if not (folders[number] / "scene.nfld").is_file()]
-        for number in missing:
-            require_free(folders[number], overwrite=True)
+        missing = [number for number, folder in enumerate(folders) if not (folder / "scene.nfld").is_file()]
         start, sampling = time.monotonic(), 0.0
         for first in range(0, len(missing), BATCH):
             part, begun = missing[first : first + BATCH], time.monotonic()
@@ -94,7 +87,7 @@ class Generate:
                 guidance_scale=self.guidance_scale,
                 path_guidance_scale=self.path_guidance_scale,
                 num_inference_steps=self.steps,
-                scheduler=scheduler,
+                scheduler=make_scheduler(generator, self.scheduler),
                 generator=torch.Generator().manual_seed(self.seed),
             )
             sampling += time.monotonic() - begun
@@ -104,23 +97,6 @@ class Generate:
         seconds = {"sampling": round(sampling, 1), "all": round(time.monotonic() - start, 1)}
         figures = {"scenes": self.scenes, "made": len(missing), "seconds": seconds, "out": str(self.out)}
         print(json.dumps(figures))  # noqa: T201
-
-    def _describe(self, generator) -> dict[str, object]:
-        """Whatever makes other scenes or other files of them."""
-        from nfldm3d.files import measure_file
-        from nfldm3d.pipelines.encoding import fingerprint
-
-        described = ("seed", "guidance_scale", "path_guidance_scale", "steps", "scheduler")
-        described += ("frames", "width", "height", "mesh")
-        if self.bev is not None:
-            generator.read_map(self.bev, self.scenes)  # tells what is wrong with it
-        files = {"bev": self.bev, "embedding": self.embedding}
-        parts = [part for part in generator.components.values() if isinstance(part, torch.nn.Module)]
-        return {
-            "weights": [fingerprint(part) for part in parts],
-            **{name: getattr(self, name) for name in described},
-            **{name: None if path is None else measure_file(path)["sha256"] for name, path in files.items()},
-        }
 
     def _finish(self, generator, scene, folder: Path) -> None:
         from nfldm3d.export import export_mesh
@@ -155,8 +131,10 @@ class Edit:
     """The part to make anew, in world metres: x, y and z of the lowest corner, then of the highest."""
     out: Path
     """Where the edited scene is written."""
-    weights: Path = Path("assets/vizdoom")
-    """Weights of a scene generator."""
+    weights: str = DEFAULT
+    """Weights of a scene generator: a name of those that nfldm3d comes with, or a folder."""
+    hub: bool = False
+    """Look for the weights on the Hugging Face Hub, by a name such as OWNER/NAME; nothing else ever asks a network."""
     seed: int = 0
     """Other seeds give other contents."""
     steps: int = 40
@@ -167,22 +145,18 @@ class Edit:
     """``default`` is that of the weights."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to sample."""
-    overwrite: bool = False
-    """Replace what nfldm3d wrote there before and nobody has changed."""
 
     def run(self) -> None:
         """Samples and saves."""
         check_target(self.out)
-        with writing(self.out, overwrite=self.overwrite):
-            self._edit(open_device(self.device)).to("cpu").save(self.out)
-
-    def _edit(self, device: torch.device) -> Scene:
         from nfldm3d.geometry import Box
         from nfldm3d.pipelines.scene_editing import resample_region
         from nfldm3d.pipelines.scene_generator import SceneGenerator
+        from nfldm3d.scene import Scene
 
-        generator = SceneGenerator.from_pretrained(self.weights, device)
-        return resample_region(
+        device = open_device(self.device)
+        generator = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
+        edited = resample_region(
             generator,
             Scene.load(self.scene, device=device),
             Box(self.box[:3], self.box[3:]),
@@ -191,6 +165,7 @@ class Edit:
             rounds=self.rounds,
             scheduler=make_scheduler(generator, self.scheduler),
         )
+        edited.to("cpu").save(self.out)
 
 
 @dataclass(frozen=True)
@@ -203,8 +178,10 @@ class Grow:
     """Along x and y."""
     scene: Path | None = None
     """A scene that becomes the middle of the world."""
-    weights: Path = Path("assets/vizdoom")
-    """Weights of a scene generator."""
+    weights: str = DEFAULT
+    """Weights of a scene generator: a name of those that nfldm3d comes with, or a folder."""
+    hub: bool = False
+    """Look for the weights on the Hugging Face Hub, by a name such as OWNER/NAME; nothing else ever asks a network."""
     seed: int = 0
     """The same seed gives the same world."""
     steps: int = 40
@@ -213,21 +190,17 @@ class Grow:
     """``default`` is that of the weights."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to sample."""
-    overwrite: bool = False
-    """Replace what nfldm3d wrote there before and nobody has changed."""
 
     def run(self) -> None:
         """Samples and saves."""
         check_target(self.out)
-        with writing(self.out, overwrite=self.overwrite):
-            self._grow(open_device(self.device)).to("cpu").save(self.out)
-
-    def _grow(self, device: torch.device) -> Scene:
         from nfldm3d.pipelines.scene_editing import grow_world
         from nfldm3d.pipelines.scene_generator import SceneGenerator
+        from nfldm3d.scene import Scene
 
-        generator = SceneGenerator.from_pretrained(self.weights, device)
-        return grow_world(
+        device = open_device(self.device)
+        generator = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
+        world = grow_world(
             generator,
             self.windows,
             scene=None if self.scene is None else Scene.load(self.scene, device=device),
@@ -235,6 +208,7 @@ class Grow:
             num_inference_steps=self.steps,
             scheduler=make_scheduler(generator, self.scheduler),
         )
+        world.to("cpu").save(self.out)
 
 
 def make_scheduler(generator, name: SchedulerName):

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from nfldm3d.files import atomic_folder, check_output, require_free
+from nfldm3d.files import atomic_folder, check_output
 from nfldm3d.training import TrainingOptions
-from nfldm3d.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from diffusers.models.modeling_utils import ModelMixin
@@ -32,7 +31,7 @@ class TrainSceneAutoencoder:
     """How to train."""
     recipe: Literal["full", "paper"] = "full"
     """``paper`` leaves out what we added: depth as an input, evidence, carried colours, completion, extra losses."""
-    start_from: Path | None = None
+    start_from: str | None = None
     """Weights to begin with, a run folder or a folder with scene_autoencoder; what is not given below is as there."""
     resolution: tuple[int, int, int] | None = None
     """Voxels of the field along x, y and z; 64 64 16 unless begun from other weights."""
@@ -81,8 +80,8 @@ class _OnFields:
     """The scenes that the fields were encoded from."""
     fields: Path
     """Folder of nfldm3d encode."""
-    weights: Path
-    """Weights of stage 1: a run folder or a folder with scene_autoencoder."""
+    weights: str
+    """Weights of stage 1: a run folder, a folder with scene_autoencoder, or a name of those that nfldm3d comes with."""
     out: Path
     """Run folder."""
 
@@ -125,7 +124,7 @@ class TrainLatentAutoencoder(_OnFields):
     """Whether there is a g."""
     use_fine: bool = True
     """Whether there is an f."""
-    start_from: Path | None = None
+    start_from: str | None = None
     """Weights of stage 2 to begin with, where they fit: a run folder or a folder with latent_autoencoder."""
     resume: bool = False
     """Go on with the run in OUT."""
@@ -174,7 +173,7 @@ class TrainDenoiser:
     """``small`` trains on a laptop; ``paper`` has the width of latent diffusion's own networks."""
     use_map: bool = True
     """Whether the bird's-eye map is a condition."""
-    start_from: Path | None = None
+    start_from: str | None = None
     """Weights to begin with, where they fit: a run folder or a folder with the denoiser of this level."""
     resume: bool = False
     """Go on with the run in OUT."""
@@ -274,18 +273,17 @@ class Train:
     def run(self) -> None:
         """Trains the stage."""
         check_output(self.stage.out, folder=True)
-        RunFolder(self.stage.out).require_own()
-        require_free(self.stage.out / "weights", overwrite=True)
         self.stage.run()
 
 
-def _begin_with(network: "ModelMixin", weights: Path | None, name: str) -> None:
+def _begin_with(network: "ModelMixin", weights: str | None, name: str) -> None:
     """Fills a network with the weights of an earlier one where they fit, and says what begins afresh."""
     if weights is None:
         return
+    from nfldm3d.models.weight_folders import find_weights
     from nfldm3d.models.weights import load_network, take_over
 
-    folder = (weights / "weights" if (weights / "weights").is_dir() else weights) / name
+    folder = find_weights(weights) / name
     if fresh := take_over(network, load_network(type(network), folder)):
         print(f"begins afresh, as {folder} has other shapes: {', '.join(fresh)}")  # noqa: T201
 

@@ -1,4 +1,4 @@
-"""Networks from folders: ``config.json`` beside one safetensors file, read strictly."""
+"""Networks from folders: ``config.json`` beside safetensors files, read strictly."""
 
 import inspect
 from pathlib import Path
@@ -6,32 +6,36 @@ from typing import Any, TypeVar
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from nfldm3d._types import PathName
-from nfldm3d.files import DataFormatError, read_json
+from nfldm3d.files import DataFormatError, read_json, resolve_inside
+from nfldm3d.tensor_files import read_tensors, require_finite, require_tensors
 
 CONFIG = "config.json"
-NAMES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-"""What ``save_pretrained`` and ``export_weights`` call the weights."""
+STEMS = ("diffusion_pytorch_model", "model")
+"""How ``save_pretrained`` and ``export_weights`` name the weights."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def load_network(cls: type[Network], folder: PathName) -> Network:
+def load_network(cls: type[Network], folder: PathName, variant: str | None = None) -> Network:
     """The network that ``save_pretrained`` or ``export_weights`` wrote, in single precision and evaluation mode.
 
     Unlike ``from_pretrained``, which makes up what is missing, it takes nothing but a complete set of weights.
+
+    Args:
+        variant: what ``save_pretrained`` was told, such as "fp16": part of the names of files.
 
     Raises:
         DataFormatError: a file is missing or damaged, or belongs to another class, version or architecture.
     """
     folder = Path(folder)
     arguments = _read_arguments(cls, folder)
-    path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
-    if path is None:
-        raise DataFormatError(folder, f"holds no weights; copy {NAMES[0]} into it")
-    tensors = _read_tensors(path)
+    path = _find(folder, variant)
+    tensors = _read_shards(path) if path.suffix == ".json" else read_tensors(path)
+    require_finite(tensors, path)
     with torch.random.fork_rng([]):  # the random weights that are about to be replaced cost the caller nothing
         try:
             network = cls(**arguments)
@@ -78,21 +82,41 @@ def _read_arguments(cls: type[nn.Module], folder: Path) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _find(folder: Path, variant: str | None) -> Path:
+    """The file of weights, or the index of several."""
+    part = f".{variant}" if variant else ""
+    names = [
+        f"{stem}{ending}" for stem in STEMS for ending in (f"{part}.safetensors", f".safetensors.index{part}.json")
+    ]
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is not None:
+        return path
+    if others := sorted(file.name for stem in STEMS for file in folder.glob(f"{stem}.*")):
+        said = f"of the variant {variant!r}" if variant else "without a variant"
+        raise DataFormatError(
+            folder, f"holds no safetensors {said}, but {', '.join(others[:3])}; give another variant="
+        )
+    raise DataFormatError(folder, f"holds no weights; copy {names[0]} into it")
 
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise DataFormatError(path, f"is damaged or truncated ({error}); copy the file again") from error
-    for name, value in tensors.items():
-        if not bool(torch.isfinite(value).all()):
-            raise DataFormatError(path, f"{name} holds NaN or infinity; copy the file again")
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    """The tensors of all files that an index names, each from the file that it is said to lie in."""
+    content = read_json(index)
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise DataFormatError(index, "holds no weight_map of tensors and files; copy the file again")
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(set(places.values())):
+        path = resolve_inside(index.parent, file, source=index)
+        found, wanted = read_tensors(path), [name for name, place in places.items() if place == file]
+        require_tensors(found, wanted, path, f"copy the files that belong to {index.name}")
+        tensors |= {name: found[name] for name in wanted}
     return tensors
 
 
-def _require_same(found: dict[str, Tensor], wanted: dict[str, Tensor], path: Path, network: str) -> None:
+def _require_same(
+    found: dict[str, Shaped[Tensor, "..."]], wanted: dict[str, Shaped[Tensor, "..."]], path: Path, network: str
+) -> None:
     problems = [f"{name} is missing" for name in sorted(set(wanted) - set(found))]
     problems += [f"{name} is unexpected" for name in sorted(set(found) - set(wanted))]
     problems += [

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +17,7 @@ from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder, Latents
 from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.nfldm.scene_voxels import Voxels, background_of, field_of, voxels_of
 from nfldm3d.models.nfldm.views import Views, cubic_box
+from nfldm3d.models.weight_folders import DEFAULT, device_of, find_weights, require_options
 from nfldm3d.models.weights import load_network
 from nfldm3d.scene import Scene
 
@@ -32,20 +33,29 @@ class Autoencoders:
     """None if the folder holds stage 1 alone."""
 
     @classmethod
-    def from_pretrained(cls, folder: PathName, device: torch.device | str = "cpu") -> "Autoencoders":
-        """Reads the folders ``scene_autoencoder`` and ``latent_autoencoder`` of a folder of weights or a training run.
+    def from_pretrained(
+        cls, weights: PathName, device: torch.device | str | None = None, **options: Any
+    ) -> "Autoencoders":
+        """Reads the folders ``scene_autoencoder`` and ``latent_autoencoder`` of weights or of a training run.
+
+        Args:
+            weights: one of ``shipped_weights()``, else a folder, or with ``hub=True`` a name on the Hugging Face Hub.
+            options: diffusers' own, those of ``LoadOptions``.
 
         Raises:
-            DataFormatError: if weights are missing, damaged or of another network.
+            TypeError: an option that does not exist.
+            ValueError: an option's value that cannot be followed.
+            DataFormatError: weights are missing, damaged or of another network.
         """
-        folder = Path(folder)
-        folder = folder / "weights" if (folder / "weights").is_dir() else folder
+        require_options(options, "Autoencoders.from_pretrained")
+        folder = find_weights(weights, **options)
         if not (folder / SCENE).is_dir():
-            raise DataFormatError(folder, f"holds no folder {SCENE}; give a folder of weights such as assets/vizdoom")
-        scene = load_network(SceneAutoencoder, folder / SCENE).to(device).eval()  # pyright: ignore[reportArgumentType]
-        latent = None
-        if (folder / LATENT).is_dir():
-            latent = load_network(LatentAutoencoder, folder / LATENT).to(device).eval()  # pyright: ignore[reportArgumentType]
+            raise DataFormatError(folder, f"holds no folder {SCENE}; give a folder of weights, or the name {DEFAULT!r}")
+        variant, place = options.get("variant"), device_of(device, options)
+        scene = load_network(SceneAutoencoder, folder / SCENE, variant)
+        latent = load_network(LatentAutoencoder, folder / LATENT, variant) if (folder / LATENT).is_dir() else None
+        for network in [part for part in (scene, latent) if part is not None]:
+            torch.nn.Module.to(network, place, options.get("torch_dtype"))
         return cls(scene, latent)
 
     @torch.no_grad()

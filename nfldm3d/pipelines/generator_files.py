@@ -21,23 +21,39 @@ NETWORKS: dict[str, type[nn.Module]] = {
 }
 OPTIONAL = ("denoiser_g", "denoiser_f")
 OPTIONS = ("box_size", "map_classes", "map_palette", "path_odds")
+PARTS = (*NETWORKS, "scheduler", *OPTIONS)
+"""The constructor's arguments."""
 
 
-def read_parts(folder: Path) -> dict[str, Any]:
+def read_parts(folder: Path, given: dict[str, Any], variant: str | None = None) -> dict[str, Any]:
     """The constructor arguments of the scene generator that a folder holds, in single precision.
 
+    Args:
+        given: arguments that take the place of those in the folder.
+
     Raises:
+        ValueError: a part was given that is none.
         DataFormatError: something is missing, damaged or of another version.
     """
     index = _read_index(folder)
-    parts: dict[str, Any] = {"scheduler": _read_scheduler(folder / "scheduler")}
+    parts: dict[str, Any] = {name: index[name] for name in OPTIONS if name in index}
+    if "scheduler" not in given:
+        parts["scheduler"] = _read_scheduler(folder / "scheduler")
+    elif not isinstance(given["scheduler"], diffusers.SchedulerMixin):
+        raise ValueError(f"scheduler must be one of diffusers', got {type(given['scheduler']).__name__}; give one")
     for name, network in NETWORKS.items():
-        if index.get(name, [None])[0] is None and name in OPTIONAL:
-            continue
-        if not (folder / name).is_dir():
-            raise DataFormatError(folder, f"holds no folder {name}, which a scene generator needs; copy it there")
-        parts[name] = load_network(network, folder / name).requires_grad_(False)
-    return parts | {name: index[name] for name in OPTIONS if name in index}
+        if name in given:
+            _require_part(given[name], name, network)
+        elif index.get(name, [None])[0] is not None or name not in OPTIONAL:
+            if not (folder / name).is_dir():
+                raise DataFormatError(folder, f"holds no folder {name}, which a scene generator needs; copy it there")
+            parts[name] = load_network(network, folder / name, variant).requires_grad_(False)
+    return parts | given
+
+
+def _require_part(part: object, name: str, network: type[nn.Module]) -> None:
+    if not (isinstance(part, network) or (part is None and name in OPTIONAL)):
+        raise ValueError(f"{name} must be a {network.__name__}, got {type(part).__name__}; give one, or leave it out")
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -21,13 +20,15 @@ from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.nfldm.scene_voxels import voxels_of
 from nfldm3d.models.nfldm.trajectories import pack_path, path_cameras, unpack_path
 from nfldm3d.models.nfldm.views import Views, cubic_box
+from nfldm3d.models.weight_folders import INDEX, device_of, find_weights, require_options
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.bev_input import BevInput, read_classes
 from nfldm3d.pipelines.encoding import fingerprint
-from nfldm3d.pipelines.generator_files import OPTIONAL, read_parts
+from nfldm3d.pipelines.generator_files import OPTIONAL, PARTS, read_parts
 from nfldm3d.pipelines.hierarchy import Condition, Hierarchy
 from nfldm3d.pipelines.sampling import Sampler, split_generator
 from nfldm3d.pipelines.scene_latents import SceneLatents
+from nfldm3d.pipelines.schedulers import require_fit
 from nfldm3d.scene import Scene
 
 PICTURE = 256
@@ -105,19 +106,30 @@ class SceneGenerator(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, folder: PathName, device: torch.device | str = "cpu", **options: Any
+        cls, weights: PathName, device: torch.device | str | None = None, **options: Any
     ) -> "SceneGenerator":
-        """Reads a folder that ``save_pretrained`` wrote, or one of that name from the hub, in single precision.
+        """Reads weights that come with the package, by name, or a folder that ``save_pretrained`` wrote.
+
+        Args:
+            weights: one of ``shipped_weights()``, else a folder, or with ``hub=True`` a name on the Hugging Face Hub.
+            options: diffusers' own, those of ``LoadOptions``; and arguments of the constructor that take the place
+                of what the weights hold, such as ``scheduler=`` or ``denoiser_f=None``.
 
         Raises:
+            TypeError: an option that does not exist.
+            ValueError: an option's value that cannot be followed.
             DataFormatError: something is missing, damaged or of another version; nothing is made up.
         """
-        folder = Path(folder) if Path(folder).is_dir() else Path(cls.download(str(folder), **options))
-        parts = read_parts(folder)
+        given = {name: options.pop(name) for name in PARTS if name in options}
+        require_options(options, "SceneGenerator.from_pretrained", PARTS)
+        folder = find_weights(weights, **options)
+        parts = read_parts(folder, given, options.get("variant"))
         try:
-            return cls(**parts).to(device)
+            pipeline = cls(**parts).to(device_of(device, options))
         except ValueError as error:
-            raise DataFormatError(folder / "model_index.json", str(error)) from error
+            raise DataFormatError(folder / INDEX, str(error)) from error
+        dtype = options.get("torch_dtype")
+        return pipeline if dtype is None else pipeline.to(dtype)
 
     @property
     def box(self) -> Box:
@@ -172,7 +184,7 @@ class SceneGenerator(DiffusionPipeline):
             guidance_scale: how much more map and embedding count than in training (Ho & Salimans 2022); 1 is no
                 guidance.
             path_guidance_scale: the same of the camera path, which lies in the open.
-            scheduler: one of diffusers' for v-prediction; default: the pipeline's own.
+            scheduler: one of diffusers' that fits the networks; default: the pipeline's own.
             batch_size: scenes that are made at once, which bounds the memory.
 
         Raises:
@@ -203,7 +215,7 @@ class SceneGenerator(DiffusionPipeline):
     def sampler(
         self, steps: int = 40, scheduler: Any = None, callback: Callback | None = None, rounds: int = 1
     ) -> Sampler:
-        """How to sample; raises a ValueError for a scheduler that is not for v-prediction."""
+        """How to sample; raises a ValueError for a scheduler that would give noise."""
 
         def on_step(level: str, step: int, latents: Tensor) -> Tensor | None:
             assert callback is not None
@@ -211,7 +223,9 @@ class SceneGenerator(DiffusionPipeline):
 
         shown = not getattr(self, "_progress_bar_config", {}).get("disable", False)
         wanted = self.scheduler if scheduler is None else scheduler
-        return Sampler(wanted, steps, rounds, shown, None if callback is None else on_step)
+        sampler = Sampler(wanted, steps, rounds, shown, None if callback is None else on_step)
+        require_fit(wanted, steps, self.scheduler)
+        return sampler
 
     def read_map(self, bev: BevInput, scenes: int = 1) -> Int64[Tensor, "scenes x y"]:
         """Class numbers of a bird's-eye map, as ``generate`` takes it; a ValueError says what is wrong with it."""

@@ -106,19 +106,13 @@ def test_some_scenes_may_be_left_out(generator: SceneGenerator) -> None:
             generator.generate(5, numbers=wrong)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers' solvers
-@pytest.mark.parametrize(
-    "name", ["DDIM", "DDPM", "DPMSolverMultistep", "UniPCMultistep", "EulerDiscrete", "HeunDiscrete"]
-)
-def test_any_scheduler_for_v_will_do(name: str, generator: SceneGenerator) -> None:
-    scheduler = getattr(diffusers, f"{name}Scheduler").from_config(generator.scheduler.config)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of diffusers' solvers, from numpy
+def test_other_schedulers_can_be_given(generator: SceneGenerator) -> None:
+    scheduler = diffusers.EulerDiscreteScheduler.from_config(generator.scheduler.config)
     made = generator.generate(num_inference_steps=4, scheduler=scheduler, generator=seed())
     assert bool(torch.isfinite(made.scenes[0].field.features).all())
-
-
-def test_schedulers_for_noise_are_refused(generator: SceneGenerator) -> None:
-    with pytest.raises(ValueError, match="predict v, but DDIMScheduler is made for epsilon"):
-        generator.generate(scheduler=diffusers.DDIMScheduler())
+    with pytest.raises(ValueError, match="HeunDiscreteScheduler would give noise"):
+        generator.generate(scheduler=diffusers.HeunDiscreteScheduler.from_config(generator.scheduler.config))
 
 
 def test_maps_steer_and_guidance_amplifies(generator: SceneGenerator) -> None:
@@ -251,6 +245,36 @@ def test_weights_return(folder: Path, generator: SceneGenerator) -> None:
     options = {"num_inference_steps": 2, "bev": torch.ones(8, 8, dtype=torch.long)}
     first, second = (pipe.generate(generator=seed(), **options).latents for pipe in (generator, again))
     assert same(first, second) and again.sha256 == generator.sha256 and again.box == generator.box
+
+
+def test_diffusers_arguments_are_taken(folder: Path, tmp_path: Path, generator: SceneGenerator) -> None:
+    scheduler = diffusers.DDIMScheduler.from_config(generator.scheduler.config)
+    again = SceneGenerator.from_pretrained(
+        str(folder), torch_dtype=torch.float16, scheduler=scheduler, denoiser_f=None, low_cpu_mem_usage=True, token=None
+    )
+    assert again.scheduler is scheduler and again.denoiser_f is None and again.config["box_size"] == [4.0, 4.0, 2.0]
+    assert next(again.denoiser_c.parameters()).dtype == torch.float16
+    assert next(SceneGenerator.from_pretrained(folder).denoiser_c.parameters()).dtype == torch.float32
+    generator.save_pretrained(tmp_path / "all" / "half", variant="fp16", max_shard_size="50KB")
+    again = SceneGenerator.from_pretrained(tmp_path / "all", variant="fp16", subfolder="half", box_size=(8.0, 8.0, 4.0))
+    assert again.sha256 == generator.sha256 and again.box.size == (8.0, 8.0, 4.0)
+    assert set(again.components) == set(generator.components)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"typo": 1}, TypeError, "SceneGenerator.from_pretrained does not take typo; it takes device, torch_dtype"),
+        ({"denoiser_c": None}, ValueError, "denoiser_c must be a GridDenoiser, got NoneType"),
+        ({"denoiser_f": torch.nn.Linear(1, 1)}, ValueError, "denoiser_f must be a GridDenoiser, got Linear"),
+        ({"scheduler": None}, ValueError, "scheduler must be one of diffusers', got NoneType"),
+        ({"variant": "fp16"}, DataFormatError, "no safetensors of the variant 'fp16', but diffusion_pytorch_model"),
+        ({"revision": "main"}, ValueError, "can only be meant for the Hub"),
+    ],
+)
+def test_other_arguments_are_refused(options: dict, error: type, message: str, folder: Path) -> None:
+    with pytest.raises(error, match=message):
+        SceneGenerator.from_pretrained(folder, **options)
 
 
 @pytest.mark.parametrize(

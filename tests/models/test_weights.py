@@ -1,0 +1,82 @@
+"""Networks return from what diffusers writes, of one file or several; parts that do not belong together are refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from small_rooms import scene_generator
+
+from nfldm3d.files import DataFormatError
+from nfldm3d.models.nfldm.denoisers import GlobalDenoiser
+from nfldm3d.models.weights import load_network
+
+INDEX = "diffusion_pytorch_model.safetensors.index.json"
+
+
+@pytest.fixture(scope="module")
+def network() -> GlobalDenoiser:
+    network = scene_generator().denoiser_g
+    assert network is not None
+    return network
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("size", ["10GB", "10KB"])
+def test_networks_return(variant: str | None, size: str, network: GlobalDenoiser, tmp_path: Path) -> None:
+    network.save_pretrained(tmp_path, variant=variant, max_shard_size=size)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (size == "10KB")
+    assert same(load_network(GlobalDenoiser, tmp_path, variant), network)
+    other = "fp16" if variant is None else None
+    with pytest.raises(DataFormatError, match="holds no safetensors .*variant.*, but diffusion_pytorch_model"):
+        load_network(GlobalDenoiser, tmp_path, other)
+
+
+def test_variants_lie_side_by_side(network: GlobalDenoiser, tmp_path: Path) -> None:
+    network.save_pretrained(tmp_path)
+    half = load_network(GlobalDenoiser, tmp_path).half()
+    half.save_pretrained(tmp_path, variant="fp16")
+    assert same(load_network(GlobalDenoiser, tmp_path), network)
+    assert same(load_network(GlobalDenoiser, tmp_path, "fp16"), half.float())
+
+
+def test_other_formats_are_named(network: GlobalDenoiser, tmp_path: Path) -> None:
+    network.save_pretrained(tmp_path, safe_serialization=False)
+    with pytest.raises(
+        DataFormatError, match=r"holds no safetensors without a variant, but diffusion_pytorch_model.bin"
+    ):
+        load_network(GlobalDenoiser, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda places: places | {"g": "../other.safetensors"}, "leads outside"),
+        (lambda places: places | {"g": "none.safetensors"}, "none.safetensors: does not exist"),
+        (
+            lambda places: places | {"g": next(iter(places.values()))},
+            "lacks the tensor g; copy the files that belong to",
+        ),
+        (lambda places: dict(list(places.items())[1:]), "is not of this GlobalDenoiser: .* is missing"),
+        (lambda places: [], "holds no weight_map"),
+        (lambda places: {"g": 1}, "holds no weight_map"),
+    ],
+)
+def test_indices_that_lie_are_refused(change, message: str, network: GlobalDenoiser, tmp_path: Path) -> None:
+    network.save_pretrained(tmp_path, max_shard_size="10KB")
+    index = json.loads((tmp_path / INDEX).read_text())
+    (tmp_path / INDEX).write_text(json.dumps(index | {"weight_map": change(index["weight_map"])}))
+    with pytest.raises(DataFormatError, match=message):
+        load_network(GlobalDenoiser, tmp_path)
+
+
+def test_a_missing_shard_is_named(network: GlobalDenoiser, tmp_path: Path) -> None:
+    network.save_pretrained(tmp_path, max_shard_size="10KB")
+    shard = sorted(tmp_path.glob("*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(DataFormatError, match=f"{shard.name}: does not exist"):
+        load_network(GlobalDenoiser, tmp_path)
