@@ -18,7 +18,7 @@ from nfldm3d._types import Vector
 from nfldm3d.geometry import Rays
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Camera:
     """Pinhole cameras of one image size, indexed and moved like a tensor: ``camera[3]``, ``camera.to("cuda")``."""
 
@@ -167,6 +167,8 @@ class Camera:
         return -self.world_from_camera[..., :3, 2]
 
     def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("one camera has no length; index a batch, or make one with reshape(1)")
         return self.shape[0]
 
     def __getitem__(self, index) -> "Camera":

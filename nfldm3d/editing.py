@@ -10,9 +10,9 @@ from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from nfldm3d.appearance import EnvironmentMap, SphericalHarmonics
+from nfldm3d.appearance import Appearance, EnvironmentMap, SphericalHarmonics
 from nfldm3d.fields import Field, VoxelField, grid_resolution, voxelize
 from nfldm3d.geometry import Box, find_pose_problem, invert_pose, transform_points
 from nfldm3d.scene import Scene
@@ -133,9 +133,23 @@ def _in_appearance_of(scene: Scene, other: Scene) -> Field:
             return field
         grid = voxelize(field)
         return replace(grid, features=theirs.change_frame(grid.features, ours.frame))
-    if ours != theirs:
+    if not _show_alike(ours, theirs):
         raise ValueError(f"scenes can be joined if they share one appearance, got {ours} and {theirs}; fit both alike")
     return field
+
+
+def _show_alike(ours: Appearance, theirs: Appearance) -> bool:
+    """Whether two appearances are equal, or learned ones of the same configuration and weights, wherever they stand."""
+    if ours is theirs or not isinstance(ours, nn.Module) or not isinstance(theirs, nn.Module):
+        return ours == theirs
+    if type(ours) is not type(theirs):
+        return False
+    ours_config, theirs_config = ({**some.config(), "anchor": None} for some in (ours, theirs))
+    here, there = ours.state_dict(), theirs.state_dict()
+    return ours_config == theirs_config and all(
+        value is there.get(name) or torch.equal(value.cpu().float(), there[name].cpu().float())
+        for name, value in here.items()
+    )
 
 
 def _read(field: Field, points: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor]:

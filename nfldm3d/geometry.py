@@ -117,7 +117,7 @@ class Box:
         return torch.where(meets, near, 0.0), torch.where(meets, far, 0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rays:
     """A batch of half-lines; indexing and reshaping act on the batch axes of both tensors."""
 
@@ -139,6 +139,8 @@ class Rays:
         return self.origins.shape[:-1]
 
     def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("one ray has no length; index a batch, or make one with reshape(1)")
         return len(self.origins)
 
     def __getitem__(self, index) -> "Rays":

@@ -19,7 +19,7 @@ Background = EnvironmentMap | Float[Tensor, " channels"]
 """What is seen where nothing absorbs: an environment map, an sRGB colour, or a feature vector."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two scenes are equal if they are one: tensors do not compare as a whole
 class Scene:
     """One explorable scene: what users load, render, edit and export."""
 

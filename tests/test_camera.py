@@ -241,3 +241,10 @@ def test_bad_cameras_are_refused(generator: torch.Generator) -> None:
         Camera.from_fov(torch.eye(4), width=4, height=4, horizontal_fov_degrees=180.0)
     with pytest.raises(ValueError, match="eye and target to differ"):
         Camera.look_at((1.0, 2.0, 3.0), (1.0, 2.0, 3.0))
+
+
+def test_one_camera_has_no_length() -> None:
+    camera = Camera.orbit((0.0, 0.0, 0.0), 1.0, views=3)
+    assert len(camera) == 3
+    with pytest.raises(TypeError, match="one camera has no length"):
+        len(camera[0])

@@ -1,7 +1,9 @@
 """Edited scenes look as they must: moved ones the same, cut ones less, joined ones more."""
 
+import copy
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from nfldm3d.camera import Camera
 from nfldm3d.editing import compose, crop, paste, resample, transform
 from nfldm3d.fields import VoxelField, voxelize
 from nfldm3d.geometry import Box, Rays, invert_pose, look_at, transform_points
+from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.rendering import render
 from nfldm3d.scene import Scene
 
@@ -390,3 +393,37 @@ def test_harmonics_of_other_fields_turn_into_those_of_the_host(generator: torch.
     features = both.field.query(point.expand(9, 3))[1]
     expected = turned.point_color(ball.query(point.expand(9, 3))[1], views)
     torch.testing.assert_close(host.appearance.point_color(features, views), expected, atol=1e-3, rtol=0)
+
+
+def learned_scene(generator: torch.Generator, decoder: ImageDecoder) -> Scene:
+    return Scene(make_field(generator), decoder, EnvironmentMap(torch.rand(4, 8, 12, generator=generator)))
+
+
+def test_parts_of_learned_scenes_are_moved_and_pasted(generator: torch.Generator, tmp_path: Path) -> None:
+    decoder = ImageDecoder(12, widths=(4,))
+    scene = learned_scene(generator, decoder)
+    motion = torch.eye(4)
+    motion[0, 3] = 1.0
+    patch = transform(crop(scene, Box((-1.0, 2.0, 0.5), (1.0, 3.5, 4.5))), motion)
+    assert patch.appearance != scene.appearance  # it stands elsewhere
+    pasted = paste(scene, patch)
+    assert pasted.appearance is decoder
+    torch.testing.assert_close(pasted.field.density[2:6], scene.field.density[:4])
+    for path in (tmp_path / "a.nfld", tmp_path / "b.nfld"):
+        scene.save(path)
+    first, second = (Scene.load(tmp_path / name) for name in ("a.nfld", "b.nfld"))
+    assert compose(first, second).field.density.sum() > scene.field.density.sum()
+
+
+def test_decoders_of_other_weights_or_configuration_are_not_joined(generator: torch.Generator) -> None:
+    decoder = ImageDecoder(12, widths=(4,))
+    scene, other = learned_scene(generator, decoder), copy.deepcopy(decoder)
+    with torch.no_grad():
+        next(other.parameters()).add_(0.1)
+    strange = copy.deepcopy(decoder)
+    strange.finest = 0.25
+    for appearance in (other, strange, ImageDecoder(12, widths=(4, 4))):
+        with pytest.raises(ValueError, match="share one appearance"):
+            paste(scene, replace(scene, appearance=appearance))
+    with pytest.raises(ValueError, match="share one appearance"):
+        paste(scene, replace(scene, appearance=Rgb(12)))

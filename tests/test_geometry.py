@@ -45,6 +45,13 @@ def angle_between(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return 2 * torch.asin((chord / math.sqrt(8)).clamp(max=1))
 
 
+def test_one_ray_has_no_length():
+    rays = Rays(torch.zeros(2, 5, 3), torch.ones(2, 5, 3))
+    assert len(rays) == 2 and len(rays[0]) == 5 and len(rays[0, 0].reshape(1)) == 1
+    with pytest.raises(TypeError, match="one ray has no length"):
+        len(rays[0, 0])
+
+
 def test_box_properties() -> None:
     assert BOX.size == (4.0, 0.5, 4.0)
     assert BOX.center == (1.0, 2.25, 2.5)

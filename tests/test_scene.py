@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 
 from nfldm3d.appearance import EnvironmentMap, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
+from nfldm3d.data import PosedImages
 from nfldm3d.fields import FieldState, VoxelField, voxelize
 from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import Box, Rays
@@ -470,3 +471,11 @@ def test_scenes_of_other_fields_move_and_print() -> None:
     assert "Ball(" in str(scene) and "memory" not in str(scene)
     with pytest.raises(ValueError, match="field has 3 channels but SphericalHarmonics needs 12"):
         Scene(ball, SphericalHarmonics(1))
+
+
+def test_scenes_cameras_rays_and_captures_are_keys_of_dictionaries() -> None:
+    camera = Camera.orbit((0.0, 0.0, 0.0), 2.0, views=2, width=4, height=3)
+    scene = Scene(VoxelField.zeros(Box((0.0, 0.0, 0.0), (1.0, 2.0, 1.0)), (2, 4, 2), 3), Rgb(), cameras=camera)
+    views = PosedImages.from_tensors(torch.zeros(2, 3, 3, 4), camera)
+    for item in (scene, camera, camera.rays(), views):
+        assert {item: 1}[item] == 1 and item == item and item != replace(item)

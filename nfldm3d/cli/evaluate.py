@@ -88,6 +88,7 @@ class Evaluate:
             steps=self.steps,
             guidance_scale=self.guidance_scale,
             seed=self.seed,
+            progress=not self.json,
         )
         report = judge_generator(
             generator,

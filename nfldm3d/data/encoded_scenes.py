@@ -9,6 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from nfldm3d._types import PathName
+from nfldm3d.file_names import compose, find_spelling
 from nfldm3d.files import DataFormatError, atomic_write, read_json
 from nfldm3d.jobs import claim_folder, require_file_names
 from nfldm3d.tensor_files import read_tensors, write_tensors
@@ -36,7 +37,7 @@ class EncodedScenes:
         """Raises DataFormatError if the folder holds no encodings."""
         self.folder = Path(folder)
         self.header = read_header(self.folder)
-        names = sorted(path.stem for path in self.folder.glob("*.safetensors"))
+        names = sorted(compose(path.stem) for path in self.folder.glob("*.safetensors"))
         self.names = [name for name in names if name.rpartition(".")[2].isdigit()]
         if not self.names:
             raise DataFormatError(self.folder, "holds no encoded scenes; write them with nfldm3d encode")
@@ -92,7 +93,7 @@ def read_embeddings(path: PathName) -> dict[str, Tensor]:
     found = read_tensors(path, remedy="write it again")
     if not found:
         raise DataFormatError(Path(path), "holds no tensor; give each scene one, by its key")
-    return found
+    return {compose(name): value for name, value in found.items()}
 
 
 def read_embedding(path: PathName) -> Float[Tensor, "..."]:
@@ -112,7 +113,7 @@ def parse_name(name: str) -> tuple[str, int]:
 
 def _path(folder: Path, key: str, turn: int) -> Path:
     require_file_names([key], folder)
-    return folder / f"{key}.{turn}.safetensors"
+    return find_spelling(folder, (f"{key}.{turn}.safetensors",))
 
 
 def check_finite(tensors: Mapping[str, Shaped[Tensor, "*any"]], where: object) -> None:

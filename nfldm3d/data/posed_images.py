@@ -21,7 +21,7 @@ Index = int | slice | Sequence[int] | Integer[Tensor, " chosen"] | Bool[Tensor, 
 """What picks views: a number, a slice, a list of numbers, or a tensor of numbers or truths."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PosedImages:
     """Views of one place: cameras, pictures and what else is known; ``views[3]``, ``views[::2]``, ``views[[1, 5]]``.
 

@@ -28,6 +28,7 @@ from nfldm3d.data.rig_file import RigFile
 from nfldm3d.data.scene_box import find_box
 from nfldm3d.data.scene_dataset import check_share
 from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.file_names import compose
 from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.geometry import Box
 
@@ -91,7 +92,7 @@ class SceneFolder:
         """What is wrong with the scenes found bad so far, by key."""
         self._rigs: dict[Path, DrivingRig] = {}
         self._captures: dict[str, PosedImages] = {}
-        places = {place.name or place.resolve().name: place for place in _list_places(self.folder)}
+        places = {compose(place.name or place.resolve().name): place for place in _list_places(self.folder)}
         sides = _read_sides(self.folder, list(places))
         chosen = [name for name in places if name in sides and split in ("all", sides[name])]
         if not chosen:
@@ -194,7 +195,7 @@ def _read_sides(root: Path, names: Sequence[str]) -> dict[str, str]:
         return {name: "train" if int.from_bytes(hashes[name], "big") % TEST_SHARE else "test" for name in names}
     record, sides = Record.of(source, read_json(source)), {}
     for side in record.values:
-        for name in record.items(side):
+        for name in (compose(item) if isinstance(item, str) else item for item in record.items(side)):
             if side not in ("train", "test") or name not in names or sides.get(name, side) != side:
                 raise record.problem(
                     side, f"list names of captures under train and test, each on one side; {name!r} does not fit"

@@ -53,6 +53,8 @@ class GeneratorBudget:
     steps: int = 40
     guidance_scale: float = 8.0
     seed: int = 0
+    progress: bool = True
+    """Whether bars are shown."""
 
 
 @dataclass
@@ -95,7 +97,7 @@ def judge_generator(
     seen_pictures, seen_scenes = _real_pictures(training, 2 * budget.pictures)
     real, seen = embed(real_pictures), embed(seen_pictures)
     scenes = _generate(generator, budget, None, budget.scenes)
-    pictures, made_scenes = _own_pictures(scenes, budget.pictures)
+    pictures, made_scenes = _own_pictures(scenes, budget)
     made = embed(pictures)
     half, other = seen[::2], seen[1::2]
     floor = float(frechet_distance(half, real))
@@ -121,9 +123,9 @@ def judge_generator(
         report.figures |= _judge_by_inception(inception.to(device), pictures, training, held_out, budget)
     if video is not None:
         made_clips, real_clips = _own_clips(scenes), _real_clips(held_out)
-        first, second = (_embed_clips(video.to(device), clips) for clips in (made_clips, real_clips))
+        first, second = (_embed_clips(video.to(device), clips, budget.progress) for clips in (made_clips, real_clips))
         report.figures["fvd"] = float(frechet_distance(first, second))
-    memory = judge_memory(generator, scenes, training, count=budget.remembered)
+    memory = judge_memory(generator, scenes, training, count=budget.remembered, progress=budget.progress)
     report.figures |= memory.figures
     report.strips = [_strip(scene, training[number]) for scene, number in zip(scenes[:8], memory.nearest, strict=False)]
     if reader is not None and generator.map_size:
@@ -219,9 +221,9 @@ def _own_clips(scenes: Sequence[Scene]) -> list[Float[Tensor, "frames 3 height w
     return [render(s, s.cameras.resized(SIZE, SIZE)[1::2]).image.cpu() for s in scenes if s.cameras is not None]
 
 
-def _embed_clips(video: VideoFeatures, clips: Sequence[Tensor]) -> Float[Tensor, "clips features"]:
-    device = next(video.parameters()).device
-    return torch.cat([video(clip[None].to(device)).cpu() for clip in tqdm(clips, desc="clips", leave=False)])
+def _embed_clips(video: VideoFeatures, clips: Sequence[Tensor], progress: bool) -> Float[Tensor, "clips features"]:
+    device, shown = next(video.parameters()).device, {"desc": "clips", "leave": False, "disable": not progress}
+    return torch.cat([video(clip[None].to(device)).cpu() for clip in tqdm(clips, **shown)])
 
 
 def read_map(reader: BevReader, scene: Scene) -> Int64[Tensor, "1 x y"]:
@@ -268,7 +270,7 @@ def _rebuilt_pictures(
     """Renders of recorded scenes that went through both auto-encoders, along their walks."""
     chosen, networks, parts = list(spread(scenes, budget.rebuilt)), generator.networks, []
     each = math.ceil(budget.pictures / len(chosen))
-    for sample in tqdm(chosen, desc="rebuild", leave=False):
+    for sample in tqdm(chosen, desc="rebuild", leave=False, disable=not budget.progress):
         scene = generator.networks.encode_sample(sample)
         rebuilt = networks.decompress(networks.compress(scene), scene.box)
         cameras = sample.camera[_walks_first(sample)[:each]].resized(SIZE, SIZE)
@@ -282,11 +284,12 @@ def _walks_first(sample: SceneSample) -> list[int]:
 
 
 def _own_pictures(
-    scenes: Sequence[Scene], count: int
+    scenes: Sequence[Scene], budget: GeneratorBudget
 ) -> tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]:
     """Renders along each scene's own path, and the scenes' numbers."""
-    each, parts = math.ceil(count / len(scenes)), []
-    for scene in tqdm(scenes, desc="render", leave=False):
+    count, parts = budget.pictures, []
+    each = math.ceil(count / len(scenes))
+    for scene in tqdm(scenes, desc="render", leave=False, disable=not budget.progress):
         assert scene.cameras is not None
         cameras = scene.cameras.resized(SIZE, SIZE)
         cameras = cameras.interpolated(each) if each != len(cameras) else cameras

@@ -29,7 +29,7 @@ class Resemblance:
 
 @torch.no_grad()
 def judge_memory(
-    generator: SceneGenerator, scenes: Sequence[Scene], training: Scenes, *, count: int = 256
+    generator: SceneGenerator, scenes: Sequence[Scene], training: Scenes, *, count: int = 256, progress: bool = True
 ) -> Resemblance:
     """Distances of normalised coarse latents to the nearest of all training scenes, in any orientation.
 
@@ -39,7 +39,7 @@ def judge_memory(
     count = min(count, len(training))
     asked = [number * len(training) // count for number in range(count)]
     known, turned = [], []
-    for number in tqdm(range(len(training)), desc="remember", leave=False):
+    for number in tqdm(range(len(training)), desc="remember", leave=False, disable=not progress):
         scene = generator.networks.encode_sample(training[number])
         described = _describe(generator, scene, ORIENTATIONS if number in asked else 1)
         known.append(described[0])

@@ -21,7 +21,8 @@ def encode_obj(mesh: Mesh, file_name: str) -> dict[str, bytes]:
     lines = ["# nfldm3d: y up, metres, sRGB\n", f"o {name}\n"]
     files: dict[str, bytes] = {}
     corner = "{0}//{0}"
-    texts = [_rows("v" + " %.6f" * vertices.shape[1], vertices)]
+    position = " %.9g" * 3  # all that a 32-bit number holds: decimals of a metre would merge vertices of tiny scenes
+    texts = [_rows("v" + position + " %.6f" * (vertices.shape[1] - 3), vertices)]
     if mesh.uv is not None and mesh.texture is not None:
         lines.append(f"mtllib {name}.mtl\n")
         files[f"{name}.png"] = encode_png(mesh.texture)

@@ -48,6 +48,7 @@ def encode_scenes(
     turns: Sequence[int] | None = None,
     embeddings: Mapping[str, Float[Tensor, "..."]] | None = None,
     share: Share | None = None,
+    progress: bool = True,
 ) -> EncodingReport:
     """Encodes every scene from all its views, with depth, and keeps it in one or more orientations.
 
@@ -76,7 +77,7 @@ def encode_scenes(
     start_folder(folder, header, getattr(scenes, "keys", ()))  # a plain list tells none before it is read
     turns = (tuple(range(ORIENTATIONS)) if keep == "latents" else (0,)) if turns is None else turns
     written, present, problems = 0, 0, []
-    for number in tqdm((share or Share()).of(len(scenes)), desc="encode", unit="scene"):
+    for number in tqdm((share or Share()).of(len(scenes)), desc="encode", unit="scene", disable=not progress):
         try:
             sample = scenes[number]
         except DataFormatError as error:

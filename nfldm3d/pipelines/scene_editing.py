@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
+from tqdm.auto import tqdm
 
 from nfldm3d.camera import Camera
 from nfldm3d.fields import VoxelField, grid_resolution, require_voxels, voxelize
@@ -115,7 +116,7 @@ def grow_world(
         kept_c, kept_f = (_in_the_middle(values, windows) for values in (c, f))
     c = hierarchy.sample_grid("c", sampler, draws, g, None, kept=kept_c, windows=windows)
     f = hierarchy.sample_grid("f", sampler, draws, g, c, kept=kept_f, windows=windows)
-    voxels, corner = _decode_windows(generator, g, c, f, windows)
+    voxels, corner = _decode_windows(generator, g, c, f, windows, sampler.progress)
     (x, y, _), size = voxels.occupancy.shape, box.voxel_size(generator.scene_autoencoder.grid)
     lower = tuple(box.lower[axis] - corner[axis] * size[axis] for axis in (0, 1))
     world = Box((*lower, box.lower[2]), (lower[0] + x * size[0], lower[1] + y * size[1], box.upper[2]))  # type: ignore[arg-type]
@@ -179,12 +180,16 @@ def look_around(scene: Scene) -> Camera:
 
 
 def _covered(box: Box, region: Box, resolution: tuple[int, int, int]) -> Tensor:
-    """Which voxels have their centre in a region."""
+    """Which voxels have their centre in a region; along an axis where none has, the one around the region's middle."""
     axes = []
     for axis, count in enumerate(resolution):
         size = (box.upper[axis] - box.lower[axis]) / count
         center = box.lower[axis] + (torch.arange(count) + 0.5) * size
-        axes.append((center >= region.lower[axis]) & (center <= region.upper[axis]))
+        lower, upper = max(region.lower[axis], box.lower[axis]), min(region.upper[axis], box.upper[axis])
+        chosen = (center >= lower) & (center <= upper)
+        if lower < upper and not bool(chosen.any()):
+            chosen[min(int(((lower + upper) / 2 - box.lower[axis]) / size), count - 1)] = True
+        axes.append(chosen)
     x, y, z = axes
     return x[:, None, None] & y[:, None] & z
 
@@ -224,15 +229,15 @@ def _middle(values: Tensor, windows: tuple[int, int], size: int | None = None) -
 
 
 def _decode_windows(
-    generator: SceneGenerator, g: Tensor, c: Tensor, f: Tensor, windows: tuple[int, int]
+    generator: SceneGenerator, g: Tensor, c: Tensor, f: Tensor, windows: tuple[int, int], progress: bool
 ) -> tuple[Voxels, tuple[int, int]]:
     """The voxels of a larger grid, the weighted mean over windows; and where the middle window begins."""
     coder = generator.latent_autoencoder
     size = int(coder.config["resolution"][0])
     coarse, weight = size // int(coder.config["downsampling"]), window_weight(size).to(c)
     occupancy = features = weights = sky = None
-    starts = zip(window_starts(windows, size), window_starts(windows, coarse), strict=True)
-    for (x, y), (u, v) in starts:
+    starts = list(zip(window_starts(windows, size), window_starts(windows, coarse), strict=True))
+    for (x, y), (u, v) in tqdm(starts, desc="decode windows", leave=False, disable=not progress):
         part_c = c[..., u : u + coarse, v : v + coarse]
         made = generator.hierarchy.unfold(g, part_c, f[..., x : x + size, y : y + size])
         voxels = coder.decode(coder.quantize(made.latents)[0])[0]

@@ -75,6 +75,16 @@ def test_a_room_without_box_gets_one_that_fits_its_walls():
     assert bool(box.contains(camera.centers).all())
 
 
+def test_accents_are_one_name_however_they_are_spelled(tmp_path: Path):
+    composed, decomposed = "K\u00fcche", "Ku\u0308che"
+    write_capture(tmp_path / decomposed)
+    write_capture(tmp_path / "bath")
+    (tmp_path / "splits.json").write_text(json.dumps({"train": ["bath"], "test": [composed]}))
+    assert SceneFolder(tmp_path, split="test").keys == (composed,)
+    (tmp_path / "splits.json").write_text(json.dumps({"train": ["bath"], "test": [decomposed]}))
+    assert SceneFolder(tmp_path, split="test")[0].key == composed
+
+
 def test_what_is_masked_out_shapes_no_box(tmp_path: Path):
     camera = walk()
     depth, masks = measure(camera), torch.ones(6, 6, 8, dtype=torch.bool)

@@ -67,7 +67,8 @@ def test_nerfstudio_depth_and_masks(capture):
         picture(capture / f"masks/{number}.png", 255 * (number != 1), channels=3)
     content = {**NGP, "frames": frames(depth_file_path="depth/{}.png", mask_path="masks/{}.png")}
     posed = read_transforms_json(write(capture, content))
-    torch.testing.assert_close(posed.load_depth()[:, 2, 3], torch.tensor([0.001, 1.001, 2.001]))
+    torch.testing.assert_close(posed.load_depth(keep_masked=True)[:, 2, 3], torch.tensor([0.001, 1.001, 2.001]))
+    torch.testing.assert_close(posed.load_depth()[:, 2, 3], torch.tensor([0.001, 0.0, 2.001]))
     assert posed.load_masks()[:, 2, 3].tolist() == [True, False, True]
     assert read_transforms_json(alter(capture, {"depth_unit_scale_factor": 1.0})).load_depth().max() == 2001
 

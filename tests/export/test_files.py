@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -200,10 +201,19 @@ def test_textures_arrive_the_right_way_up(textured: Mesh, tmp_path: Path) -> Non
     export_mesh(textured, tmp_path / "my square.obj")
     lines = (tmp_path / "my square.obj").read_text().splitlines()
     assert "mtllib my_square.mtl" in lines and "usemtl my_square" in lines
-    assert "v 0.000000 1.000000 0.000000" in lines
+    assert "v 0 1 0" in lines
     assert lines[[line.startswith("vt") for line in lines].index(True) + 3] == "vt 0.000000 1.000000"  # v counts up
     assert "map_Kd my_square.png" in (tmp_path / "my_square.mtl").read_text()
     assert np.array_equal(np.array(pil.open(tmp_path / "my_square.png")), picture)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e5])
+def test_obj_keeps_the_vertices_of_scenes_of_any_size(patch: Mesh, tmp_path: Path, scale: float) -> None:
+    shrunk = replace(patch, vertices=patch.vertices * scale)
+    export_mesh(shrunk, tmp_path / "a.obj")
+    lines = [line.split() for line in (tmp_path / "a.obj").read_text().splitlines() if line.startswith("v ")]
+    x, z, back = (torch.tensor([float(line[axis]) for line in lines]) for axis in (1, 2, 3))
+    assert torch.equal(torch.stack((x, -back, z), dim=-1), shrunk.vertices)  # y up
 
 
 @pytest.mark.parametrize("suffix", [".usda", ".usdz"])

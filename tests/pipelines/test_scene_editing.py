@@ -59,6 +59,15 @@ def test_edited_scenes_can_be_edited_again(generator: SceneGenerator, scene: Sce
     )
 
 
+def test_a_region_smaller_than_a_voxel_is_its_voxel(generator: SceneGenerator, scene: Scene) -> None:
+    box, size = scene.box, scene.field.voxel_size
+    lower = [low + (number + 0.1) * step for low, number, step in zip(box.lower, (7, 7, 2), size, strict=True)]
+    region = Box((lower[0], lower[1], lower[2]), tuple(low + 0.2 * step for low, step in zip(lower, size, strict=True)))  # type: ignore[arg-type]
+    edited = resample_region(generator, scene, region, seed=seed(5), num_inference_steps=2)
+    assert not torch.equal(edited.field.density[7, 7, 2], scene.field.density[7, 7, 2])
+    assert torch.equal(edited.field.density[:2], scene.field.density[:2])
+
+
 def test_regions_beside_the_scene_are_refused(generator: SceneGenerator, scene: Scene) -> None:
     with pytest.raises(ValueError, match="lies outside the scene, which fills"):
         resample_region(generator, scene, Box((90.0, 0.0, 0.0), (91.0, 1.0, 1.0)))
@@ -113,6 +122,18 @@ def test_worlds_are_as_large_as_their_windows(windows: tuple[int, int], generato
     assert world.box.size == pytest.approx((x / 2, y / 2, 2.0))
     middle = [(count - 1) // 2 * 2.0 for count in windows]
     assert world.box.lower[:2] == pytest.approx([-2.0 - shift for shift in middle])
+
+
+def test_growing_shows_how_far_it_is(generator: SceneGenerator, capsys: pytest.CaptureFixture[str]) -> None:
+    was = dict(getattr(generator, "_progress_bar_config", {}))
+    generator.set_progress_bar_config(disable=False)
+    grow_world(generator, (2, 1), num_inference_steps=2)
+    shown = capsys.readouterr().err
+    assert all(name in shown for name in ("sample c", "sample f", "decode windows"))
+    generator.set_progress_bar_config(disable=True)
+    grow_world(generator, (2, 1), num_inference_steps=2)
+    assert not capsys.readouterr().err
+    generator.set_progress_bar_config(**was)
 
 
 def test_one_window_is_a_scene(generator: SceneGenerator) -> None:

@@ -82,7 +82,9 @@ class CaptureOptions:
             raise ValueError(f"exposure must be a factor above 0, got {self.exposure}")
 
 
-def record_vizdoom(map_name: str = "MAP01", *, options: CaptureOptions | None = None) -> PosedImages:
+def record_vizdoom(
+    map_name: str = "MAP01", *, options: CaptureOptions | None = None, progress: bool = True
+) -> PosedImages:
     """Posed images of one place in a Freedoom map, MAP01 to MAP32 or E1M1 to E4M9.
 
     Images are what ViZDoom draws with a light amplifier, at one light level everywhere, times the ``exposure`` in the
@@ -106,25 +108,26 @@ def record_vizdoom(map_name: str = "MAP01", *, options: CaptureOptions | None = 
         poses = scatter_poses(doom_map, room, generator)
     screen = choose_screen(options.size)
     with open_game(map_name, keep_things=options.keep_things, screen=screen) as game:
-        taken = record_views(game, doom_map, poses, options)
+        taken = record_views(game, doom_map, poses, options, progress=progress)
     return assemble_capture(doom_map, room, taken, options)
 
 
 def record_views(
-    game: Game, doom_map: DoomMap, poses: Iterator[Pose], options: CaptureOptions
+    game: Game, doom_map: DoomMap, poses: Iterator[Pose], options: CaptureOptions, *, progress: bool = True
 ) -> list[tuple[Pose, View]]:
     """The first ``options.views`` views that the map's geometry explains, with their poses."""
     from tqdm.auto import tqdm
 
     taken: list[tuple[Pose, View]] = []
     refused = 0
-    with tqdm(total=options.views, desc=f"record {doom_map.name}", unit="view", leave=False) as progress:
+    title = f"record {doom_map.name}"
+    with tqdm(total=options.views, desc=title, unit="view", leave=False, disable=not progress) as bar:
         for pose in poses:
             shot = game.shoot(pose.x, pose.y, pose.yaw_degrees)
             view = None if shot is None else measure_view(doom_map, shot, options.size)
             if view is not None and view.disagreement <= MAX_DISAGREEMENT:
                 taken.append((pose, view))
-                progress.update()
+                bar.update()
             else:
                 refused += 1
             if len(taken) == options.views or refused > options.views + 20:

@@ -120,6 +120,7 @@ def record_scenes(
     options: SceneOptions | None = None,
     workers: int | None = None,
     share: Share | None = None,
+    progress: bool = True,
 ) -> RecordingReport:
     """Records scenes into shards in ``folder``, with an index; a run that was stopped goes on after its last shard.
 
@@ -143,14 +144,15 @@ def record_scenes(
     parts = _read_parts(folder, plans, {})
     before = sum(len(scenes) for _, scenes in parts.values())
     todo = [plan for plan in own if plan.name not in parts]
+    total = before + sum(plan.quota for plan in todo)
     with (
-        tqdm(total=before + sum(plan.quota for plan in todo), initial=before, desc="record", unit="scene") as progress,
+        tqdm(total=total, initial=before, desc="record", unit="scene", disable=not progress) as bar,
         _workers(min(workers or os.cpu_count() or 1, max(1, len(todo)))) as submit,
     ):
         for future in as_completed([submit(folder, options, plan) for plan in todo]):
             name = future.result()
             parts[name] = index_shard(folder / name)
-            progress.update(len(parts[name][1]))
+            bar.update(len(parts[name][1]))
             _save_index(folder, parts)
     recorded = sum(len(parts[plan.name][1]) for plan in todo)
     parts = _save_whole_index(folder, plans, parts)
