@@ -22,7 +22,8 @@ def require_memory(resolution: tuple[int, int, int], channels: int, device: torc
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be allocated on a device; a large number where the system does not tell."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # what torch would use first
+        return torch.cuda.mem_get_info(device)[0] + cached
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
         free = 1024 * int(lines["MemAvailable"].split()[0])

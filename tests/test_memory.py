@@ -42,3 +42,12 @@ def test_the_limit_of_a_container_counts(tmp_path: Path) -> None:
     assert memory._free_in_container(tmp_path) == 2**50
     (tmp_path / "memory.max").write_text("1000\n")
     assert memory._free_in_container(tmp_path) == 550
+
+
+@pytest.mark.cuda
+def test_blocks_that_torch_keeps_for_later_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = free_memory(torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
+    assert before > 2**20 and free_memory(torch.device("cuda")) == 1400
