@@ -29,6 +29,8 @@ def launch(kernel: Any, size: int, inputs: Sequence[Any], device: torch.device, 
     dtype that arrays of ``Any`` leave open is that of the first tensor. CPU threads run ranges of at least ``grain``
     indices at the same time and Warp's atomics are plain additions there, so no two indices may write to one place.
     """
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"the kernels run on CPU and CUDA, not on {device}: move what they take with .to('cpu')")
     if size == 0:
         return
     warp = quiet_warp()
