@@ -249,8 +249,10 @@ class EnvironmentMap:
             )
 
     def query(self, directions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch channels"]:
-        """Bilinear look-up along unit vectors; differentiable by the picture."""
+        """Bilinear look-up along unit vectors, at least in single precision; differentiable by the picture."""
         height, width, _ = self.image.shape
+        exact = torch.promote_types(torch.promote_types(directions.dtype, self.image.dtype), torch.float32)
+        directions = directions.to(exact)
         x, y, z = directions.unbind(-1)
         column = (torch.atan2(y, x) / (2 * math.pi) + 0.5) * width - 0.5
         row = (torch.acos(z.clamp(-1, 1)) / math.pi * height - 0.5).clamp(0, height - 1)
@@ -258,8 +260,8 @@ class EnvironmentMap:
         right_share, bottom_share = (column - left)[..., None], (row - top)[..., None]
         first, second = left.long() % width, (left.long() + 1) % width
         upper, lower = top.long(), (top.long() + 1).clamp(max=height - 1)
-        above = torch.lerp(self.image[upper, first], self.image[upper, second], right_share)
-        below = torch.lerp(self.image[lower, first], self.image[lower, second], right_share)
+        above = torch.lerp(self.image[upper, first].to(exact), self.image[upper, second].to(exact), right_share)
+        below = torch.lerp(self.image[lower, first].to(exact), self.image[lower, second].to(exact), right_share)
         return torch.lerp(above, below, bottom_share)
 
     def directions(self) -> Float[Tensor, "height width 3"]:
@@ -275,7 +277,8 @@ class EnvironmentMap:
     def rotated(self, rotation: Float[Tensor, "3 3"]) -> "EnvironmentMap":
         """The map after the world has been turned, resampled."""
         directions = self.directions()
-        return EnvironmentMap(self.query(directions @ rotation.to(directions)))  # rotation^T applied to each
+        turned = self.query(directions @ rotation.to(directions))  # rotation^T applied to each
+        return EnvironmentMap(turned.to(self.image.dtype))
 
     def to(self, target: torch.device | torch.dtype | str) -> "EnvironmentMap":
         """The map on another device or in another dtype."""

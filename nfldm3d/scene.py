@@ -56,6 +56,24 @@ class Scene:
                 raise ValueError(f"surroundings over {part.box} do not enclose the box before, {inner.box}")
             inner = part
         self._check_background()
+        self._check_devices()
+
+    def _check_devices(self) -> None:
+        places = {"surroundings": {part.device for part in self.surroundings}}
+        if self.background is not None:
+            places["background"] = {self._background_values().device}
+        if self.cameras is not None:
+            places["cameras"] = {self.cameras.device}
+        if isinstance(self.appearance, torch.nn.Module):
+            values = (*self.appearance.parameters(), *self.appearance.buffers())
+            places["appearance"] = {value.device for value in values}
+        for name, devices in places.items():
+            if devices - {self.device}:
+                where = ", ".join(sorted(str(device) for device in devices))
+                raise ValueError(
+                    f"a scene lives on one device, but the field is on {self.device} and the {name} on {where}; "
+                    f"move either with .to({str(self.device)!r})"
+                )
 
     def _check_background(self) -> None:
         if self.background is None:
@@ -100,14 +118,26 @@ class Scene:
         return "\n".join(lines)
 
     def to(self, target: torch.device | torch.dtype | str) -> "Scene":
-        """The scene on another device or in another dtype."""
+        """The scene on another device, or its fields in another dtype.
+
+        Halves of numbers are for fields: cameras and the background keep single precision, whose places they need.
+        Networks and extras keep their dtype.
+        """
+        exact = target
+        if isinstance(target, torch.dtype):
+            if not target.is_floating_point:
+                raise ValueError(f"a scene needs a floating-point dtype, got {target}")
+            exact = torch.promote_types(target, torch.float32)
         return replace(
             self,
             field=self.field.to(target),
             appearance=_move_appearance(self.appearance, target),
             surroundings=tuple(part.to(target) for part in self.surroundings),
-            background=None if self.background is None else self.background.to(target),
-            cameras=None if self.cameras is None else self.cameras.to(target),
+            background=None if self.background is None else self.background.to(exact),
+            cameras=None if self.cameras is None else self.cameras.to(exact),
+            extras=self.extras
+            if isinstance(target, torch.dtype)
+            else {name: value.to(target) for name, value in self.extras.items()},
         )
 
     def background_color(self, rays: Rays) -> Float[Tensor, "*batch channels"]:

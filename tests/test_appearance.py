@@ -209,6 +209,17 @@ def test_a_turned_smooth_sky_is_seen_alike(generator: torch.Generator, rotation:
     assert torch.allclose(turned, directions * 0.5 + 0.5, atol=3e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_halved_skies_are_read_in_single_precision(
+    sky: EnvironmentMap, generator: torch.Generator, dtype: torch.dtype
+) -> None:
+    halved, directions = sky.to(dtype), unit_vectors(generator, 50)
+    seen = halved.query(directions.float())
+    assert seen.dtype == torch.float32 and torch.allclose(seen.double(), sky.query(directions), atol=1e-2)
+    assert torch.isfinite(halved.query(directions.to(dtype))).all()
+    assert halved.rotated(torch.eye(3)).image.dtype == dtype
+
+
 def test_an_environment_map_needs_three_axes() -> None:
     with pytest.raises(ValueError, match=r"\(height, width, channels\), got \(0, 4, 3\)"):
         EnvironmentMap(torch.zeros(0, 4, 3))

@@ -22,6 +22,8 @@ from nfldm3d.data import PosedImages
 from nfldm3d.fields import FieldState, VoxelField, voxelize
 from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import Box, Rays
+from nfldm3d.image_decoder import ImageDecoder
+from nfldm3d.rendering import render
 from nfldm3d.scene import Scene
 from nfldm3d.scene_file import CONFIG, TENSORS
 
@@ -479,3 +481,34 @@ def test_scenes_cameras_rays_and_captures_are_keys_of_dictionaries() -> None:
     views = PosedImages.from_tensors(torch.zeros(2, 3, 3, 4), camera)
     for item in (scene, camera, camera.rays(), views):
         assert {item: 1}[item] == 1 and item == item and item != replace(item)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_only_fields_are_halved(generator: torch.Generator, dtype: torch.dtype) -> None:
+    scene = replace(make_scene(generator), extras={"code": torch.arange(3)}).to(dtype)
+    assert {tensor.dtype for part in scene.levels for tensor in (part.density, part.features)} == {dtype}
+    assert isinstance(scene.background, EnvironmentMap) and scene.background.image.dtype == torch.float32
+    assert scene.cameras is not None and scene.cameras.focal.dtype == torch.float32
+    assert scene.extras["code"].dtype == torch.int64
+    with pytest.raises(ValueError, match=r"density must be torch.float32 on cpu, got .*: convert it with .to\(\)"):
+        render(scene, scene.cameras)
+    with pytest.raises(ValueError, match="floating-point dtype, got torch.int32"):
+        scene.to(torch.int32)
+
+
+@pytest.mark.cuda
+def test_halved_scenes_are_rendered_on_the_gpu(generator: torch.Generator) -> None:
+    scene = make_scene(generator).to("cuda")
+    whole, halved = (render(each, scene.cameras).image for each in (scene, scene.to(torch.float16)))  # type: ignore[arg-type]
+    assert whole.dtype == halved.dtype == torch.float32 and torch.allclose(whole, halved, atol=2e-2)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("part", ["surroundings", "background", "cameras", "appearance"])
+def test_parts_on_different_devices_are_refused(generator: torch.Generator, part: str) -> None:
+    scene = make_scene(generator)
+    if part == "appearance":
+        scene = replace(scene, appearance=ImageDecoder(scene.field.channels, widths=(8,), octaves=1))
+    moved = getattr(scene.to("cuda"), part)
+    with pytest.raises(ValueError, match=rf"one device, but the field is on cpu and the {part} on cuda:0; move either"):
+        replace(scene, **{part: moved})
