@@ -80,7 +80,7 @@ class ImageDecoder(nn.Module):
     ) -> Float[Tensor, "*views 3 height width"]:
         """Pictures over black of composited features; ``distance`` is the mean along the ray, 0 if it meets nothing."""
         with torch.autocast(distance.device.type, enabled=False):  # half precision would blur positions
-            inward = invert_pose(self.anchor)
+            inward = invert_pose(self.anchor.to(distance.dtype))
             points = transform_points(inward, rays.at(distance).flatten(0, -2)).unflatten(0, rays.shape)
             directions = rays.directions @ inward[:3, :3].T
             seen = torch.cat((features, torch.log1p(distance)[..., None], directions, points), dim=-1)
@@ -90,14 +90,15 @@ class ImageDecoder(nn.Module):
             for octave in range(self.octaves):
                 phase = places * (2 * math.pi / (self.finest * 2**octave))
                 parts += [torch.sin(phase), torch.cos(phase)]
-        detail = self._draw(torch.cat(parts, dim=1))
+        detail = self._draw(torch.cat(parts, dim=1)).to(features.dtype)
         if detail.shape[-2:] != seen.shape[-2:]:
-            detail = functional.interpolate(detail.float(), seen.shape[-2:], mode="bilinear", align_corners=False)
+            detail = functional.interpolate(detail, seen.shape[-2:], mode="bilinear", align_corners=False)
         return features[..., :3].movedim(-1, -3) + opacity[..., None, :, :] * detail.reshape(
             *opacity.shape[:-2], 3, *opacity.shape[-2:]
         )
 
     def _draw(self, inputs: Float[Tensor, "views inputs height width"]) -> Float[Tensor, "views 3 height width"]:
+        inputs = inputs.to(self.network.stem.weight.dtype)
         if self.training:
             return self.network(inputs)
         offsets = 2 ** (len(self.widths) - 1)
@@ -145,7 +146,7 @@ class ImageDecoder(nn.Module):
         """The decoder of a scene that has been turned and shifted; it shares its weights with this one."""
         other = copy.copy(self)
         other._buffers = dict(self._buffers)
-        other.anchor = motion.to(self.anchor) @ self.anchor
+        other.anchor = motion.to(self.anchor.device, torch.float32) @ self.anchor.float()
         return other
 
     def config(self) -> dict[str, object]:

@@ -13,6 +13,8 @@ from tqdm.auto import tqdm
 
 Predict: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """v of noisy, normalised latents at a time step."""
+Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
+"""One for all scenes, or one for each."""
 StepCallback: TypeAlias = Callable[[str, int, Tensor], Tensor | None]
 """Is told the level, the step and the latents after it; may return others to go on with. With a map it sees level g
 several times, with candidates of which one is taken."""
@@ -121,7 +123,15 @@ def _renoise(scheduler: Any, latents: Tensor, step: Tensor, back_to: Tensor, noi
     return ratio.sqrt() * latents + (1 - ratio).sqrt() * noise
 
 
-def split_generator(generator: torch.Generator | None, count: int) -> list[torch.Generator]:
-    """A generator for each scene, so that scene k of a seed is the same however many are made at once."""
-    seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device if generator else "cpu")
+def split_generator(generator: Generators, count: int) -> list[torch.Generator]:
+    """A generator for each scene, so that scene k of a seed is the same however many are made at once.
+
+    Of a list, each draws the scene that it would draw alone.
+    """
+    if isinstance(generator, Sequence):
+        if len(generator) != count:
+            raise ValueError(f"got {len(generator)} generators for {count} scenes; give one for each, or one for all")
+        return [split_generator(one, 1)[0] for one in generator]
+    where = None if generator is None else generator.device
+    seeds = torch.randint(2**62, (count,), generator=generator, device=where)
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds.tolist()]

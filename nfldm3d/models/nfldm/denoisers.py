@@ -49,7 +49,7 @@ class Scaling(nn.Module):
         self.deviation.copy_(torch.where(flat.std(1) > 1e-6, flat.std(1), 1.0))
 
     def normalize(self, values: Float[Tensor, "scenes channels *grid"]) -> Float[Tensor, "scenes channels *grid"]:
-        """To mean 0 and deviation 1."""
+        """To mean 0 and deviation 1, in the precision of the values."""
         mean, deviation = self._shaped(values)
         return (values - mean) / deviation
 
@@ -60,7 +60,7 @@ class Scaling(nn.Module):
 
     def _shaped(self, values: Tensor) -> tuple[Tensor, Tensor]:
         shape = (1, -1) + (1,) * (values.dim() - 2)
-        return self.mean.view(shape), self.deviation.view(shape)
+        return self.mean.to(values.dtype).view(shape), self.deviation.to(values.dtype).view(shape)
 
 
 class Whitening(nn.Module):
@@ -93,14 +93,16 @@ class Whitening(nn.Module):
         self.factor.copy_(deviation[:, None] * factor)
 
     def normalize(self, values: Float[Tensor, "scenes dimensions"]) -> Float[Tensor, "scenes dimensions"]:
-        """To mean 0 and unit covariance."""
+        """To mean 0 and unit covariance, in the precision of the values."""
+        mean, factor = self.mean.to(values.dtype), self.factor.to(values.dtype)
         with torch.autocast(values.device.type, enabled=False):  # half precision would lose what is fine
-            return torch.linalg.solve_triangular(self.factor, (values - self.mean).T, upper=True).T
+            return torch.linalg.solve_triangular(factor, (values - mean).T, upper=True).T
 
     def denormalize(self, values: Float[Tensor, "scenes dimensions"]) -> Float[Tensor, "scenes dimensions"]:
         """The inverse."""
+        mean, factor = self.mean.to(values.dtype), self.factor.to(values.dtype)
         with torch.autocast(values.device.type, enabled=False):
-            return values @ self.factor.T + self.mean
+            return values @ factor.T + mean
 
 
 class MapEncoder(nn.Module):
@@ -151,13 +153,13 @@ class EmbeddingEncoder(nn.Module):
     ) -> Float[Tensor, "scenes tokens width"]:
         """Tokens; without an embedding that of no condition."""
         if embedding is None:
-            embedding = torch.zeros(scenes, 1, self.dimensions, device=self.linear.weight.device)
+            embedding = self.linear.weight.new_zeros(scenes, 1, self.dimensions)
         if embedding.shape[-1] != self.dimensions:
             raise ValueError(
                 f"an embedding must have {self.dimensions} numbers a token, got {embedding.shape[-1]}; take the "
                 "encoder that the weights were trained with"
             )
-        return self.linear(self.norm(embedding))
+        return self.linear(self.norm(embedding.to(self.linear.weight.dtype)))
 
 
 class GlobalDenoiser(ModelMixin, ConfigMixin):
@@ -203,9 +205,9 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
         bev: Int64[Tensor, "scenes x y"] | None = None,
         embedding: Float[Tensor, "scenes tokens embedding"] | None = None,
     ) -> Float[Tensor, "scenes dimensions"]:
-        """v of whitened vectors."""
-        time = self.time(embed_time(timestep))
-        hidden, kept = self.stem(noisy), []
+        """v of whitened vectors, in their precision; the network computes in that of its weights."""
+        time = self.time(embed_time(timestep).to(self.dtype))
+        hidden, kept = self.stem(noisy.to(self.dtype)), []
         for block in self.down:
             hidden = block(hidden, time)
             kept.append(hidden)
@@ -218,7 +220,7 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
             hidden = hidden + self.seen(looked)
         for block in self.up:
             hidden = block(torch.cat((hidden, kept.pop()), dim=-1), time)
-        return self.head(functional.silu(hidden))
+        return self.head(functional.silu(hidden)).to(noisy.dtype)
 
 
 class GridDenoiser(ModelMixin, ConfigMixin):
@@ -308,18 +310,18 @@ class GridDenoiser(ModelMixin, ConfigMixin):
         embedding: Float[Tensor, "scenes tokens embedding"] | None = None,
         shift: Float[Tensor, "scenes 2"] | None = None,
     ) -> Float[Tensor, "scenes channels x y"]:
-        """v of normalised latents; ``g`` and ``parent`` are normalised, too.
+        """v of normalised latents, in their precision; ``g`` and ``parent`` are normalised, too.
 
         ``shift`` tells how far along x and y, in half boxes, the grid lies from the one that the path belongs to; from
         ``FAR`` on there is no path to be seen.
         """
         patch = int(self.config["patch"])
-        picture = functional.pixel_unshuffle(noisy, patch)
+        picture = functional.pixel_unshuffle(noisy.to(self.dtype), patch)
         size = picture.shape[-2:]
         parts = [picture, _places(size, picture)]
         if self.config["parent_channels"]:
             assert parent is not None
-            parts.append(functional.interpolate(parent, size=size, mode="nearest"))
+            parts.append(functional.interpolate(parent.to(picture), size=size, mode="nearest"))
         if self.config["path_beside"]:
             assert g is not None
             path = self.global_scaling.denormalize(g)[:, -5 * POSES :].float()
@@ -332,9 +334,9 @@ class GridDenoiser(ModelMixin, ConfigMixin):
         if self.embedding_encoder is not None:
             tokens = torch.cat((tokens, self.embedding_encoder(embedding, len(noisy))), dim=1)
         joined = torch.cat(parts, dim=1)
-        labels = g if self.config["dimensions"] else None
+        labels = g.to(picture) if g is not None and self.config["dimensions"] else None
         velocity = self.unet(joined, timestep, tokens, class_labels=labels, return_dict=False)[0]
-        return functional.pixel_shuffle(velocity, patch)
+        return functional.pixel_shuffle(velocity, patch).to(noisy.dtype)
 
 
 class _LinearBlock(nn.Module):

@@ -31,6 +31,10 @@ class Latents:
     c: Float[Tensor, "scenes channels zs xs ys"]
     f: Float[Tensor, "scenes channels x y"]
 
+    def to(self, target: torch.device | torch.dtype | str) -> "Latents":
+        """The same on another device or in another dtype."""
+        return Latents(self.g.to(target), self.c.to(target), self.f.to(target))
+
 
 @dataclass(frozen=True)
 class LatentEncoding:
@@ -100,15 +104,16 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         )
 
     def encode(self, voxels: Voxels) -> LatentEncoding:
-        """The latents of fields, c and f not yet quantised, g as mean and logarithm of the variance.
+        """The latents of fields, in single precision: c and f not yet quantised, g as mean and log of the variance.
 
         Raises:
             ValueError: the fields or panoramas have another shape than the network was made for.
         """
         self._check(voxels)
         picture = fold(torch.cat((voxels.occupancy[..., None] * 2 - 1, voxels.features), dim=-1))
-        picture = picture.contiguous(memory_format=torch.channels_last)
-        seen = torch.cat((self.encoder_g(picture).mean((-2, -1)), self.sky_encoder(voxels.sky - 0.5)), dim=-1)
+        picture = picture.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        sky = (voxels.sky - 0.5).to(self.dtype)
+        seen = torch.cat((self.encoder_g(picture).mean((-2, -1)), self.sky_encoder(sky)), dim=-1)
         mean, log_variance = self.global_head(seen).float().chunk(2, dim=-1)
         c = self.encoder_c(picture).float().unflatten(1, (-1, self.coarse_heights))
         f = self.encoder_f(picture).float()
@@ -125,7 +130,8 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         return Latents(latents.g, c.values.movedim(-1, 1), values), {"c": c, "f": f}
 
     def decode(self, latents: Latents) -> Voxels:
-        """Fields of latents; quantise them first."""
+        """Fields of latents, in single precision; quantise them first."""
+        latents = latents.to(self.dtype)
         c = latents.c.flatten(1, 2)  # (scenes channels z x y) -> (scenes channels*z x y)
         grid = unfold(self.decoder(c, latents.f, latents.g).float(), self.heights)
         rows = int(self.config["sky_rows"])

@@ -47,7 +47,9 @@ class VectorQuantizer(nn.Module):
             self._place(torch.ones_like(self.usage, dtype=torch.bool), flat)
         found = self.nearest(flat)
         indices = found.unflatten(0, vectors.shape[:-1])
-        codes = functional.embedding(indices, self.codebook)  # before the codes move, some of them far away
+        codes = functional.embedding(indices, self.codebook).to(
+            vectors.dtype
+        )  # before the codes move, some of them far away
         if self.training:
             self._follow(flat, found)
         commitment = (vectors - codes).square().mean()
@@ -55,8 +57,9 @@ class VectorQuantizer(nn.Module):
 
     def nearest(self, vectors: Float[Tensor, "vectors dimensions"]) -> Int64[Tensor, " vectors"]:
         """Which code is nearest to each vector."""
+        codebook = self.codebook.to(vectors.dtype)
         with torch.autocast(vectors.device.type, enabled=False):  # half precision would confuse neighbours
-            distance = self.codebook.square().sum(-1) - 2 * vectors @ self.codebook.T
+            distance = codebook.square().sum(-1) - 2 * vectors @ codebook.T
         return distance.argmin(-1)
 
     @torch.no_grad()

@@ -148,7 +148,8 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         for number, (part, box) in enumerate(zip(pooled, boxes, strict=True)):
             size, signed = min(box.voxel_size(self.grid)), bool(self.config["signed"])
             field = VoxelField(density[number] / size, features[number], box, signed)
-            sky = torch.cat((part.panorama, self.sky_code.expand(*part.panorama.shape[:2], -1)), dim=-1)
+            code = self.sky_code.to(part.panorama).expand(*part.panorama.shape[:2], -1)
+            sky = torch.cat((part.panorama, code), dim=-1)
             encodings.append(Encoding(field, EnvironmentMap(sky), part.weights, part.passed))
         return encodings
 
@@ -178,14 +179,14 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         if height % stride or width % stride:
             raise ValueError(f"pictures must be multiples of {stride} pixels, got {width}x{height}; resize them")
         extra = torch.cat([_depth_channels(views, self.grid) for views in scenes])
-        network_input = functional.pixel_unshuffle(torch.cat((images - 0.5, extra), dim=1), stride)
+        network_input = functional.pixel_unshuffle(torch.cat((images - 0.5, extra), dim=1), stride).to(self.dtype)
         hidden = self.image_network(network_input.contiguous(memory_format=torch.channels_last)).float()
         features, trunk = hidden.movedim(1, -1).split((channels, hidden.shape[1] - channels), dim=-1)
         features = features.repeat_interleave(stride, dim=1).repeat_interleave(stride, dim=2)
         if self.config["carry_colors"]:
             carried = torch.cat((images.movedim(1, -1), local_contrast(images)), dim=-1)
             features = functional.pad(carried, (0, channels - carried.shape[-1])) + 0.3 * features
-        logits = self.head(functional.silu(trunk)).float()
+        logits = self.head(functional.silu(trunk).to(self.dtype)).float()
         counts = [len(views.images) for views in scenes]
         return [Seen(*part) for part in zip(features.split(counts), logits.split(counts), strict=True)]
 
@@ -197,12 +198,14 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         features, evidence = torch.stack([p.features for p in pooled]), torch.stack([p.evidence for p in pooled])
         if not explicit:
             evidence = torch.zeros_like(evidence)
-        logits, summary = self.evidence(torch.cat((features, evidence), dim=-1)).float().split((1, 8), dim=-1)
+        seen = torch.cat((features, evidence), dim=-1).to(self.dtype)
+        logits, summary = self.evidence(seen).float().split((1, 8), dim=-1)
         if explicit and self.config["weigh_evidence"]:
             logits = logits + torch.stack([p.logit for p in pooled])[..., None]
         if self.grid_network is not None:
-            folded = fold(torch.cat((features, summary), dim=-1)).contiguous(memory_format=torch.channels_last)
-            change = unfold(self.grid_network(folded).float(), self.grid[2])
+            folded = fold(torch.cat((features, summary), dim=-1)).to(self.dtype)
+            change = self.grid_network(folded.contiguous(memory_format=torch.channels_last)).float()
+            change = unfold(change, self.grid[2])
             logits = logits + change[..., :1]
             features = features + torch.cat((0.3 * change[..., 1:4], change[..., 4:]), dim=-1)
         if explicit and not self.config["weigh_evidence"]:

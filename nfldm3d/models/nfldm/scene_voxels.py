@@ -88,7 +88,7 @@ def field_of(voxels: Voxels, box: Box) -> VoxelField:
 
 def background_of(voxels: Voxels, code: Float[Tensor, " rest"]) -> EnvironmentMap:
     """The background of one scene: its colours, and the features that say that there is nothing."""
-    return EnvironmentMap(torch.cat((voxels.sky, code.expand(*voxels.sky.shape[:-1], -1)), dim=-1))
+    return EnvironmentMap(torch.cat((voxels.sky, code.to(voxels.sky).expand(*voxels.sky.shape[:-1], -1)), dim=-1))
 
 
 def stack_voxels(parts: Sequence[Voxels]) -> Voxels:
