@@ -200,7 +200,7 @@ class Camera:
 
     def transformed(self, transform: Float[Tensor, "4 4"]) -> "Camera":
         """The cameras after a rigid motion of the world."""
-        return replace(self, world_from_camera=transform @ self.world_from_camera)
+        return replace(self, world_from_camera=transform.to(self.world_from_camera) @ self.world_from_camera)
 
     def pixel_centers(self) -> Float[Tensor, "height width 2"]:
         """The coordinates (u, v) of every pixel's centre."""

@@ -101,7 +101,8 @@ class Scene:
     @property
     def device(self) -> torch.device:
         """Where the tensors live."""
-        return self.field.device
+        device = self.field.device
+        return device if device != torch.device("cuda") else torch.device("cuda", torch.cuda.current_device())
 
     def __str__(self) -> str:
         lines = [f"Scene in {'metres' if self.metric else 'units of unknown size'}"]

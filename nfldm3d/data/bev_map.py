@@ -55,9 +55,10 @@ class BevMap:
 
     def seen_from(self, points: Float[Tensor, "points 3"]) -> Int64[Tensor, "x y"]:
         """The classes of cells that hold surface points, in world metres; ``UNSEEN`` elsewhere and in the void."""
+        points = points.to(self.classes.device)
         cells = ((points[:, :2] - points.new_tensor(self.lower)) / self.cell_size).floor().long()
-        inside = ((cells >= 0) & (cells < torch.tensor(self.classes.shape))).all(-1)
-        seen = torch.zeros(self.classes.shape, dtype=torch.bool)
+        inside = ((cells >= 0) & (cells < cells.new_tensor(self.classes.shape))).all(-1)
+        seen = torch.zeros_like(self.classes, dtype=torch.bool)
         seen[tuple(cells[inside].unbind(-1))] = True
         if VOID in self.class_names:
             seen &= self.classes != self.class_names.index(VOID)
@@ -65,7 +66,7 @@ class BevMap:
 
     def picture(self) -> UInt8[Tensor, "3 height width"]:
         """The classes in their colours, north up."""
-        colors = torch.tensor(self.palette, dtype=torch.uint8)
+        colors = torch.tensor(self.palette, dtype=torch.uint8, device=self.classes.device)
         return colors[to_rows(self.classes).long()].permute(2, 0, 1)
 
 
@@ -111,7 +112,7 @@ def read_bev(record: Record, root: Path) -> BevMap:
 
 def write_bev(bev: BevMap, root: Path) -> dict[str, object]:
     """Writes ``bev.png`` and ``bev_height.npy`` (indexed [x, y]) below ``root``; returns their description."""
-    image_files.write_labels(root / "bev.png", to_rows(bev.classes), bev.palette)
+    image_files.write_labels(root / "bev.png", to_rows(bev.classes).cpu(), bev.palette)
     description: dict[str, object] = {
         "classes_path": "bev.png",
         "lower": bev.lower,
@@ -120,6 +121,6 @@ def write_bev(bev: BevMap, root: Path) -> dict[str, object]:
         "palette": bev.palette,
     }
     if bev.height is not None:
-        np.save(root / "bev_height.npy", bev.height.float().numpy())
+        np.save(root / "bev_height.npy", bev.height.float().cpu().numpy())
         description["height_path"] = "bev_height.npy"
     return description

@@ -73,7 +73,7 @@ class PosedImages:
         labels: UInt8[Tensor, "views height width"] | None = None,
         names: Sequence[str] | None = None,
     ) -> "PosedImages":
-        """Views in memory; set the other fields with ``dataclasses.replace(views, bev=..., timestamps=...)``.
+        """Views in CPU memory, wherever they come from; more with ``dataclasses.replace(views, bev=..., points=...)``.
 
         Args:
             images: sRGB in [0, 1], or uint8 in 0-255.
@@ -88,6 +88,8 @@ class PosedImages:
                 raise ValueError(f"{name} must fit the camera, (views, height, width) = {expected}, got {given.shape}")
         if names is not None and len(names) != len(images):
             raise ValueError(f"{len(images)} images need as many names, got {len(names)}")
+        images, depth, masks, labels = (None if t is None else t.cpu() for t in (images, depth, masks, labels))
+        assert images is not None
         frames = tuple(
             Frame(
                 f"{number:05d}.png" if names is None else names[number],
@@ -99,7 +101,7 @@ class PosedImages:
             )
             for number, image in enumerate(images)
         )
-        return cls(camera, frames)
+        return cls(camera.to("cpu"), frames)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -46,11 +46,14 @@ def kernel_distance(
     size = min(size, len(first), len(second))
     if size < 2:
         raise ValueError("a kernel distance needs at least two pictures on each side")
-    total = first.new_zeros((), dtype=torch.float64)
+    total, where = first.new_zeros((), dtype=torch.float64), None if generator is None else generator.device
+
+    def some(features: Tensor) -> Tensor:
+        order = torch.randperm(len(features), generator=generator, device=where)
+        return features[order[:size].to(features.device)].double()
+
     for _ in range(subsets):
-        x, y = (
-            features[torch.randperm(len(features), generator=generator)[:size]].double() for features in (first, second)
-        )
+        x, y = some(first), some(second)
         own = sum((k.sum() - k.diagonal().sum()) / (size * (size - 1)) for k in (_cubic(x, x), _cubic(y, y)))
         total = total + own - 2 * _cubic(x, y).mean()
     return total / subsets

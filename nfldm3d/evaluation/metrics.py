@@ -141,6 +141,8 @@ def _require_pairs(image: Tensor, target: Tensor) -> None:
             "pictures to compare must have one shape (*views, channels, height, width) and not be empty, "
             f"got {tuple(image.shape)} and {tuple(target.shape)}"
         )
+    if image.device != target.device:
+        raise ValueError(f"pictures to compare must be on one device, got {image.device} and {target.device}; move one")
 
 
 def _count(mask: Tensor, image: Tensor, name: str) -> Int64[Tensor, "*views"]:

@@ -40,7 +40,8 @@ def extract_points(
     corners = mesh.vertices[mesh.faces]  # (faces 3 3)
     a, b, c = corners.unbind(1)
     area = torch.linalg.cross(b - a, c - a).norm(dim=-1).double().cumsum(0)
-    draw = torch.rand(count, 3, generator=generator, dtype=torch.float64).to(area.device)
+    where = None if generator is None else generator.device
+    draw = torch.rand(count, 3, generator=generator, dtype=torch.float64, device=where).to(area.device)
     face = torch.searchsorted(area, draw[:, 0] * area[-1]).clamp(max=len(area) - 1)
     root = draw[:, 1].sqrt()  # uniform in a triangle: Osada et al. 2002, eq. 1
     share = torch.stack((1 - root, root * (1 - draw[:, 2]), root * draw[:, 2]), dim=-1).to(a.dtype)[..., None]
@@ -51,12 +52,17 @@ def extract_points(
 
 
 def export_points(
-    source: Scene | PointCloud, path: PathName, *, options: MeshOptions | None = None, count: int | None = None
+    source: Scene | PointCloud,
+    path: PathName,
+    *,
+    options: MeshOptions | None = None,
+    count: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> PointCloud:
     """Writes a point cloud, or that of a scene, as a binary .ply file with normals and colours, and returns it.
 
     Args:
-        options, count: as for ``extract_points``, for a scene.
+        options, count, generator: as for ``extract_points``, for a scene.
 
     Raises:
         ValueError: if there is no surface, the suffix is not .ply, or the path cannot be written.
@@ -67,6 +73,8 @@ def export_points(
             f"cannot write {path}: point clouds are written as .ply, not {path.suffix or 'without suffix'!r}"
         )
     with atomic_write(path) as temporary:
-        cloud = source if isinstance(source, PointCloud) else extract_points(source, options=options, count=count)
+        cloud = source
+        if isinstance(cloud, Scene):
+            cloud = extract_points(cloud, options=options, count=count, generator=generator)
         temporary.write_bytes(encode_ply(cloud.points, cloud.normals, cloud.colors))
     return cloud

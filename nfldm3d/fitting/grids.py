@@ -147,8 +147,8 @@ class TrainableGrid:
         hit = total[3] > 0
         for axis in range(3):  # sums over the 5x5x5 voxels around each, one axis at a time
             window = [5 if other == axis else 1 for other in range(3)]
-            margin = [size // 2 for size in window]
-            total = functional.avg_pool3d(total[None], window, 1, margin, divisor_override=1)[0]
+            margin = [size // 2 for size in reversed(window) for _ in range(2)]  # the grid may be thinner than that
+            total = functional.avg_pool3d(functional.pad(total, margin)[None], window, 1, divisor_override=1)[0]
         rim = total[3] > 0.5
         self.features[rim] = 0.0
         self.features[..., :3][rim] = ((total[:3] / total[3:].clamp(min=1))[:, rim].T - 0.5) / MEAN_BASIS

@@ -61,7 +61,8 @@ class Autoencoders:
     @torch.no_grad()
     def encode(self, views: Views, box: Box) -> Scene:
         """A scene from posed images, in one pass of the network; the box is enlarged until its voxels are cubes."""
-        encoding = self.scene.encode(views.to(self.scene.device), box)
+        views = views.to(self.scene.device)
+        encoding = self.scene.encode(views, box)
         return self.assemble(encoding.field, encoding.background, views.camera)
 
     def encode_sample(self, sample: SceneSample) -> Scene:
@@ -77,14 +78,15 @@ class Autoencoders:
         """The latents of an encoded scene, quantised."""
         if self.latent is None or not isinstance(scene.background, EnvironmentMap):
             raise ValueError("latents need the weights of stage 2, and a scene that these auto-encoders have made")
-        return self.latent.quantize(self.latent.encode(voxels_of(scene.field, scene.background)).latents)[0]
+        voxels = voxels_of(scene.field, scene.background).to(self.latent.device)
+        return self.latent.quantize(self.latent.encode(voxels).latents)[0]
 
     @torch.no_grad()
     def decompress(self, latents: Latents, box: Box) -> Scene:
         """The scene of the latents of one scene."""
         if self.latent is None:
             raise ValueError("latents need the weights of stage 2; give a folder that holds latent_autoencoder")
-        return self.assemble_voxels(self.latent.decode(latents)[0], box)
+        return self.assemble_voxels(self.latent.decode(latents.to(self.latent.device))[0], box)
 
     def assemble_voxels(self, voxels: Voxels, box: Box, cameras: Camera | None = None) -> Scene:
         """The scene of one scene's voxels."""

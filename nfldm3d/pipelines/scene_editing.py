@@ -78,7 +78,8 @@ def resample_region(
     (fresh,) = generator.decode(latents, box)
     share = _soften(inside.float(), MARGIN).to(field.device)
     blended = _blend(field, require_voxels(fresh.field, "a decoded scene").to(field.device), share)
-    edited = replace(scene, field=blended, extras=scene.extras | fresh.extras)
+    extras = {name: value.to(field.device) for name, value in fresh.extras.items()}
+    edited = replace(scene, field=blended, extras=scene.extras | extras)
     about = {"weights": generator.sha256, "field": field_sha256(edited)}
     return replace(edited, metadata=scene.metadata | {KEY: about})
 
@@ -124,6 +125,7 @@ def grow_world(
     cameras = None if scene is None else scene.cameras
     if cameras is None:
         cameras = path_cameras(unpack_path(g[0, -5 * POSES :], box), PICTURE, PICTURE)
+    cameras = cameras.to(voxels.occupancy.device)
     return generator.networks.assemble(field_of(voxels, world), background, cameras)
 
 

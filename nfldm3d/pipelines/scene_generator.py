@@ -26,7 +26,7 @@ from nfldm3d.pipelines.bev_input import BevInput, read_classes
 from nfldm3d.pipelines.encoding import fingerprint
 from nfldm3d.pipelines.generator_files import OPTIONAL, PARTS, read_parts
 from nfldm3d.pipelines.hierarchy import Condition, Hierarchy
-from nfldm3d.pipelines.sampling import Sampler, split_generator
+from nfldm3d.pipelines.sampling import Generators, Sampler, split_generator
 from nfldm3d.pipelines.scene_latents import SceneLatents
 from nfldm3d.pipelines.schedulers import require_fit
 from nfldm3d.scene import Scene
@@ -55,7 +55,6 @@ class GeneratedScenes:
 class SceneGenerator(DiffusionPipeline):
     """p(V, g, c, f) = p(V | g, c, f) p(f | g, c) p(c | g) p(g) (NF-LDM, equation 1), each part sampled in turn."""
 
-    model_cpu_offload_seq = "denoiser_g->denoiser_c->denoiser_f->latent_autoencoder->scene_autoencoder"
     _optional_components: ClassVar[list[str]] = list(OPTIONAL)
 
     def __init__(
@@ -131,6 +130,12 @@ class SceneGenerator(DiffusionPipeline):
         dtype = options.get("torch_dtype")
         return pipeline if dtype is None else pipeline.to(dtype)
 
+    def enable_sequential_cpu_offload(self, *arguments: Any, **options: Any) -> None:
+        """Refused: the networks are small, and what they make keeps some of them."""
+        raise ValueError("a scene generator cannot be offloaded; its networks are small: move it with .to('cuda')")
+
+    enable_model_cpu_offload = enable_sequential_cpu_offload
+
     @property
     def box(self) -> Box:
         """Where generated scenes lie: around the origin."""
@@ -168,7 +173,7 @@ class SceneGenerator(DiffusionPipeline):
         path_guidance_scale: float = 2.0,
         num_inference_steps: int = 40,
         scheduler: Any = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         batch_size: int = 8,
         callback_on_step_end: Callback | None = None,
     ) -> GeneratedScenes:
@@ -185,6 +190,7 @@ class SceneGenerator(DiffusionPipeline):
                 guidance.
             path_guidance_scale: the same of the camera path, which lies in the open.
             scheduler: one of diffusers' that fits the networks; default: the pipeline's own.
+            generator: one for all scenes, or a list of one for each.
             batch_size: scenes that are made at once, which bounds the memory.
 
         Raises:
@@ -253,16 +259,15 @@ class SceneGenerator(DiffusionPipeline):
         """The scenes of latents, in ``box`` (default: the one generated scenes lie in)."""
         box = box or self.box
         networks, scenes = self.networks, []
-        device = self._execution_device
-        latents = Latents(*(getattr(made.latents, name).to(device) for name in ("g", "c", "f")))
-        voxels = self.latent_autoencoder.decode(self.latent_autoencoder.quantize(latents)[0])
+        made = made.to(self._execution_device)
+        voxels = self.latent_autoencoder.decode(self.latent_autoencoder.quantize(made.latents)[0])
         for number in range(len(made)):
             one = made[number]
-            cameras = path_cameras(unpack_path(one.paths[0], box), PICTURE, PICTURE).to(device)
+            cameras = path_cameras(unpack_path(one.paths[0], box), PICTURE, PICTURE)
             scene = networks.assemble_voxels(voxels[number], box, cameras)
-            extras = {name: getattr(one.latents, name)[0].cpu() for name in ("g", "c", "f")}
+            extras = {name: getattr(one.latents, name)[0] for name in ("g", "c", "f")}
             about = {"weights": self.sha256, "field": field_sha256(scene)}
-            extras["path"] = one.paths[0].cpu()
+            extras["path"] = one.paths[0]
             scenes.append(replace(scene, extras=extras, metadata={KEY: about}))
         return scenes
 
@@ -311,7 +316,8 @@ class SceneGenerator(DiffusionPipeline):
 
     def interpolate(self, first: SceneLatents, second: SceneLatents, count: int = 8) -> SceneLatents:
         """``count`` scenes from one to the other, ends included: great circles between normalised latents."""
-        return self.hierarchy.interpolate(first, second, count)
+        device = self._execution_device
+        return self.hierarchy.interpolate(first.to(device), second.to(device), count)
 
 
 def field_sha256(scene: Scene) -> str:

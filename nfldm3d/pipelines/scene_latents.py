@@ -27,6 +27,10 @@ class SceneLatents:
         latents = Latents(self.latents.g[part], self.latents.c[part], self.latents.f[part])
         return SceneLatents(latents, self.paths[part])
 
+    def to(self, target: torch.device | torch.dtype | str) -> "SceneLatents":
+        """The same on another device or in another dtype."""
+        return SceneLatents(self.latents.to(target), self.paths.to(target))
+
     @staticmethod
     def stack(parts: "Sequence[SceneLatents]") -> "SceneLatents":
         """Several in one."""

@@ -63,7 +63,7 @@ def _look_down(scene: Scene) -> Float[Tensor, "3 height width"]:
 def _paint_map(generator: SceneGenerator, bev: BevInput) -> Float[Tensor, "3 height width"]:
     """A bird's-eye map in its colours; what is left open is grey."""
     palette = torch.tensor([*generator.config["map_palette"], (128, 128, 128)])
-    colors = palette[to_rows(generator.read_map(bev)[0])].movedim(-1, 0) / 255
+    colors = palette[to_rows(generator.read_map(bev)[0]).cpu()].movedim(-1, 0) / 255
     size = round(SCALE * generator.scene_autoencoder.grid[0])
     return functional.interpolate(colors[None].float(), size=(size, size), mode="nearest")[0]
 

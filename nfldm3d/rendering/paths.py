@@ -20,12 +20,16 @@ MARGIN = 1.05
 
 
 def make_path(scene: Scene, path: str, *, views: int = 90, width: int = 512, height: int = 384) -> Camera:
-    """Cameras along a named path, or those of a ``.json`` file, at the given image size.
+    """Cameras along a named path, or those of a ``.json`` file, at the given image size, on the scene's device.
 
     ``orbit`` circles the box in focus at the distance and height of the scene's own cameras if these look inwards,
     else far enough outside to see the whole box. ``panorama`` turns once at the scene's most central own camera.
     ``fly`` passes the scene's own cameras.
     """
+    return _cameras_along(scene, path, views, width, height).to(scene.device)
+
+
+def _cameras_along(scene: Scene, path: str, views: int, width: int, height: int) -> Camera:
     if views < 1:
         raise ValueError(f"a path needs at least one view, got {views}")
     match path:

@@ -144,4 +144,4 @@ class BevPainter(anywidget.AnyWidget):
     @bev.setter
     def bev(self, bev: BevInput) -> None:
         classes = read_classes(bev, self.names, self.palette, self.size)[0]
-        self.cells = to_rows(classes.byte()).numpy().tobytes()
+        self.cells = to_rows(classes.byte()).cpu().numpy().tobytes()

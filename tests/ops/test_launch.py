@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from nfldm3d.ops import interpolate
+from nfldm3d.ops import build_occupancy, interpolate
 from nfldm3d.ops.checks import require
 from nfldm3d.ops.launch import quiet_warp
 
@@ -28,6 +28,14 @@ def test_misfits_are_named() -> None:
         require("rows", torch.zeros(2, 3, device="meta"), ("rows", 3), device, torch.float32)
     with pytest.raises(ValueError, match=r"rows must be torch.float32 or torch.float16 on cpu, got torch.int64"):
         require("rows", torch.zeros(2, 3).long(), ("rows", 3), device, torch.float32, torch.float16)
+
+
+def test_other_devices_are_refused_in_words() -> None:
+    density = torch.ones(2, 3, 4, device="meta")  # as Apple's would be
+    with pytest.raises(ValueError, match=r"the kernels run on CPU and CUDA, not on meta: move .* with .to\('cpu'\)"):
+        build_occupancy(density)
+    with pytest.raises(ValueError, match="not on meta"):
+        interpolate(density[..., None], density.new_zeros(5, 3), ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 
 
 COMPILE = """

@@ -75,3 +75,10 @@ def test_the_script_paints(generator: SceneGenerator, tmp_path: Path) -> None:
     stroke, undone, filled = (json.loads(line) for line in output.splitlines())
     assert [number for number, value in enumerate(stroke) if value == 1] == [3, 4]
     assert undone == list(painter.cells) and filled == [3] * 64
+
+
+@pytest.mark.cuda
+def test_maps_on_the_gpu_are_painted() -> None:
+    bev = torch.arange(64).view(8, 8) % 3
+    painter = BevPainter(scene_generator().to("cuda"), bev.to("cuda"))
+    assert torch.equal(painter.bev, bev)
