@@ -22,7 +22,7 @@ def pack_grid(density: Float[Tensor, "x y z"], features: Float[Tensor, "x y z ch
     """The bricks in raster order, with their indices."""
     bricks = find_bricks(density, features).nonzero().int()
     return {
-        "resolution": torch.tensor(features.shape, dtype=torch.int32),
+        "resolution": bricks.new_tensor(features.shape),
         "bricks": bricks,
         "density": gather_bricks(density, bricks),
         "features": gather_bricks(features, bricks),
@@ -37,7 +37,7 @@ def unpack_grid(tensors: dict[str, Tensor]) -> tuple[Float[Tensor, "x y z"], Flo
     shape = (len(bricks), BRICK, BRICK, BRICK)
     if bricks.shape != (len(bricks), 3) or packed.shape != shape or packed_features.shape != (*shape, channels):
         raise ValueError(f"there are {len(bricks)} bricks but densities of shape {tuple(packed.shape)}")
-    if bool(((bricks < 0) | (bricks * BRICK >= torch.tensor((x, y, z)))).any()):
+    if bool(((bricks < 0) | (bricks * BRICK >= bricks.new_tensor((x, y, z)))).any()):
         raise ValueError(f"there are bricks outside its {x}x{y}x{z} voxels")
     density, features = packed.new_zeros(x, y, z), packed_features.new_zeros(x, y, z, channels)
     scatter_bricks_(packed, bricks, density)
