@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfldm3d import geometry, lens
+from nfldm3d import geometry, lens as optics
 from nfldm3d._types import Vector
 from nfldm3d.geometry import Rays
 
@@ -70,6 +70,52 @@ class Camera:
         )
 
     @classmethod
+    def from_intrinsics(
+        cls,
+        world_from_camera: Float[Tensor, "*batch 4 4"],
+        intrinsics: Float[Tensor, "*lenses 3 3"],
+        *,
+        width: int,
+        height: int,
+        distortion: Float[Tensor, "*lenses terms"] | None = None,
+        lens: Literal["perspective", "fisheye"] = "perspective",
+    ) -> "Camera":
+        """Cameras from matrices [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, one for all poses or one for each.
+
+        Args:
+            distortion: OpenCV's 4, 5 or 8 coefficients, of a fisheye lens 4.
+        """
+        batch = world_from_camera.shape[:-2]
+        values = list(optics.split_intrinsics(intrinsics))
+        if distortion is not None:
+            values.append(optics.pack_distortion(distortion, fisheye=lens == "fisheye"))
+        focal, principal, *terms = (value.to(world_from_camera).expand(*batch, value.shape[-1]) for value in values)
+        return cls(world_from_camera, focal, principal, width, height, terms[0] if terms else None, lens)
+
+    @classmethod
+    def from_opencv(
+        cls,
+        camera_from_world: Float[Tensor, "*batch 4 4"],
+        intrinsics: Float[Tensor, "*lenses 3 3"],
+        *,
+        width: int,
+        height: int,
+        distortion: Float[Tensor, "*lenses terms"] | None = None,
+        lens: Literal["perspective", "fisheye"] = "perspective",
+        whole_centers: bool = True,
+    ) -> "Camera":
+        """Cameras from OpenCV's extrinsics, whose axes are x right, y down, z ahead, and intrinsics.
+
+        Args:
+            whole_centers: whether the first pixel's centre is (0, 0), as in OpenCV's own functions; COLMAP and most
+                data sets say (0.5, 0.5), as we do.
+        """
+        pose = geometry.flip_opencv(geometry.invert_pose(camera_from_world))
+        size = {"width": width, "height": height}
+        camera = cls.from_intrinsics(pose, intrinsics, distortion=distortion, lens=lens, **size)
+        return replace(camera, principal=camera.principal + 0.5) if whole_centers else camera
+
+    @classmethod
     def look_at(
         cls,
         eye: Float[Tensor, "*batch 3"] | Vector,
@@ -101,16 +147,9 @@ class Camera:
         horizontal_fov_degrees: float = 60.0,
     ) -> "Camera":
         """Cameras on a circle around the vertical axis through ``target``, all looking at it; view 0 is at +x."""
-        azimuth = torch.arange(views) * (2 * math.pi / views)
         elevation = math.radians(elevation_degrees)
-        offsets = torch.stack(
-            (
-                torch.cos(azimuth) * math.cos(elevation),
-                torch.sin(azimuth) * math.cos(elevation),
-                torch.full_like(azimuth, math.sin(elevation)),
-            ),
-            dim=-1,
-        )
+        offsets = _circle(views) * torch.tensor((math.cos(elevation), math.cos(elevation), 0.0))
+        offsets[:, 2] = math.sin(elevation)
         eyes = offsets.new_tensor(target) + radius * offsets
         return cls.look_at(eyes, target, width=width, height=height, horizontal_fov_degrees=horizontal_fov_degrees)
 
@@ -119,8 +158,7 @@ class Camera:
         cls, eye: Vector, *, views: int = 60, width: int = 256, height: int = 256, horizontal_fov_degrees: float = 90.0
     ) -> "Camera":
         """Cameras that turn once, counter-clockwise, about the vertical axis through ``eye``; view 0 looks along +x."""
-        azimuth = torch.arange(views) * (2 * math.pi / views)
-        ahead = torch.stack((torch.cos(azimuth), torch.sin(azimuth), torch.zeros_like(azimuth)), dim=-1)
+        ahead = _circle(views)
         center = ahead.new_tensor(eye).expand_as(ahead)
         return cls.look_at(
             center, center + ahead, width=width, height=height, horizontal_fov_degrees=horizontal_fov_degrees
@@ -166,6 +204,16 @@ class Camera:
         """Unit vectors along the optical axes, in the world."""
         return -self.world_from_camera[..., :3, 2]
 
+    @property
+    def intrinsics(self) -> Float[Tensor, "*batch 3 3"]:
+        """Matrices [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels."""
+        return optics.join_intrinsics(self.focal, self.principal)
+
+    @property
+    def view_matrix(self) -> Float[Tensor, "*batch 4 4"]:
+        """Camera from world, as OpenGL calls it: the inverse of ``world_from_camera``."""
+        return geometry.invert_pose(self.world_from_camera)
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("one camera has no length; index a batch, or make one with reshape(1)")
@@ -177,6 +225,8 @@ class Camera:
     def __str__(self) -> str:
         kind = self.lens if self.distortion is None else f"distorted {self.lens}"
         return f"Camera {tuple(self.shape)}: {kind}, {self.width}x{self.height} pixels, on {self.device}"
+
+    __repr__ = __str__
 
     def to(self, target: torch.device | torch.dtype | str) -> "Camera":
         """The cameras on another device or in another dtype."""
@@ -214,7 +264,7 @@ class Camera:
             everywhere = self.pixel_centers().reshape(-1, 2).expand(*self.shape, -1, 2)
             return self.rays(everywhere).reshape(*self.shape, self.height, self.width)
         plane = (pixels - self.principal[..., None, :]) / self.focal[..., None, :]  # x right, y down
-        local = lens.unproject(plane, self.distortion, fisheye=self.lens == "fisheye")
+        local = optics.unproject(plane, self.distortion, fisheye=self.lens == "fisheye")
         directions = local @ self.world_from_camera[..., :3, :3].transpose(-1, -2)
         return Rays(self.centers[..., None, :].expand_as(directions), directions)
 
@@ -223,7 +273,7 @@ class Camera:
     ) -> tuple[Float[Tensor, "*batch points 2"], Float[Tensor, "*batch points"]]:
         """Pixel coordinates and depths (metres along the optical axis; negative behind the camera) of world points."""
         local = geometry.transform_points(geometry.invert_pose(self.world_from_camera), points)
-        plane = lens.project(local, self.distortion, fisheye=self.lens == "fisheye")
+        plane = optics.project(local, self.distortion, fisheye=self.lens == "fisheye")
         return plane * self.focal[..., None, :] + self.principal[..., None, :], -local[..., 2]
 
     def depth_per_distance(self, rays: Rays) -> Float[Tensor, "*points"]:
@@ -269,3 +319,9 @@ class Camera:
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Camera":
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: change(value) for name, value in tensors.items() if isinstance(value, Tensor)})
+
+
+def _circle(views: int) -> Float[Tensor, "views 3"]:
+    """Level unit vectors, counter-clockwise from +x."""
+    azimuth = torch.arange(views) * (2 * math.pi / views)
+    return torch.stack((torch.cos(azimuth), torch.sin(azimuth), torch.zeros_like(azimuth)), dim=-1)

@@ -138,6 +138,11 @@ class Rays:
         """The batch axes."""
         return self.origins.shape[:-1]
 
+    def __str__(self) -> str:
+        return f"Rays {tuple(self.shape)} on {self.origins.device}"
+
+    __repr__ = __str__
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("one ray has no length; index a batch, or make one with reshape(1)")

@@ -119,3 +119,38 @@ def _unproject_fisheye(
         angle = (angle - (_distort_angle(angle, distortion) - radius) / slope).clamp(0, math.pi)
     x, y = (plane / radius.clamp(min=1e-12)[..., None]).unbind(-1)
     return torch.stack((x * torch.sin(angle), -y * torch.sin(angle), -torch.cos(angle)), dim=-1)
+
+
+def join_intrinsics(
+    focal: Float[Tensor, "*batch 2"], principal: Float[Tensor, "*batch 2"]
+) -> Float[Tensor, "*batch 3 3"]:
+    """The matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]."""
+    matrix = torch.diag_embed(torch.cat((focal, torch.ones_like(focal[..., :1])), dim=-1))
+    matrix[..., :2, 2] = principal
+    return matrix
+
+
+def split_intrinsics(
+    matrix: Float[Tensor, "*batch 3 3"],
+) -> tuple[Float[Tensor, "*batch 2"], Float[Tensor, "*batch 2"]]:
+    """Focal lengths and principal point of such a matrix; a ValueError for one with skew or of another form."""
+    focal, principal = matrix.diagonal(dim1=-2, dim2=-1)[..., :2].contiguous(), matrix[..., :2, 2].contiguous()
+    if matrix.shape[-2:] != (3, 3) or not torch.allclose(matrix, join_intrinsics(focal, principal), atol=1e-6):
+        raise ValueError(
+            f"intrinsics must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got {matrix.tolist()}; a skewed picture has to "
+            "be resampled first"
+        )
+    if not bool((focal > 0).all()):
+        raise ValueError(f"focal lengths must be above 0 pixels, got {focal.tolist()}; flip axes in the poses instead")
+    return focal, principal
+
+
+def pack_distortion(coefficients: Float[Tensor, "*batch terms"], *, fisheye: bool = False) -> Float[Tensor, "*batch 8"]:
+    """OpenCV's 4, 5 or 8 coefficients, of a fisheye lens 4, as the eight k1 k2 p1 p2 k3 k4 k5 k6."""
+    count = coefficients.shape[-1]
+    if count not in ((4,) if fisheye else (4, 5, 8)):
+        wanted = "k1 k2 k3 k4" if fisheye else "k1 k2 p1 p2, perhaps k3, perhaps k4 k5 k6"
+        raise ValueError(f"distortion needs {wanted}, got {count} coefficients")
+    packed = coefficients.new_zeros(*coefficients.shape[:-1], 8)
+    packed[..., [0, 1, 4, 5] if fisheye else list(range(count))] = coefficients
+    return packed

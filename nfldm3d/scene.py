@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field as member, replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,9 @@ from nfldm3d.appearance import Appearance, EnvironmentMap
 from nfldm3d.camera import Camera
 from nfldm3d.fields import Field, StoredField, VoxelField
 from nfldm3d.geometry import Box, Rays
+
+if TYPE_CHECKING:
+    import nfldm3d.rendering.renderer
 
 Background = EnvironmentMap | Float[Tensor, " channels"]
 """What is seen where nothing absorbs: an environment map, an sRGB colour, or a feature vector."""
@@ -117,6 +121,22 @@ class Scene:
         known = [part.nbytes for part in self.levels if isinstance(part, VoxelField)]
         lines += [f"  memory       {sum(known) / 2**20:.1f} MiB"] if len(known) == len(self.levels) else []
         return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def render(
+        self, camera: Camera, *, with_normals: bool = False, with_features: bool = False
+    ) -> "nfldm3d.rendering.renderer.Rendering":
+        """What cameras see of it, as ``nfldm3d.render``; ``rendering.prepare`` it once for many pictures."""
+        from nfldm3d.rendering.renderer import render
+
+        return render(self, camera, with_normals=with_normals, with_features=with_features)
+
+    def export(self, path: PathName) -> None:
+        """Writes a mesh (.glb .obj .ply .usd ...) or a volume (.vdb .nvdb), as ``nfldm3d.export.export_scene``."""
+        from nfldm3d.export.scene_export import export_scene
+
+        export_scene(self, path)
 
     def to(self, target: torch.device | torch.dtype | str) -> "Scene":
         """The scene on another device, or its fields in another dtype.

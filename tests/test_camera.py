@@ -248,3 +248,67 @@ def test_one_camera_has_no_length() -> None:
     assert len(camera) == 3
     with pytest.raises(TypeError, match="one camera has no length"):
         len(camera[0])
+
+
+def test_intrinsics_come_back() -> None:
+    poses = Camera.orbit((1.0, 0.0, 2.0), 3.0, views=4).world_from_camera
+    matrix = torch.tensor([[51.0, 0, 11], [0, 42, 7.5], [0, 0, 1]])
+    camera = Camera.from_intrinsics(poses, matrix, width=20, height=16)
+    assert camera.shape == (4,) and camera.focal[2].tolist() == [51.0, 42.0]
+    torch.testing.assert_close(camera.intrinsics, matrix.expand(4, 3, 3))
+    torch.testing.assert_close(camera.view_matrix @ camera.world_from_camera, torch.eye(4).expand(4, 4, 4))
+    matrices = camera.intrinsics.view(2, 2, 3, 3)
+    grid = Camera.from_intrinsics(
+        poses.view(2, 2, 4, 4), matrices, width=20, height=16, distortion=torch.zeros(2, 2, 5)
+    )
+    assert grid.shape == (2, 2) and grid.distortion is not None and grid.distortion.shape == (2, 2, 8)
+
+
+def test_opencv_points_fall_where_opencv_says() -> None:
+    """u = fx x + cx of distorted x = X / Z in OpenCV's axes, with the first pixel's centre at (0, 0)."""
+    extrinsics = torch.eye(4)
+    extrinsics[:3, :3] = look_at(torch.tensor([1.0, 2, 3]), torch.zeros(3))[:3, :3]
+    extrinsics[:3, 3] = torch.tensor([0.1, -0.2, 4.0])
+    matrix = torch.tensor([[30.0, 0, 9.5], [0, 32, 7.5], [0, 0, 1]])
+    points = torch.tensor([[0.3, 0.2, 0.1], [-0.4, 0.1, 0.5]])
+    local = points @ extrinsics[:3, :3].T + extrinsics[:3, 3]
+    k1, k2, p1, p2 = 0.1, -0.05, 0.01, 0.02
+    x, y = local[:, 0] / local[:, 2], local[:, 1] / local[:, 2]
+    r2 = x * x + y * y
+    radial = 1 + k1 * r2 + k2 * r2 * r2
+    u = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
+    v = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
+    expected = torch.stack((30 * u + 9.5, 32 * v + 7.5), dim=-1)
+    terms = torch.tensor([k1, k2, p1, p2])
+    pixels, depth = Camera.from_opencv(extrinsics, matrix, width=20, height=16, distortion=terms).project(points)
+    torch.testing.assert_close(pixels, expected + 0.5, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(depth, local[:, 2])
+    half = Camera.from_opencv(extrinsics, matrix, width=20, height=16, distortion=terms, whole_centers=False)
+    torch.testing.assert_close(half.project(points)[0], expected, atol=1e-4, rtol=1e-5)
+
+
+def test_fisheye_coefficients_stand_where_the_lens_reads_them() -> None:
+    matrix, terms = torch.tensor([[30.0, 0, 9.5], [0, 32, 7.5], [0, 0, 1]]), torch.tensor([0.1, 0.2, 0.3, 0.4])
+    camera = Camera.from_opencv(torch.eye(4), matrix, width=20, height=16, distortion=terms, lens="fisheye")
+    assert camera.distortion is not None
+    assert camera.distortion.tolist() == pytest.approx([0.1, 0.2, 0, 0, 0.3, 0.4, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "distortion", "problem"),
+    [
+        ([[30.0, 0.5, 9], [0, 32, 7], [0, 0, 1]], None, "resampled first"),
+        ([[30.0, 0, 9], [0, -32, 7], [0, 0, 1]], None, "above 0"),
+        ([[30.0, 0, 9], [0, 32, 7], [0, 0, 1]], [0.1] * 3, "got 3 coefficients"),
+    ],
+)
+def test_intrinsics_that_cannot_be_kept_are_refused(matrix: list, distortion: list | None, problem: str) -> None:
+    terms = None if distortion is None else torch.tensor(distortion)
+    with pytest.raises(ValueError, match=problem):
+        Camera.from_intrinsics(torch.eye(4), torch.tensor(matrix), width=20, height=16, distortion=terms)
+
+
+def test_what_is_printed_says_what_it_is_and_no_numbers() -> None:
+    camera = Camera.orbit((0.0, 0.0, 0.0), 3.0, views=4, width=20, height=16)
+    assert repr(camera) == str(camera) == "Camera (4,): perspective, 20x16 pixels, on cpu"
+    assert repr(camera.rays()) == "Rays (4, 16, 20) on cpu"

@@ -137,6 +137,8 @@ class PosedImages:
             f"camera centres span {span} {'metres' if self.metric else 'units of unknown size'}"
         )
 
+    __repr__ = __str__
+
     def _describe_sizes(self) -> str:
         files = sorted({frame.size for frame in self.frames}, reverse=True)
         shown = ", ".join(f"{width}x{height}" for width, height in files[:3]) + (" ..." if len(files) > 3 else "")

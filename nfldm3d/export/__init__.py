@@ -8,6 +8,7 @@ from nfldm3d.export.mesh import Mesh, PointCloud
 from nfldm3d.export.mesh_files import export_cameras, export_mesh
 from nfldm3d.export.meshes import MeshOptions, extract_mesh
 from nfldm3d.export.points import export_points, extract_points
+from nfldm3d.export.scene_export import export_scene
 from nfldm3d.export.volumes import export_volume
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "export_cameras",
     "export_mesh",
     "export_points",
+    "export_scene",
     "export_volume",
     "extract_mesh",
     "extract_points",

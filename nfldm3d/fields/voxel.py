@@ -157,6 +157,8 @@ class VoxelField:
             f"{size} m, {100 * self.occupied_fraction:.1f} % occupied, {self.nbytes / 2**20:.1f} MiB"
         )
 
+    __repr__ = __str__
+
     def to(self, target: torch.device | torch.dtype | str) -> "VoxelField":
         """The field on another device or in another dtype."""
         return self._map(lambda tensor: tensor.to(target))

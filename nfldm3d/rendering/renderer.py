@@ -41,6 +41,11 @@ class Rendering:
     features: Float[Tensor, "*views channels height width"] | None = None
     """Composited features, before the appearance and without background. Only on request."""
 
+    def __repr__(self) -> str:
+        parts = [part.name for part in fields(self) if getattr(self, part.name) is not None]
+        views, (height, width) = tuple(self.opacity.shape[:-2]), self.opacity.shape[-2:]
+        return f"Rendering {views}: {', '.join(parts)} of {width}x{height} pixels, on {self.opacity.device}"
+
 
 def render(
     scene: Scene,

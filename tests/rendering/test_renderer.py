@@ -176,3 +176,18 @@ def test_memory_does_not_grow_with_samples_along_a_ray(generator):
 def test_absurd_steps_are_refused(generator, step):
     with pytest.raises(ValueError, match="step_in_voxels"):
         render(Scene(blob_field(generator), Rgb()), cameras(), step_in_voxels=step)
+
+
+def test_scenes_render_and_export_themselves(generator, tmp_path):
+    field = blob_field(generator)
+    scene, camera = Scene(replace(field, density=4 * field.density), Rgb()), cameras()
+    picture = scene.render(camera, with_normals=True)
+    expected = render(scene, camera, with_normals=True)
+    assert torch.equal(picture.image, expected.image) and torch.equal(picture.normals, expected.normals)
+    assert repr(picture) == "Rendering (2,): image, opacity, distance, depth, normals of 20x13 pixels, on cpu"
+    assert repr(scene) == str(scene) and "VoxelField 15x10x6 voxels x 3 channels" in repr(scene)
+    for name in ("a.ply", "a.nvdb"):
+        scene.export(tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 0
+    with pytest.raises(ValueError, match=r"unknown format '.stl'; use one of .glb .* .vdb, or save\(\)"):
+        scene.export(tmp_path / "a.stl")

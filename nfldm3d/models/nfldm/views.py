@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nfldm3d.camera import Camera
+from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.data.scene_sample import FARTHEST_MEDIAN, NEAREST_MAXIMUM
 from nfldm3d.geometry import Box
 
@@ -43,6 +44,12 @@ class Views:
                     f"{name} must have the shape {(shape[0], *shape[2:])} (views, height, width), got "
                     f"{tuple(value.shape)}; resize it, or leave it out with {name}=None"
                 )
+
+    @classmethod
+    def from_posed_images(cls, images: PosedImages, *, use_depth: bool = True) -> "Views":
+        """All views of a capture, loaded: pictures, cameras, masks, and depth where there is some and it is wanted."""
+        depth = images.load_depth() if use_depth else None
+        return cls(images.load_images(), images.camera, depth, images.load_masks())
 
     def to(self, device: torch.device | str) -> "Views":
         """The same on another device."""

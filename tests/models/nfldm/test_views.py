@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 from jaxtyping import TypeCheckError
-from small_rooms import BOX, cameras, room_views, scene_autoencoder
+from small_rooms import BOX, HEIGHT, WIDTH, cameras, room_views, scene_autoencoder
 
 from nfldm3d import Box, Camera
+from nfldm3d.data import PosedImages
 from nfldm3d.models.nfldm.views import Views, cubic_box
 
 
@@ -77,3 +78,16 @@ def test_a_box_of_any_proportions_is_encoded() -> None:
     tall = Box((1.0, -2.0, -3.0), (5.0, 2.0, 5.0))
     field = scene_autoencoder().encode(room_views(cameras(3)), tall).field
     assert field.voxel_size == (2.0, 2.0, 2.0) and field.box.center == tall.center
+
+
+def test_a_capture_becomes_views_in_one_call() -> None:
+    camera, images = cameras(3), torch.rand(3, 3, HEIGHT, WIDTH)
+    depth, masks = torch.full((3, HEIGHT, WIDTH), 2.0), torch.ones(3, HEIGHT, WIDTH, dtype=torch.bool)
+    masks[1, 0] = False
+    capture = PosedImages.from_tensors(images, camera, depth=depth, masks=masks)
+    views = Views.from_posed_images(capture)
+    assert torch.equal(views.images, images) and views.camera is camera
+    assert views.depth is not None and torch.equal(views.depth, depth * masks)
+    assert views.mask is not None and torch.equal(views.mask, masks)
+    assert Views.from_posed_images(capture, use_depth=False).depth is None
+    assert Views.from_posed_images(PosedImages.from_tensors(images, camera)).mask is None
