@@ -127,6 +127,41 @@ def test_imports_point_down() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def seen_when_run(code: str) -> set[str]:
+    """Dotted names of the package's own modules that code imports when it runs, inside functions too."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    names = {name.removeprefix("nfldm3d").strip(".") for _, name in imported(tree)}
+    return {name if name in MODULES else name.rpartition(".")[0] for name in names}
+
+
+def find_cycle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, if there are any."""
+    graph = {name: set(targets) for name, targets in graph.items()}
+    while done := [name for name, targets in graph.items() if not targets & graph.keys()]:
+        graph = {name: targets for name, targets in graph.items() if name not in done}
+    way = [min(graph)] if graph else []
+    while way and way[-1] not in way[:-1]:
+        way.append(min(graph[way[-1]] & graph.keys()))
+    return way[way.index(way[-1]) :] if way else []
+
+
+MODULES = frozenset(module_names())
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert not find_cycle({name: seen_when_run(source(name)) - {name} for name in MODULES if name})
+
+
+def test_planted_circles_are_caught() -> None:
+    assert find_cycle({"a": {"b"}, "b": {"c"}, "c": {"d", "b"}, "d": set()}) == ["b", "c", "b"]
+    assert not find_cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()})
+    code = "if TYPE_CHECKING:\n    from nfldm3d.scene import Scene\ndef f():\n    from nfldm3d.camera import Camera"
+    assert seen_when_run(code) == {"camera"}
+
+
 @pytest.mark.parametrize(
     ("module", "code"),
     [

@@ -13,6 +13,7 @@ from nfldm3d.camera import Camera
 from nfldm3d.data import image_files
 from nfldm3d.data.bev_map import BevMap
 from nfldm3d.data.frame import Frame
+from nfldm3d.data.transforms_json_writer import write_capture
 from nfldm3d.memory import free_memory
 
 WHITE: Vector = (1.0, 1.0, 1.0)
@@ -218,8 +219,6 @@ class PosedImages:
         Raises:
             ValueError: unknown format, or a folder that holds anything but a capture that may be overwritten.
         """
-        from nfldm3d.data.transforms_json_writer import write_capture  # it needs this class
-
         write_capture(self, folder, image_format, overwrite)
 
     def _load_nearest(self, read: Callable[[Frame], Tensor], dtype: torch.dtype) -> Tensor:

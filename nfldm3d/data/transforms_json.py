@@ -26,16 +26,6 @@ from nfldm3d.files import DataFormatError, read_json, resolve_inside
 
 Split = Literal["train", "val", "test"]
 
-KNOWN = frozenset(
-    {
-        *transforms_lens.FIELDS,
-        *("frames", "train_filenames", "val_filenames", "test_filenames", "ply_file_path"),
-        *("depth_unit_scale_factor", "integer_depth_scale", "enable_depth_loading"),
-        *("metric", "background", "bev"),
-    }
-)
-"""Fields that become part of PosedImages; the others are kept in its metadata."""
-
 FOREIGN = ("ftheta_p0", "latlong", "lightdir", "from_na", "from_mitsuba")
 """instant-ngp's other lenses and axes."""
 
@@ -71,7 +61,7 @@ def read_transforms_json(
     camera = build_camera(source, names, poses, lenses)
     views = _views(top, frames, pictures, lenses, 1.0 if undo_applied_transform else applied.scale)
     has_alpha = capture_files.check_files(views)
-    left_out = KNOWN | applied_transform.FIELDS if undo_applied_transform else KNOWN
+    left_out = transforms_lens.KNOWN | applied_transform.FIELDS if undo_applied_transform else transforms_lens.KNOWN
     return PosedImages(
         camera,
         tuple(views),

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from nfldm3d._types import PathName
 from nfldm3d.camera import Camera
@@ -11,11 +12,12 @@ from nfldm3d.data import bev_map, image_files, point_files
 from nfldm3d.data.applied_transform import AppliedTransform
 from nfldm3d.data.capture_files import natural_key
 from nfldm3d.data.json_record import Record
-from nfldm3d.data.posed_images import PosedImages
-from nfldm3d.data.transforms_json import KNOWN
-from nfldm3d.data.transforms_lens import COEFFICIENTS, FISHEYE, RATIONAL
+from nfldm3d.data.transforms_lens import COEFFICIENTS, FISHEYE, KNOWN, RATIONAL
 from nfldm3d.file_names import is_reserved
 from nfldm3d.files import atomic_folder, atomic_write, require_free
+
+if TYPE_CHECKING:  # it saves itself by this module
+    from nfldm3d.data.posed_images import PosedImages
 
 DEPTH_UNIT = 1e-3
 """Millimetres: nerfstudio takes no other."""
@@ -23,7 +25,7 @@ DEPTH_UNIT = 1e-3
 IMAGE_FORMATS = ("png", "jpg", "webp")
 
 
-def write_capture(posed: PosedImages, folder: PathName, image_format: str, overwrite: bool) -> None:
+def write_capture(posed: "PosedImages", folder: PathName, image_format: str, overwrite: bool) -> None:
     """See ``PosedImages.save``."""
     target = Path(folder).resolve()
     if image_format not in IMAGE_FORMATS:
@@ -46,7 +48,7 @@ def write_capture(posed: PosedImages, folder: PathName, image_format: str, overw
             path.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
 
 
-def _top_fields(posed: PosedImages, root: Path, applied: AppliedTransform) -> dict[str, object]:
+def _top_fields(posed: "PosedImages", root: Path, applied: AppliedTransform) -> dict[str, object]:
     fields: dict[str, object] = {
         "camera_model": _camera_model(posed.camera),
         "metric": posed.metric,
@@ -84,7 +86,7 @@ def _lens_fields(camera: Camera, model: str) -> dict[str, int | float]:
 
 
 def _write_frames(
-    posed: PosedImages, views: Sequence[PosedImages], root: Path, image_format: str, depth_unit: float
+    posed: "PosedImages", views: "Sequence[PosedImages]", root: Path, image_format: str, depth_unit: float
 ) -> list[dict[str, object]]:
     stems, first = _stems(posed.names), posed.frames[0]
     kinds = {"images": first.image, "depth": first.depth, "masks": first.mask, "labels": first.labels}
@@ -101,7 +103,9 @@ def _write_frames(
     return image_files.map_parallel(write, range(len(posed)))
 
 
-def _write_pixels(view: PosedImages, root: Path, stem: str, image_format: str, depth_unit: float) -> dict[str, object]:
+def _write_pixels(
+    view: "PosedImages", root: Path, stem: str, image_format: str, depth_unit: float
+) -> dict[str, object]:
     files = {"file_path": root / "images" / f"{stem}.{image_format}"}
     image_files.write_image(files["file_path"], view.load_images()[0])
     depth, masks, labels = view.load_depth(keep_masked=True), view.load_masks(), view.load_labels()

@@ -16,6 +16,15 @@ FIELDS = (
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y"),
     *("camera_model", "is_fisheye", "distortion_params", *COEFFICIENTS),
 )
+KNOWN = frozenset(
+    {
+        *FIELDS,
+        *("frames", "train_filenames", "val_filenames", "test_filenames", "ply_file_path"),
+        *("depth_unit_scale_factor", "integer_depth_scale", "enable_depth_loading"),
+        *("metric", "background", "bev"),
+    }
+)
+"""Fields of the whole file that become part of PosedImages; the others are kept in its metadata."""
 PINHOLES = ("PERSPECTIVE", "SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 RATIONAL, FISHEYE = "FULL_OPENCV", "OPENCV_FISHEYE"
 

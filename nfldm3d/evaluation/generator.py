@@ -1,7 +1,7 @@
 """How good a scene generator is: pictures as a set, maps that are followed, parts that are kept, and memory."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,6 @@ from nfldm3d.scene import Scene
 
 SIZE = 64
 """Pixels along each side of them."""
-Embed = Callable[[Float[Tensor, "views 3 height width"]], Float[Tensor, "views features"]]
 
 
 @dataclass(frozen=True)

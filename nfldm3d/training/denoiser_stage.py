@@ -35,7 +35,7 @@ class LatentSet:
     embedding: Float[Tensor, "scenes tokens embedding"] | None = None
     """Of a class or a text."""
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> "LatentSet":
+    def to(self, device: torch.device) -> "LatentSet":
         """The same on another device."""
         given = (None if value is None else value.to(device) for value in (self.bev, self.embedding))
         return LatentSet(self.g.to(device), self.c.to(device), self.f.to(device), *given)

@@ -73,7 +73,7 @@ class LatentBatch:
 
     items: list[LatentItem]
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> "LatentBatch":
+    def to(self, device: torch.device) -> "LatentBatch":
         """The same on another device."""
         return LatentBatch([LatentItem(item.voxels.to(device), item.views.to(device)) for item in self.items])
 

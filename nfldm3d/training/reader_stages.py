@@ -31,7 +31,7 @@ class Frames:
     maps: Int64[Tensor, " views"]
     shares: Float[Tensor, "views classes"]
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> "Frames":
+    def to(self, device: torch.device) -> "Frames":
         """The same on another device."""
         return Frames(self.images.to(device), self.maps.to(device), self.shares.to(device))
 
@@ -124,7 +124,7 @@ class MappedFields:
     classes: Int64[Tensor, "scenes x y"]
     """``UNSEEN`` where no view of the scene met anything: what a field holds there is a guess."""
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> "MappedFields":
+    def to(self, device: torch.device) -> "MappedFields":
         """The same on another device."""
         return MappedFields(self.voxels.to(device), self.classes.to(device))
 

@@ -116,7 +116,7 @@ class SceneBatch:
 
     scenes: list[SceneItem]
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> "SceneBatch":
+    def to(self, device: torch.device) -> "SceneBatch":
         """The same on another device."""
         return SceneBatch([scene.to(device) for scene in self.scenes])
 

@@ -87,7 +87,7 @@ class BatchReader:
                 f"{self.broken} of the {self.read} samples read are broken, which is too many; the last one: "
                 f"{problems[-1] if problems else 'see the log'}; repair or remove them"
             )
-        return send_to_device(content, self.device, non_blocking=True)
+        return send_to_device(content, self.device)
 
 
 class Stepper:
