@@ -70,7 +70,7 @@ def _run(arguments: list[str]) -> int:
     except (ValueError, ImportError, OSError, MemoryError, torch.OutOfMemoryError) as error:
         if debug:
             raise
-        _say(str(error) or type(error).__name__)
+        _say(_describe(error))
         return BAD_DATA if isinstance(error, DataFormatError) else USAGE
     except KeyboardInterrupt:
         if debug:
@@ -105,6 +105,12 @@ def _shorten(page: str) -> str:
 
 def _is_rule(line: str) -> bool:
     return not line.strip("-─╭╮╰╯")
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fspath(error.filename)}: {error.strerror}"
+    return str(error) or type(error).__name__
 
 
 def _say(text: str) -> None:

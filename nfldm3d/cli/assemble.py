@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nfldm3d.files import DataFormatError, atomic_folder, check_output
+from nfldm3d.files import DataFormatError, atomic_folder, check_output, require_free
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,13 @@ class Assemble:
     scene_autoencoder, latent_autoencoder and denoiser_c, perhaps denoiser_g, denoiser_f, frame_classifier and
     bev_reader; later ones take precedence."""
 
+    overwrite: bool = False
+    """Replace what nfldm3d wrote there before and nobody has changed."""
+
     def run(self) -> None:
         """Reads all weights and writes them."""
         check_output(self.out, folder=True)
+        require_free(self.out, overwrite=self.overwrite)
         from nfldm3d.data.encoded_scenes import EncodedScenes, read_header
         from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
         from nfldm3d.models.nfldm.trajectories import POSES, measure_path_odds

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from nfldm3d.files import check_output, require_free
+from nfldm3d.jobs import Share
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Capture:
             maps=self._maps(),
             split=self.split,
         )
-        report = record_scenes(self.out, options=options, workers=self.workers)
+        report = record_scenes(self.out, options=options, workers=self.workers, share=Share.from_launcher())
         speed = report.recorded_views / max(report.seconds, 1e-9)
         figures = {"scenes": report.scenes, "skipped": report.skipped, "missing": report.missing}
         figures |= {"seconds": round(report.seconds, 1), "views_per_second": round(speed, 1)}

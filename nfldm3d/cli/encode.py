@@ -10,7 +10,8 @@ import torch
 import tyro
 
 from nfldm3d.cli.devices import open_device
-from nfldm3d.files import check_output
+from nfldm3d.files import check_output, writing
+from nfldm3d.jobs import Share
 from nfldm3d.models.weight_folders import DEFAULT
 from nfldm3d.scene_file import check_target
 
@@ -45,33 +46,50 @@ class Encode:
     """Whether to a scene file depth is an input, where the capture has it."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where the networks run."""
+    overwrite: bool = False
+    """Replace what nfldm3d wrote to the scene file before and nobody has changed."""
 
     def run(self) -> None:
         """Encodes and saves."""
-        if self.out.suffix == ".nfld":
+        device, one = open_device(self.device), self.out.suffix == ".nfld"
+        if one:
             check_target(self.out)
         else:
             check_output(self.out, folder=True)
         from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.data.encoded_scenes import read_embeddings
         from nfldm3d.pipelines.autoencoders import Autoencoders
-        from nfldm3d.pipelines.encoding import encode_scenes
 
         given = None if self.embeddings is None else read_embeddings(self.embeddings)
-        if given is not None and self.out.suffix == ".nfld":
+        if given is not None and one:
             raise ValueError("--embeddings goes with --keep latents and a folder as --out, not with one scene file")
-        networks = Autoencoders.from_pretrained(self.weights, open_device(self.device), hub=self.hub)
-        scenes = open_scenes(self.data, self.split)
-        if self.out.suffix == ".nfld":
-            figures = self._encode_one(networks, scenes)
-        else:
-            report = encode_scenes(networks, scenes, self.out, keep=self.keep, turns=self.turns, embeddings=given)
-            figures = {"written": report.written, "present": report.present, "left_out": len(report.problems)}
+        with writing(self.out if one else None, overwrite=self.overwrite):
+            networks = Autoencoders.from_pretrained(self.weights, device, hub=self.hub)
+            scenes = open_scenes(self.data, self.split)
+            figures = self._encode_one(networks, scenes) if one else self._encode_all(networks, scenes, given)
         print(json.dumps(figures))  # noqa: T201 - the command's result
+
+    def _encode_all(self, networks, scenes, embeddings) -> dict[str, object]:
+        from nfldm3d.pipelines.encoding import encode_scenes
+
+        report = encode_scenes(
+            networks,
+            scenes,
+            self.out,
+            keep=self.keep,
+            turns=self.turns,
+            embeddings=embeddings,
+            share=Share.from_launcher(),
+        )
+        return {"written": report.written, "present": report.present, "left_out": len(report.problems)}
 
     def _encode_one(self, networks, scenes) -> dict[str, object]:
         from nfldm3d.pipelines.autoencoders import views_of
 
+        if not 0 <= self.scene < len(scenes):
+            raise ValueError(f"--scene must lie between 0 and {len(scenes) - 1}, got {self.scene}")
+        if self.views < 1:
+            raise ValueError(f"--views must be at least 1, got {self.views}")
         sample = scenes[self.scene]
         count = min(self.views, len(sample.images))
         views = views_of(sample, [number * len(sample.images) // count for number in range(count)])

@@ -12,7 +12,7 @@ import tyro
 
 from nfldm3d.cli.devices import open_device
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.files import check_output
+from nfldm3d.files import check_output, writing
 from nfldm3d.models.weight_folders import DEFAULT, find_weights
 from nfldm3d.pictures import SUFFIXES
 
@@ -56,12 +56,15 @@ class Evaluate:
     """Of what is generated."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where the networks run."""
+    overwrite: bool = False
+    """Replace a page that nfldm3d wrote before and nobody has changed."""
 
     def run(self) -> None:
         """Measures and prints."""
         if self.page is not None:
             check_output(self.page, suffixes=SUFFIXES)
-        figures = self._judge_generator() if self.what == "generator" else self._judge_autoencoders()
+        with writing(self.page, overwrite=self.overwrite):
+            figures = self._judge_generator() if self.what == "generator" else self._judge_autoencoders()
         print(json.dumps(figures, indent=None if self.json else 1))  # noqa: T201 - the command's result
 
     def _judge_generator(self) -> dict[str, object]:

@@ -8,10 +8,10 @@ import tyro
 
 from nfldm3d._types import Vector
 from nfldm3d.export import MeshOptions, export_cameras, export_mesh, export_points, export_volume
-from nfldm3d.export.mesh_files import MESH_SUFFIXES, USD_SUFFIXES
+from nfldm3d.export.mesh_files import MESH_SUFFIXES, USD_SUFFIXES, name_companions
 from nfldm3d.export.points import POINT_SUFFIXES
 from nfldm3d.export.volumes import VOLUME_SUFFIXES
-from nfldm3d.files import check_output
+from nfldm3d.files import check_output, writing
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene
 
@@ -43,12 +43,19 @@ class Export:
     lit: bool = False
     """Let other programs shade the mesh; by default it shows the colours as they were photographed."""
 
+    overwrite: bool = False
+    """Replace what nfldm3d wrote there before and nobody has changed."""
+
     def run(self) -> None:
         """Writes the files."""
         if not (self.mesh or self.points or self.volume or self.cameras):
             raise ValueError("nothing to export; give --mesh, --points, --volume or --cameras with a file name")
         self._check()
-        scene = Scene.load(self.scene)
+        beside = [] if self.mesh is None else name_companions(self.mesh, textured=self.texture is not None)
+        with writing(self.mesh, self.points, self.volume, self.cameras, *beside, overwrite=self.overwrite):
+            self._write(Scene.load(self.scene))
+
+    def _write(self, scene: Scene) -> None:
         if self.cameras is not None and scene.cameras is None:
             raise ValueError(f"{self.scene} holds no cameras; leave --cameras out")
         box = None if self.box is None else Box(*self.box)

@@ -14,8 +14,9 @@ from nfldm3d.camera import Camera
 from nfldm3d.cli.devices import open_device
 from nfldm3d.data import PosedImages, read_posed_images
 from nfldm3d.evaluation.metrics import psnr, ssim
-from nfldm3d.files import atomic_write
+from nfldm3d.files import atomic_write, writing
 from nfldm3d.fitting import FitOptions, fit
+from nfldm3d.fitting.checkpoint import remove_checkpoint
 from nfldm3d.pictures import save_contact_sheet
 from nfldm3d.rendering import render
 from nfldm3d.scene import Scene
@@ -24,7 +25,8 @@ from nfldm3d.scene_file import check_target
 
 @dataclass(frozen=True)
 class Fit:
-    """Fits a scene to a capture (transforms.json or COLMAP); writes metrics.json beside it if views are held out."""
+    """Fits a scene to a capture (transforms.json or COLMAP); beside it NAME.metrics.json tells how good it is, and
+    NAME.contact.png shows it beside the photographs."""
 
     capture: Annotated[Path, tyro.conf.Positional]
     """Folder or file of the capture."""
@@ -40,28 +42,35 @@ class Fit:
     """Where to fit."""
     resume: bool = True
     """Go on from the checkpoint of a fit that was stopped."""
+    overwrite: bool = False
+    """Replace what nfldm3d wrote there before and nobody has changed."""
 
     def run(self) -> None:
         """Fits, saves and measures."""
         device = open_device(self.device)
         check_target(self.out)
+        sheet, metrics = (self.out.with_name(f"{self.out.stem}.{name}") for name in ("contact.png", "metrics.json"))
+        with writing(self.out, sheet, metrics, overwrite=self.overwrite):
+            self._fit(device, sheet, metrics)
+
+    def _fit(self, device: torch.device, sheet: Path, metrics: Path) -> None:
         images = read_posed_images(self.capture)
         if self.downscale != 1:
             images = images.downscaled(self.downscale)
         train, held_out = images.split(self.holdout_every) if self.holdout_every else (images, None)
         checkpoint = self.out.with_name(f".{self.out.name}.checkpoint.safetensors")
         if not self.resume:
-            checkpoint.unlink(missing_ok=True)
+            remove_checkpoint(checkpoint)
         start = time.monotonic()
         scene = fit(train, options=self.options, checkpoint=checkpoint, device=device)
         seconds = time.monotonic() - start
         scene.save(self.out)
-        checkpoint.unlink(missing_ok=True)
+        remove_checkpoint(checkpoint)
         judged = train[:: max(1, len(train) // 8)] if held_out is None else held_out
-        figures = measure(scene, judged, self.out.with_name("contact.png"))
+        figures = measure(scene, judged, sheet)
         figures = {"views": "training" if held_out is None else "held out"} | figures
         figures |= {"seconds": round(seconds, 1), "peak_memory_mb": peak_memory_mb(), "capture": str(self.capture)}
-        with atomic_write(self.out.with_name("metrics.json")) as temporary:
+        with atomic_write(metrics) as temporary:
             temporary.write_text(json.dumps(figures, indent=1), encoding="utf-8")
         print(json.dumps(figures))  # noqa: T201 - the command's result
 

@@ -10,8 +10,10 @@ import torch
 import tyro
 
 from nfldm3d.cli.devices import open_device
-from nfldm3d.files import atomic_folder, check_output
+from nfldm3d.files import atomic_folder, check_output, require_free, writing
+from nfldm3d.jobs import Share, claim_folder
 from nfldm3d.models.weight_folders import DEFAULT
+from nfldm3d.scene import Scene
 from nfldm3d.scene_file import check_target
 
 SCHEDULERS = {
@@ -20,6 +22,7 @@ SCHEDULERS = {
     "dpm++": "DPMSolverMultistepScheduler",
     "unipc": "UniPCMultistepScheduler",
 }
+RECORD = "generation.json"
 BATCH = 8
 """Scenes that are sampled at once."""
 SchedulerName = Literal["default", "ddim", "ddpm", "dpm++", "unipc"]
@@ -31,7 +34,8 @@ class Generate:
     and the scene file."""
 
     out: Path
-    """Folder for the folders scene_000, scene_001 and so on; finished ones are left as they are."""
+    """Folder for the folders scene_000, scene_001 and so on; finished ones are left as they are, and a folder of scenes
+    that were made with other options is refused."""
     weights: str = DEFAULT
     """Weights of a scene generator: a name of those that nfldm3d comes with, or a folder."""
     hub: bool = False
@@ -72,10 +76,16 @@ class Generate:
         for name, least in (("scenes", 1), ("frames", 0), ("width", 1), ("height", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}")
+        device = open_device(self.device)
         embedding = None if self.embedding is None else read_embedding(self.embedding)
-        generator = SceneGenerator.from_pretrained(self.weights, open_device(self.device), hub=self.hub)
+        generator = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
+        scheduler = make_scheduler(generator, self.scheduler)
+        claim_folder(self.out, RECORD, self._describe(generator), what="scenes", pieces="scene_*/scene.nfld")
         folders = [self.out / f"scene_{number:03d}" for number in range(self.scenes)]
-        missing = [number for number, folder in enumerate(folders) if not (folder / "scene.nfld").is_file()]
+        own = Share.from_launcher().of(self.scenes)
+        missing = [number for number in own if not (folders[number] / "scene.nfld").is_file()]
+        for number in missing:
+            require_free(folders[number], overwrite=True)
         start, sampling = time.monotonic(), 0.0
         for first in range(0, len(missing), BATCH):
             part, begun = missing[first : first + BATCH], time.monotonic()
@@ -87,7 +97,7 @@ class Generate:
                 guidance_scale=self.guidance_scale,
                 path_guidance_scale=self.path_guidance_scale,
                 num_inference_steps=self.steps,
-                scheduler=make_scheduler(generator, self.scheduler),
+                scheduler=scheduler,
                 generator=torch.Generator().manual_seed(self.seed),
             )
             sampling += time.monotonic() - begun
@@ -97,6 +107,23 @@ class Generate:
         seconds = {"sampling": round(sampling, 1), "all": round(time.monotonic() - start, 1)}
         figures = {"scenes": self.scenes, "made": len(missing), "seconds": seconds, "out": str(self.out)}
         print(json.dumps(figures))  # noqa: T201
+
+    def _describe(self, generator) -> dict[str, object]:
+        """Whatever makes other scenes or other files of them."""
+        from nfldm3d.files import measure_file
+        from nfldm3d.pipelines.encoding import fingerprint
+
+        described = ("seed", "guidance_scale", "path_guidance_scale", "steps", "scheduler")
+        described += ("frames", "width", "height", "mesh")
+        if self.bev is not None:
+            generator.read_map(self.bev, self.scenes)  # tells what is wrong with it
+        files = {"bev": self.bev, "embedding": self.embedding}
+        parts = [part for part in generator.components.values() if isinstance(part, torch.nn.Module)]
+        return {
+            "weights": [fingerprint(part) for part in parts],
+            **{name: getattr(self, name) for name in described},
+            **{name: None if path is None else measure_file(path)["sha256"] for name, path in files.items()},
+        }
 
     def _finish(self, generator, scene, folder: Path) -> None:
         from nfldm3d.export import export_mesh
@@ -145,18 +172,22 @@ class Edit:
     """``default`` is that of the weights."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to sample."""
+    overwrite: bool = False
+    """Replace what nfldm3d wrote there before and nobody has changed."""
 
     def run(self) -> None:
         """Samples and saves."""
         check_target(self.out)
+        with writing(self.out, overwrite=self.overwrite):
+            self._edit(open_device(self.device)).to("cpu").save(self.out)
+
+    def _edit(self, device: torch.device) -> Scene:
         from nfldm3d.geometry import Box
         from nfldm3d.pipelines.scene_editing import resample_region
         from nfldm3d.pipelines.scene_generator import SceneGenerator
-        from nfldm3d.scene import Scene
 
-        device = open_device(self.device)
         generator = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
-        edited = resample_region(
+        return resample_region(
             generator,
             Scene.load(self.scene, device=device),
             Box(self.box[:3], self.box[3:]),
@@ -165,7 +196,6 @@ class Edit:
             rounds=self.rounds,
             scheduler=make_scheduler(generator, self.scheduler),
         )
-        edited.to("cpu").save(self.out)
 
 
 @dataclass(frozen=True)
@@ -190,17 +220,21 @@ class Grow:
     """``default`` is that of the weights."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to sample."""
+    overwrite: bool = False
+    """Replace what nfldm3d wrote there before and nobody has changed."""
 
     def run(self) -> None:
         """Samples and saves."""
         check_target(self.out)
+        with writing(self.out, overwrite=self.overwrite):
+            self._grow(open_device(self.device)).to("cpu").save(self.out)
+
+    def _grow(self, device: torch.device) -> Scene:
         from nfldm3d.pipelines.scene_editing import grow_world
         from nfldm3d.pipelines.scene_generator import SceneGenerator
-        from nfldm3d.scene import Scene
 
-        device = open_device(self.device)
         generator = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
-        world = grow_world(
+        return grow_world(
             generator,
             self.windows,
             scene=None if self.scene is None else Scene.load(self.scene, device=device),
@@ -208,7 +242,6 @@ class Grow:
             num_inference_steps=self.steps,
             scheduler=make_scheduler(generator, self.scheduler),
         )
-        world.to("cpu").save(self.out)
 
 
 def make_scheduler(generator, name: SchedulerName):

@@ -9,7 +9,7 @@ import tyro
 
 from nfldm3d.camera import Camera
 from nfldm3d.cli.devices import open_device
-from nfldm3d.files import check_output
+from nfldm3d.files import check_output, writing
 from nfldm3d.rendering.paths import make_path
 from nfldm3d.rendering.video import render_video
 from nfldm3d.scene import Scene
@@ -38,12 +38,15 @@ class Render:
     """File format of the video."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to render."""
+    overwrite: bool = False
+    """Replace what nfldm3d wrote there before and nobody has changed."""
 
     def run(self) -> None:
         """Renders and saves."""
         video = self.out / f"{Path(self.path).stem}.{self.format}"
+        device = open_device(self.device)
         check_output(video)
-        scene = Scene.load(self.scene, device=open_device(self.device))
-        cameras: Camera = make_path(scene, self.path, views=self.views, width=self.width, height=self.height)
-        with torch.no_grad():
+        with writing(video, overwrite=self.overwrite), torch.no_grad():
+            scene = Scene.load(self.scene, device=device)
+            cameras: Camera = make_path(scene, self.path, views=self.views, width=self.width, height=self.height)
             render_video(scene, cameras.to(scene.device), video, fps=self.fps)

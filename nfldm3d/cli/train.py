@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from nfldm3d.files import atomic_folder, check_output
+from nfldm3d.files import atomic_folder, check_output, require_free
 from nfldm3d.training import TrainingOptions
+from nfldm3d.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from diffusers.models.modeling_utils import ModelMixin
@@ -273,6 +274,8 @@ class Train:
     def run(self) -> None:
         """Trains the stage."""
         check_output(self.stage.out, folder=True)
+        RunFolder(self.stage.out).require_own()
+        require_free(self.stage.out / "weights", overwrite=True)
         self.stage.run()
 
 

@@ -11,7 +11,7 @@ from nfldm3d.export.meshes import MeshOptions, extract_mesh
 from nfldm3d.export.obj import encode_obj
 from nfldm3d.export.ply import encode_ply
 from nfldm3d.export.usd import encode_usd
-from nfldm3d.files import atomic_write
+from nfldm3d.files import atomic_write, note_written, require_free
 from nfldm3d.scene import Scene
 
 USD_SUFFIXES = (".usd", ".usda", ".usdc", ".usdz")
@@ -52,6 +52,8 @@ def export_mesh(
         raise ValueError(f"cannot write {path}: PLY holds no texture; use .glb, .obj or .usdz, or vertex colours")
     if cameras is not None and suffix not in USD_SUFFIXES:
         raise ValueError(f"cannot write {path}: cameras go into USD files only; use one of {' '.join(USD_SUFFIXES)}")
+    for companion in name_companions(path, textured=textured):  # a photograph may have this name
+        require_free(companion, overwrite=True)
     with atomic_write(path) as temporary:
         mesh = source if isinstance(source, Mesh) else extract_mesh(source, options=options)
         match suffix:
@@ -80,9 +82,17 @@ def export_cameras(cameras: Camera, path: PathName) -> None:
         _write(path, temporary, encode_usd(None, cameras, path.name))
 
 
+def name_companions(path: PathName, *, textured: bool) -> list[Path]:
+    """The files that are written beside a mesh file of this name."""
+    path = Path(path)
+    suffixes = {".obj": (".png", ".mtl"), ".usd": (".png",), ".usda": (".png",), ".usdc": (".png",)}
+    return [path.with_suffix(suffix) for suffix in suffixes.get(path.suffix.lower(), ())] if textured else []
+
+
 def _write(path: Path, temporary: Path, files: dict[str, bytes]) -> None:
     """Writes all files under temporary names; the companions take theirs first, the main file last, by its caller."""
     with ExitStack() as stack:
         for name, data in files.items():
             target = temporary if name == path.name else stack.enter_context(atomic_write(path.with_name(name)))
             target.write_bytes(data)
+    note_written(*(path.with_name(name) for name in files if name != path.name))

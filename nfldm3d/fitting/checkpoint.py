@@ -74,6 +74,23 @@ class Checkpoint:
         return Saved(tensors, **json.loads(head["counters"]))
 
 
+def remove_checkpoint(path: PathName) -> None:
+    """Deletes a checkpoint, if there is one; raises DataFormatError if the file is something else."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.exists():
+        return
+    try:
+        with safe_open(path, framework="pt") as file:
+            own = "identity" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        own = False
+    if not own:
+        raise DataFormatError(path, "is not the checkpoint of a fit, or is damaged; move it away")
+    path.unlink()
+
+
 def _find_difference(saved: dict[str, dict[str, Any]], wanted: dict[str, dict[str, Any]]) -> str | None:
     """In which group two identities differ, with the first name, and what to do; None if they are the same."""
     for group in [*wanted, *(name for name in saved if name not in wanted)]:

@@ -25,7 +25,7 @@ import torch
 
 from nfldm3d.files import DataFormatError, atomic_write, read_json
 from nfldm3d.training.run_options import TrainingOptions
-from nfldm3d.training.saved_state import TrainingState, find_damage, read_progress, save_checkpoint
+from nfldm3d.training.saved_state import TrainingState, find_damage, read_progress, remove_checkpoint, save_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +61,9 @@ class RunFolder:
         """Keeps other processes out for the length of the block; the system frees the folder if this process dies.
 
         Raises:
-            ValueError: if another process uses the folder.
+            ValueError: if another process uses the folder, or it holds something else than a run.
         """
+        self.require_own()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed below, with the lock
@@ -81,6 +82,15 @@ class RunFolder:
             for left in self.checkpoints.glob(".step-*"):  # of a process that was killed while it saved
                 shutil.rmtree(left, ignore_errors=True)
             yield
+
+    def require_own(self) -> None:
+        """Raises ValueError if the folder holds anything but a run, which is known by its config: nobody's config.json,
+        log.jsonl or lock is written over."""
+        others = {path.name for path in self.path.iterdir()} - {"lock"} if self.path.is_dir() else set()
+        if others:
+            config = read_json(self.path / "config.json") if "config.json" in others else None
+            if not isinstance(config, dict) or not {"version", "stage", "options"} <= config.keys():
+                raise ValueError(f"{self.path} holds {min(others)}, but no training run; choose another folder")
 
     def write_config(self, stage: str, model: dict[str, Any], options: TrainingOptions) -> None:
         """Says what the run trains, and how."""
@@ -159,7 +169,7 @@ class RunFolder:
             raise OSError(f"cannot save step {state.progress.step} in {self.path} ({error}); {remedy}") from error
         for step in self.steps()[:-keep_last]:
             if step != state.progress.best_step:
-                shutil.rmtree(self.checkpoint(step), ignore_errors=True)
+                remove_checkpoint(self.checkpoint(step))
 
     def find(self, which: str) -> Path:
         """The ``newest`` or ``best`` checkpoint.

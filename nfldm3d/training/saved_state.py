@@ -8,6 +8,7 @@ manifest.json           size and SHA-256 of each of these
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,14 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
             (temporary / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
     except (SafetensorError, ValueError) as error:  # safetensors and ``atomic_folder`` wrap the system's errors
         raise OSError(str(error)) from error
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Deletes a checkpoint's files, and its folder if nobody has put others there."""
+    for name in (MANIFEST, STATE, OPTIMIZER, EMA, MODEL):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def find_damage(folder: Path) -> str | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nfldm3d._types import PathName
-from nfldm3d.files import atomic_write
+from nfldm3d.files import atomic_write, writing
 from nfldm3d.tensor_files import read_tensors, write_tensors
 from nfldm3d.training.run_folder import RunFolder
 from nfldm3d.training.saved_state import EMA, MODEL, OTHER
@@ -31,14 +31,18 @@ def read_weights(
 def export_weights(
     run: PathName, folder: PathName, *, which: Literal["newest", "best"] = "best", half: bool = False
 ) -> None:
-    """Writes ``config.json`` and ``model.safetensors`` of a run's network; ``half`` halves the file with fp16."""
+    """Writes ``config.json`` and ``model.safetensors`` of a run's network; ``half`` halves the file with fp16.
+
+    Raises:
+        ValueError: files of these names are there that this program has not written.
+    """
     config, tensors = read_weights(run, which=which)
     if half:
         tensors = {name: _halve(value) for name, value in tensors.items()}
-    with atomic_write(Path(folder) / "model.safetensors") as temporary:
-        write_tensors(temporary, tensors)
-    with atomic_write(Path(folder) / "config.json") as temporary:
-        temporary.write_text(json.dumps(config, indent=1), encoding="utf-8")
+    paths = Path(folder) / "model.safetensors", Path(folder) / "config.json"
+    with writing(*paths, overwrite=True), atomic_write(paths[0]) as weights, atomic_write(paths[1]) as description:
+        write_tensors(weights, tensors)
+        description.write_text(json.dumps(config, indent=1), encoding="utf-8")
 
 
 def _halve(tensor: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from small_fits import ball_scene, views_of
 
 from nfldm3d import Scene
 from nfldm3d.cli import _shorten, main
+from nfldm3d.files import NOTE
 
 
 @pytest.fixture
@@ -45,12 +46,57 @@ def test_fit_writes_scene_and_metrics(capture, tmp_path, capsys):
     out = tmp_path / "out" / "scene.nfld"
     small = ["--steps", "20", "--rays-per-step", "256", "--voxels", "4096", "--surroundings", "0", "--device", "cpu"]
     assert main(["fit", str(capture), "--out", str(out), "--holdout-every", "4", *small]) == 0
-    figures = json.loads((out.parent / "metrics.json").read_text())
+    figures = json.loads((out.parent / "scene.metrics.json").read_text())
     assert figures["views"] == "held out" and figures["count"] == 2
     assert figures["psnr"] > 5 and 0 <= figures["ssim"] <= 1
     assert figures["seconds"] > 0 and figures["peak_memory_mb"] > 0
     assert Scene.load(out).metadata["fit"]["steps_done"] == 20
-    assert sorted(path.name for path in out.parent.iterdir()) == ["contact.png", "metrics.json", "scene.nfld"]
+    names = [NOTE, "scene.contact.png", "scene.metrics.json", "scene.nfld"]
+    assert sorted(path.name for path in out.parent.iterdir()) == names
+
+
+WRITERS = {
+    "fit": (["fit", "capture", "--out", "a.nfld"], ["a.nfld", "a.contact.png", "a.metrics.json"]),
+    "render": (["render", "ball.nfld", "--out", "."], ["orbit.mp4"]),
+    "export": (
+        ["export", "ball.nfld", "--mesh", "a.obj", "--points", "b.ply", "--volume", "c.vdb", "--texture", "16"],
+        ["a.obj", "a.mtl", "a.png", "b.ply", "c.vdb"],
+    ),
+    "encode": (["encode", "capture", "--out", "a.nfld"], ["a.nfld"]),
+    "evaluate": (["evaluate", "autoencoders", "--data", "capture", "--page", "a.png"], ["a.png"]),
+    "edit": (["edit", "ball.nfld", "--box", *"000111", "--out", "a.nfld"], ["a.nfld"]),
+    "grow": (["grow", "--out", "a.nfld"], ["a.nfld"]),
+    "assemble": (["assemble", "--out", "a", "--latents", "b", "--parts", "c"], ["a/thesis.txt"]),
+    "train": (
+        ["train", "denoiser", "--level", "g", "--latents", "b", "--held-out", "b", "--out", "a"],
+        ["a/thesis.txt"],
+    ),
+}
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_files_of_people_are_refused_before_the_work(scene_file, tmp_path, monkeypatch, capsys, command):
+    arguments, names = WRITERS[command]
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        for overwrite in ([], ["--overwrite"]):
+            if overwrite and command == "train":
+                continue
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"mine")
+            code, error = run_failing([*arguments, *overwrite], capsys)
+            told = "was not written by nfldm3d" if overwrite else "is there already"
+            assert code == 2 and name.split("/")[0] in error and (told in error or command in ("assemble", "train"))
+            assert (tmp_path / name).read_bytes() == b"mine"
+        (tmp_path / name).unlink()
+
+
+def test_our_own_files_are_replaced_if_that_is_asked_for(scene_file, tmp_path, capsys):
+    arguments = ["export", str(scene_file), "--mesh", str(tmp_path / "a.obj"), "--texture", "16"]
+    assert main(arguments) == 0
+    before = (tmp_path / "a.png").stat().st_ino
+    assert run_failing(arguments, capsys)[0] == 2 and (tmp_path / "a.png").stat().st_ino == before
+    assert main([*arguments, "--overwrite"]) == 0 and (tmp_path / "a.png").stat().st_ino != before
 
 
 def test_render_writes_a_video(scene_file, tmp_path):

@@ -57,10 +57,25 @@ def test_generated_scenes_come_with_all_that_one_wants_to_see(
     (out / "scene_001" / "bev.png").unlink()
     run("generate", "--weights", weights, "--out", out, "--scenes", "2", "--bev", tmp_path / "map.png", *look)
     assert not (out / "scene_001" / "bev.png").exists()  # a finished scene is left as it is
+    before = (out / "scene_000" / "scene.nfld").stat().st_ino
+    assert main(["generate", "--weights", str(weights), "--out", str(out), "--scenes", "2", "--seed", "7", *look]) == 2
+    told = capsys.readouterr().err
+    assert "holds scenes with seed 0, not 7, bev '" in told and "choose another folder" in told
+    assert (out / "scene_000" / "scene.nfld").stat().st_ino == before
     again = tmp_path / "again"
     run("generate", "--weights", weights, "--out", again, "--bev", tmp_path / "map.png", "--frames", "0", *look[2:])
     fields = [Scene.load(folder / "scene_000" / "scene.nfld").field for folder in (out, again)]
     assert torch.allclose(fields[0].density, fields[1].density, atol=1e-3)
+
+
+def test_generate_leaves_the_files_of_people_alone(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "scene_000" / "photos.txt"
+    photos.parent.mkdir()
+    photos.write_text("mine")
+    assert main(["generate", "--weights", str(weights), "--out", str(tmp_path), "--device", "cpu"]) == 2
+    assert "photos.txt was not written by nfldm3d" in capsys.readouterr().err and photos.read_text() == "mine"
 
 
 def test_scenes_are_edited_and_worlds_grown(weights: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from nfldm3d.camera import Camera
 from nfldm3d.export import Mesh, MeshOptions, PointCloud, export_cameras, export_mesh, export_points, extract_points
 from nfldm3d.export.mesh import linear_from_srgb
 from nfldm3d.fields import VoxelField
+from nfldm3d.files import NOTE
 from nfldm3d.geometry import Box, look_at
 from nfldm3d.scene import Scene
 
@@ -278,7 +279,7 @@ def test_a_path_that_cannot_be_written_is_named(patch: Mesh, tmp_path: Path) -> 
 def test_a_failure_in_the_middle_keeps_the_old_files(textured: Mesh, tmp_path: Path, monkeypatch) -> None:
     export_mesh(textured, tmp_path / "a.obj")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert set(before) == {"a.obj", "a.mtl", "a.png"}
+    assert set(before) == {NOTE, "a.obj", "a.mtl", "a.png"}
     write, count = Path.write_bytes, []
 
     def fail_later(self: Path, data: bytes) -> int:
@@ -292,6 +293,15 @@ def test_a_failure_in_the_middle_keeps_the_old_files(textured: Mesh, tmp_path: P
     with pytest.raises(OSError, match="disk full"):
         export_mesh(other, tmp_path / "a.obj")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_photograph_beside_a_mesh_is_kept(textured: Mesh, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"photograph")
+    with pytest.raises(ValueError, match=r"a\.png was not written by nfldm3d"):
+        export_mesh(textured, tmp_path / "a.obj")
+    assert (tmp_path / "a.png").read_bytes() == b"photograph" and not (tmp_path / "a.obj").exists()
+    export_mesh(textured, tmp_path / "b.obj")
+    export_mesh(textured, tmp_path / "b.obj")
 
 
 def test_point_clouds_are_checked() -> None:

@@ -368,10 +368,28 @@ def test_folder_in_use_is_refused(tmp_path: Path) -> None:
 
 
 def test_remains_of_a_killed_save_are_removed(tmp_path: Path) -> None:
-    left = RunFolder(tmp_path).checkpoints / ".step-00000005.abcd"
-    left.mkdir(parents=True)
     train(ToyStage(), tmp_path, options=replace(OPTIONS, steps=1))
+    left = RunFolder(tmp_path).checkpoints / ".step-00000005.abcd"
+    left.mkdir()
+    train(ToyStage(), tmp_path, options=replace(OPTIONS, steps=1), resume=True)
     assert not left.exists()
+
+
+@pytest.mark.parametrize("name", ["lock.txt", "log.jsonl", "config.json"])
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match=f"holds {name}, but no training run; choose another folder"):
+        train(ToyStage(), tmp_path, options=replace(OPTIONS, steps=1))
+    assert (tmp_path / name).read_text() == "{}" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_notes_in_an_old_checkpoint_are_kept(tmp_path: Path) -> None:
+    train(ToyStage(), tmp_path, options=replace(OPTIONS, steps=1, save_every=1, keep_last=1))
+    note = RunFolder(tmp_path).checkpoint(1) / "note.txt"
+    note.write_text("mine")
+    options = replace(OPTIONS, steps=3, save_every=1, keep_last=1, evaluate_every=0)
+    train(ToyStage(), tmp_path, options=options, resume=True)
+    assert note.read_text() == "mine"
 
 
 @pytest.mark.parametrize("half", [False, True])
