@@ -152,7 +152,8 @@ MODULES = frozenset(module_names())
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    assert not find_cycle({name: seen_when_run(source(name)) - {name} for name in MODULES if name})
+    graph = {name: seen_when_run(source(name)) - {name, *DOORS.get(name, ())} for name in MODULES if name}
+    assert not find_cycle(graph)
 
 
 def test_planted_circles_are_caught() -> None:
