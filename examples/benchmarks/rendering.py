@@ -9,6 +9,9 @@ The peer of the march is ``grid_sample`` at every sample between entry and exit,
 view of the grid per core (grid_sample parallelises over the batch alone): the fastest form that was found. The peer of
 the splat is the torch twin, built on index_add. Ours builds its occupancy anew in each run.
 
+The last row renders 16 frames of 64 x 48 pixels of a scene of 256 x 256 x 128 voxels, as viewers and videos do: ours
+prepares the scene once, the peer renders each frame by itself.
+
     python examples/benchmarks/rendering.py [--json] [--scatter] [--device cuda]
 """
 
@@ -22,6 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nfldm3d import Box, Camera, Rgb, Scene, VoxelField, prepare, render
 from nfldm3d.ops import FieldGradient, March, integrate_rays, reference, splat_frustums
 
 BOX = ((-2.0, -2.0, -0.5), (2.0, 2.0, 0.5))
@@ -128,6 +132,24 @@ def make_splat(device: str) -> tuple[list[Tensor], Callable[..., Callable[..., l
     return [tensor.to(device) for tensor in inputs], bind
 
 
+def make_frames(device: str) -> tuple[Callable[[], list[Tensor]], Callable[[], list[Tensor]]]:
+    """The frames of a flight around a large scene, prepared once and not at all."""
+    box, generator = Box(*BOX), torch.Generator().manual_seed(0)
+    field = VoxelField.zeros(box, (256, 256, 128), 3)
+    far = torch.full(field.resolution, torch.inf)
+    for middle in torch.rand(20, 3, generator=generator) * torch.tensor(box.size) + torch.tensor(box.lower):
+        far = far.minimum((field.voxel_centers() - middle).norm(dim=-1))
+    field = VoxelField(60.0 * (far < 0.25), torch.rand(field.features.shape, generator=generator), box)
+    scene, flight = Scene(field, Rgb()).to(device), Camera.orbit(box.center, 6.0, views=16, width=64, height=48)
+    cameras = list(flight.to(device))
+
+    def prepared() -> list[Tensor]:
+        renderer = prepare(scene)
+        return [renderer.render(camera).image for camera in cameras]
+
+    return prepared, lambda: [render(scene, camera).image for camera in cameras]
+
+
 def with_gradients(function: Callable[..., list[Tensor]], differentiable: int) -> Callable[..., list[Tensor]]:
     """Results, and the gradients of a fixed linear function of them by the first inputs."""
 
@@ -227,6 +249,8 @@ def rows(device: str, scatter: bool) -> Iterable[dict]:
     inputs, bind = make_splat(device)
     ours, theirs = with_gradients(bind(splat_frustums), 2), with_gradients(bind(reference.splat_frustums), 2)
     yield measure("splat", ours, theirs, inputs)
+    with torch.no_grad():
+        yield measure("frames", *make_frames(device), [])
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from nfldm3d.files import atomic_write, writing
 from nfldm3d.fitting import FitOptions, fit
 from nfldm3d.fitting.checkpoint import remove_checkpoint
 from nfldm3d.pictures import save_contact_sheet
-from nfldm3d.rendering import render
+from nfldm3d.rendering import prepare
 from nfldm3d.scene import Scene
 from nfldm3d.scene_file import check_target
 
@@ -80,11 +80,12 @@ def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]
     beside photographs."""
     sums, rows, count, counted = {"psnr": 0.0, "ssim": 0.0}, {}, len(images), 0
     shown = set(range(0, count, max(1, -(-count // 6))))
+    renderer = prepare(scene)
     for group in images.groups():  # one size at a time
         camera: Camera = group.camera.to(scene.device)
         truth, masks = group.load_images(), group.load_masks()
         with torch.no_grad():
-            rendered = torch.stack([render(scene, camera[number]).image.cpu() for number in range(len(camera))])
+            rendered = torch.stack([renderer.render(camera[number]).image.cpu() for number in range(len(camera))])
         some = len(group) if masks is None else int(masks.flatten(1).any(1).sum())
         if some:
             sums["psnr"] += some * float(psnr(rendered, truth, masks))

@@ -209,17 +209,19 @@ def _read_innermost(
 ) -> Float[Tensor, "*batch values"]:
     """What the innermost level around each point says; points beyond all boxes read zeros."""
     flat = points.reshape(-1, 3)
-    if len(levels) == 1 and isinstance(levels[0], VoxelField):  # zero outside by itself
+    ends = isinstance(levels[-1], VoxelField)  # reads zeros beyond its box by itself
+    if len(levels) == 1 and ends:
         return read(levels[0], flat).unflatten(0, points.shape[:-1])
     free = torch.ones(len(flat), dtype=torch.bool, device=flat.device)
     places, values = [], []
     for level in levels:
-        mine = free & level.box.contains(flat)
+        mine = free if ends and level is levels[-1] else free & level.box.contains(flat)
         places.append(mine.nonzero()[:, 0])
         values.append(read(level, flat[places[-1]]))
         free = free & ~mine
-    places.append(free.nonzero()[:, 0])
-    values.append(values[0].new_zeros(len(places[-1]), *values[0].shape[1:]))
+    if not ends:
+        places.append(free.nonzero()[:, 0])
+        values.append(values[0].new_zeros(len(places[-1]), *values[0].shape[1:]))
     order = torch.cat(places).argsort()
     return torch.cat(values)[order].unflatten(0, points.shape[:-1])
 

@@ -90,3 +90,12 @@ def test_features_at_a_surface_are_those_just_below_it(generator: torch.Generato
     torch.testing.assert_close(found, 0.5 + 0.4 * 0.76 * normals, atol=0.03, rtol=0)
     empty = read_surface_features(ball, points + 3 * normals, normals)
     assert torch.isfinite(empty).all()
+
+
+@pytest.mark.cuda
+def test_a_gpu_exports_the_same() -> None:
+    scene = make_scene()
+    here, there = (extract_mesh(scene.to(device)) for device in ("cpu", "cuda"))
+    torch.testing.assert_close(there.vertices.cpu(), here.vertices, atol=1e-4, rtol=0)
+    assert here.colors is not None and there.colors is not None
+    torch.testing.assert_close(there.colors.cpu(), here.colors, atol=1e-3, rtol=0)

@@ -308,3 +308,10 @@ def test_appearances_that_need_normals_get_them_at_samples():
         torch.tensor([2.9, 3.8]), torch.tensor([3.1, 4.0]), torch.tensor([0, 0])
     )
     assert (rgbs[0] > 0).all() and (rgbs[1] < 0).all()
+
+
+@pytest.mark.cuda
+def test_fields_without_a_grid_pass_through_nerfacc_on_cuda():
+    scene = Scene(make_ball(density=4.0), Rgb(), WHITE).to("cuda")
+    camera = Camera.orbit(scene.box.center, 4.0, views=1, width=15, height=11).to("cuda")
+    assert_same_picture(render(scene, camera), look(scene, camera))

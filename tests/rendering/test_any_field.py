@@ -277,3 +277,29 @@ def test_mistakes_are_named() -> None:
 
     with pytest.raises(ValueError, match="Painter colours whole pictures, not single rays"):
         prepare(Scene(ball, Painter())).color(camera.rays().reshape(-1))
+
+
+@pytest.mark.cuda
+def test_a_gpu_sees_the_same() -> None:
+    ball, gradients = make_ball(), []
+    pictures = []
+    for device in ("cpu", "cuda"):
+        radius, density = (value.to(device).requires_grad_() for value in (ball.radius, ball.density))
+        around = voxelize(replace(ball, box=ball.box.scaled(2.0))).to(device)
+        scene = Scene(replace(ball, radius=radius, density=density), Rgb(), WHITE.to(device), (around,))
+        pictures.append(render(scene, look_at(ball).to(device), with_normals=True))
+        slopes = torch.autograd.grad(pictures[-1].image.square().mean(), (radius, density))
+        assert {slope.device.type for slope in slopes} == {device}
+        gradients.append(torch.stack([slope.cpu() for slope in slopes]))
+    for name in ("image", "opacity", "distance", "normals"):
+        here, there = (getattr(picture, name).detach().cpu() for picture in pictures)
+        torch.testing.assert_close(there, here, atol=1e-3, rtol=0)
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.cuda
+def test_a_gpu_bounds_its_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, camera = Scene(make_ball().to("cuda"), Rgb()), look_at(make_ball()).to("cuda")
+    whole = prepare(scene).render(camera)
+    monkeypatch.setattr(integration, "SAMPLES_AT_ONCE", 2000)
+    torch.testing.assert_close(render(scene, camera).image.cpu(), whole.image.cpu(), atol=1e-5, rtol=0)
