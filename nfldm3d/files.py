@@ -207,7 +207,9 @@ def require_free(path: PathName, *, overwrite: bool = False) -> None:
     parent = _named_parent(path)
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
         if not overwrite:
-            raise ValueError(f"cannot write {path}: it is there already; choose another name, or set overwrite")
+            raise ValueError(
+                f"cannot write {path}: it is there already; choose another name, or set overwrite (--overwrite)"
+            )
         if foreign := _find_foreign(path):
             raise ValueError(
                 f"cannot replace {path}: {foreign} was not written by nfldm3d, or has changed since; move it away or "

@@ -46,7 +46,8 @@ class Assemble:
                     networks[name] = load_network(network, folder / name)
         missing = [name for name in NETWORKS if name not in networks and name not in OPTIONAL]
         if missing:
-            raise DataFormatError(self.parts[-1], f"no part holds {', '.join(missing)}; add the run folder that does")
+            where = self.parts[-1] if self.parts else "--parts"
+            raise DataFormatError(where, f"no part holds {', '.join(missing)}; add the run folder that does")
         about = {name: header[name] for name in ("box_size", "map_classes", "map_palette") if name in header}
         some = LatentSetSource(EncodedScenes(self.latents)).spread(MEASURED)
         if some.bev is not None:

@@ -1,20 +1,28 @@
 """``nfldm3d evaluate``: how good trained networks are on scenes that they have not seen."""
 
+import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import tyro
 
 from nfldm3d.cli.devices import open_device
+from nfldm3d.data.scene_dataset import SceneDataset
+from nfldm3d.data.scene_folder import SceneFolder
 from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.data.scenes import Scenes, Selection
 from nfldm3d.files import check_output, writing
+from nfldm3d.jobs import Share, claim_folder
 from nfldm3d.models.weight_folders import DEFAULT, find_weights
 from nfldm3d.pictures import SUFFIXES
+
+if TYPE_CHECKING:
+    from nfldm3d.evaluation.pieces import Pieces
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ class Evaluate:
     page: Path | None = None
     """PNG page of truth, stage 1 and stage 2, one above the other; for ``generator`` of scenes beside the training
     scenes that are nearest to them."""
+    out: Path | None = None
+    """Folder for what is made scene by scene: several processes fill it together, and a stopped evaluation goes on."""
     json: bool = False
     """Print one line of JSON and nothing else."""
     steps: int = 40
@@ -61,6 +71,9 @@ class Evaluate:
 
     def run(self) -> None:
         """Measures and prints."""
+        for name in ("scenes", "views", "steps", "pictures"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
         if self.page is not None:
             check_output(self.page, suffixes=SUFFIXES)
         with writing(self.page, overwrite=self.overwrite):
@@ -70,7 +83,8 @@ class Evaluate:
     def _judge_generator(self) -> dict[str, object]:
         from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.evaluation.features import InceptionFeatures, VideoFeatures
-        from nfldm3d.evaluation.generator import GeneratorBudget, judge_generator
+        from nfldm3d.evaluation.generated_scenes import GeneratorBudget, sample_pieces
+        from nfldm3d.evaluation.generator import judge_generator
         from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
         from nfldm3d.models.weights import load_network
         from nfldm3d.pictures import save_image
@@ -93,6 +107,9 @@ class Evaluate:
             seed=self.seed,
             progress=not self.json,
         )
+        pieces = self._claim([p for p in generator.components.values() if isinstance(p, torch.nn.Module)], held_out)
+        if pieces is not None and not sample_pieces(generator, held_out, budget, pieces):
+            return self._unfinished()
         report = judge_generator(
             generator,
             classifier,
@@ -102,6 +119,7 @@ class Evaluate:
             budget=budget,
             inception=None if self.inception is None else InceptionFeatures.load(self.inception),
             video=None if self.i3d is None else VideoFeatures.load(self.i3d),
+            pieces=pieces,
         )
         if self.page is not None:
             save_image(torch.cat(report.strips, dim=-2), self.page)
@@ -109,10 +127,7 @@ class Evaluate:
         return {**rounded, "scenes": self.scenes}
 
     def _judge_autoencoders(self) -> dict[str, object]:
-        from tqdm.auto import tqdm
-
         from nfldm3d.cli.scene_sets import open_scenes
-        from nfldm3d.data.scenes import spread
         from nfldm3d.evaluation.autoencoders import judge_autoencoders
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines.autoencoders import Autoencoders
@@ -120,11 +135,40 @@ class Evaluate:
         networks = Autoencoders.from_pretrained(self.weights, open_device(self.device), hub=self.hub)
         found = open_scenes(self.data, self.split)
         count = min(self.scenes, len(found))
-
-        def chosen() -> Iterator[SceneSample]:
-            yield from tqdm(spread(found, self.scenes), total=count, desc="judge", unit="scene", disable=self.json)
-
-        report = judge_autoencoders(networks, chosen(), inputs=self.views)
+        chosen = Selection(found, [number * len(found) // count for number in range(count)])
+        pieces = self._claim([networks.scene, networks.latent], found)
+        if pieces is None:
+            report = judge_autoencoders(networks, self._shown(chosen), inputs=self.views)
+        else:
+            report = pieces.judge(networks, chosen, self.views)
+        if report is None:
+            return self._unfinished()
         if self.page is not None:
             save_image(torch.cat(report.strips, dim=-2), self.page)
         return report.summary()
+
+    def _shown(self, scenes: Scenes) -> Iterator[SceneSample]:
+        from tqdm.auto import tqdm
+
+        numbers = tqdm(range(len(scenes)), desc="judge", unit="scene", disable=self.json)
+        return (scenes[number] for number in numbers)
+
+    def _claim(self, networks: Sequence[torch.nn.Module | None], scenes: SceneDataset | SceneFolder) -> "Pieces | None":
+        """The folder that processes share, for an evaluation of these networks on these scenes."""
+        from nfldm3d.evaluation.pieces import Pieces
+        from nfldm3d.pipelines.encoding import fingerprint
+
+        share = Share.from_launcher()
+        if self.out is None:
+            if share.processes > 1:
+                raise ValueError("several processes share an evaluation through a folder; give --out")
+            return None
+        named = ("what", "split", "scenes", "views", "steps", "guidance_scale", "seed")
+        options = {name: getattr(self, name) for name in named}
+        options["weights"] = [fingerprint(network) for network in networks if network is not None]
+        options["data"] = hashlib.sha256("\n".join(scenes.keys).encode()).hexdigest()
+        claim_folder(self.out, "evaluation.json", options, what="an evaluation", pieces="*_?????.*")
+        return Pieces(self.out, share)
+
+    def _unfinished(self) -> dict[str, object]:
+        return {"unfinished": "other processes have not made their pieces yet; the last one prints the figures"}

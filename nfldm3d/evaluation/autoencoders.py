@@ -1,5 +1,6 @@
 """How well both auto-encoders show scenes of maps that they were not trained on."""
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,14 +9,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nfldm3d._types import PathName
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.evaluation.scene_scores import INPUTS, SceneScores, judge_field, mean_scores, split_views
+from nfldm3d.files import DataFormatError, atomic_write
 from nfldm3d.models.nfldm.quantizer import perplexity
 from nfldm3d.models.nfldm.scene_voxels import background_of, field_of, voxels_of
 from nfldm3d.pipelines.autoencoders import Autoencoders
+from nfldm3d.tensor_files import read_tensors_and_head, write_tensors
 
 SHOWN = 8
 """Scenes on the page of pictures."""
+SCORES = ("encoded", "from_colour", "compressed")
+"""Lists of scores, by their names in the report."""
 REPORTED = ("psnr", "ssim", "depth_error", "sharpness")
 
 
@@ -57,6 +63,45 @@ class AutoencoderReport:
             result["latent_autoencoder"] = figures
         result["mean_colour_psnr"] = round(means.mean_colour_psnr, 3)
         return result | {"scenes": len(self.encoded), "views": self.views}
+
+    def save(self, path: PathName) -> None:
+        """Keeps the report, of one scene perhaps, as safetensors."""
+        tensors = {f"codes.{name}.{n}": part for name, parts in self.codes.items() for n, part in enumerate(parts)}
+        tensors |= {f"strips.{number}": strip for number, strip in enumerate(self.strips)}
+        scores = {name: [vars(score) for score in getattr(self, name)] for name in SCORES}
+        plain = {"voxel_errors": self.voxel_errors, "book_sizes": self.book_sizes, "views": self.views}
+        with atomic_write(path) as temporary:
+            write_tensors(temporary, tensors, {"report": json.dumps(scores | plain)})
+
+    @classmethod
+    def load(cls, path: PathName) -> "AutoencoderReport":
+        """What ``save`` kept; raises DataFormatError for anything else."""
+        remedy = "delete it and evaluate again"
+        tensors, head = read_tensors_and_head(path, remedy=remedy)
+        try:
+            plain = json.loads(head["report"])
+            scores = {name: [SceneScores(**score) for score in plain.pop(name)] for name in SCORES}
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataFormatError(path, f"is no report ({error}); {remedy}") from error
+        codes = {
+            name: [part for key, part in tensors.items() if key.startswith(f"codes.{name}.")] for name in ("c", "f")
+        }
+        strips = [tensors[name] for name in sorted(tensors) if name.startswith("strips.")]
+        return cls(**scores, **plain, codes=codes, strips=strips)
+
+    @classmethod
+    def join(cls, reports: Iterable["AutoencoderReport"]) -> "AutoencoderReport":
+        """One report of the scenes of several, in this order."""
+        whole = cls()
+        for report in reports:
+            for name in (*SCORES, "voxel_errors", "strips"):
+                getattr(whole, name).extend(getattr(report, name))
+            for name, parts in report.codes.items():
+                whole.codes[name].extend(parts)
+            whole.book_sizes |= report.book_sizes
+            whole.views += report.views
+        whole.strips = whole.strips[:SHOWN]
+        return whole
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -20,7 +19,9 @@ from nfldm3d.evaluation.distributions import (
     measure_coverage,
 )
 from nfldm3d.evaluation.features import InceptionFeatures, VideoFeatures
+from nfldm3d.evaluation.generated_scenes import GeneratorBudget, generate_scenes, mapped_samples
 from nfldm3d.evaluation.memorisation import judge_memory
+from nfldm3d.evaluation.pieces import Pieces
 from nfldm3d.geometry import Box
 from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
 from nfldm3d.models.nfldm.scene_voxels import voxels_of
@@ -31,29 +32,6 @@ from nfldm3d.scene import Scene
 
 SIZE = 64
 """Pixels along each side of them."""
-
-
-@dataclass(frozen=True)
-class GeneratorBudget:
-    """How much is generated and looked at."""
-
-    scenes: int = 128
-    """Generated without a map; the pictures are spread over them."""
-    mapped: int = 64
-    """Generated from the maps of held-out scenes."""
-    edited: int = 16
-    """Of the generated scenes; a quarter of each is sampled again."""
-    pictures: int = 2048
-    """On each side of a comparison."""
-    rebuilt: int = 256
-    """Training scenes that are encoded and decoded: what a generator without any fault would reach."""
-    remembered: int = 256
-    """Training scenes whose distance to all others tells how near two scenes are by chance."""
-    steps: int = 40
-    guidance_scale: float = 8.0
-    seed: int = 0
-    progress: bool = True
-    """Whether bars are shown."""
 
 
 @dataclass
@@ -76,6 +54,7 @@ def judge_generator(
     budget: GeneratorBudget | None = None,
     inception: InceptionFeatures | None = None,
     video: VideoFeatures | None = None,
+    pieces: Pieces | None = None,
 ) -> GeneratorReport:
     """All figures of the evaluation; those of maps only with a reader and a generator that takes them.
 
@@ -83,7 +62,8 @@ def judge_generator(
 
     ``frechet_ratio`` is the distance of generated to held-out pictures over that of training pictures to held-out
     ones, ``frechet_floor``; ``frechet_halves`` is that of two halves of the training pictures, and
-    ``frechet_rebuilt`` that of training scenes after encoding and decoding to held-out pictures.
+    ``frechet_rebuilt`` that of training scenes after encoding and decoding to held-out pictures. ``pieces`` holds what
+    ``sample_pieces`` has made, which is not made again.
     """
     budget = budget or GeneratorBudget()
     device = generator._execution_device
@@ -95,7 +75,7 @@ def judge_generator(
     real_pictures, real_scenes = _real_pictures(held_out, budget.pictures)
     seen_pictures, seen_scenes = _real_pictures(training, 2 * budget.pictures)
     real, seen = embed(real_pictures), embed(seen_pictures)
-    scenes = _generate(generator, budget, None, budget.scenes)
+    scenes = generate_scenes(generator, budget, "free", budget.scenes, pieces)
     pictures, made_scenes = _own_pictures(scenes, budget)
     made = embed(pictures)
     half, other = seen[::2], seen[1::2]
@@ -128,24 +108,27 @@ def judge_generator(
     report.figures |= memory.figures
     report.strips = [_strip(scene, training[number]) for scene, number in zip(scenes[:8], memory.nearest, strict=False)]
     if reader is not None and generator.map_size:
-        report.figures |= judge_maps(generator, reader, held_out, budget)
+        report.figures |= judge_maps(generator, reader, held_out, budget, pieces)
     report.figures["edit_kept_psnr"] = judge_edits(generator, scenes[: budget.edited], budget)
     return report
 
 
 def judge_maps(
-    generator: SceneGenerator, reader: BevReader, held_out: Scenes, budget: GeneratorBudget
+    generator: SceneGenerator,
+    reader: BevReader,
+    held_out: Scenes,
+    budget: GeneratorBudget,
+    pieces: Pieces | None = None,
 ) -> dict[str, float]:
     """Overlap of given maps with those that the reader finds: in generated, unconditional and real fields.
 
     Cells count in which some recorded view of the map's scene meets a surface: elsewhere real fields hold guesses, too.
     """
-    samples = [sample for sample in spread(held_out, budget.mapped) if sample.bev is not None]
-    true = torch.stack([sample.bev.classes.long() for sample in samples if sample.bev is not None])
+    samples, true = mapped_samples(held_out, budget)
     real = [generator.networks.encode_sample(sample) for sample in samples]
     found = {
-        "bev_miou": _generate(generator, budget, true, len(true)),
-        "bev_miou_unconditional": _generate(generator, budget, None, len(true)),
+        "bev_miou": generate_scenes(generator, budget, "mapped", len(true), pieces, true),
+        "bev_miou_unconditional": generate_scenes(generator, budget, "unmapped", len(true), pieces),
         "bev_miou_ceiling": real,
     }
     seen = torch.stack([known for sample in samples if (known := sample.seen_map()) is not None])
@@ -238,15 +221,6 @@ def _strip(scene: Scene, sample: SceneSample) -> Float[Tensor, "3 height width"]
     pictures = render(scene, cameras[torch.arange(0, len(cameras), len(cameras) // 4)[:4].tolist()]).image.cpu()
     real = functional.interpolate(sample.images[:4].float() / 255, (SIZE, SIZE), mode="bilinear", antialias=True)
     return torch.cat([*pictures, *real], dim=-1)
-
-
-def _generate(
-    generator: SceneGenerator, budget: GeneratorBudget, maps: Int64[Tensor, "scenes x y"] | None, count: int
-) -> list[Scene]:
-    """Scenes in batches; the same seeds with and without maps."""
-    options: dict[str, Any] = {"guidance_scale": budget.guidance_scale, "num_inference_steps": budget.steps}
-    made = generator.generate(count, maps, generator=torch.Generator().manual_seed(budget.seed), **options)
-    return made.scenes
 
 
 def _real_pictures(scenes: Scenes, count: int) -> tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]:
