@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from nfldm3d.interop import nerfacc_backend
-from nfldm3d.interop.nerfacc_field import NerfaccCallbacks, from_nerfacc_rendering, occ_grid_estimator
+from nfldm3d.interop.nerfacc_field import NerfaccCallbacks, from_nerfacc_rendering
+from nfldm3d.interop.nerfacc_grid import occ_grid_estimator
 
 __all__ = ["NerfaccCallbacks", "from_nerfacc_rendering", "install", "occ_grid_estimator"]
 
