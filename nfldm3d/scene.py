@@ -13,7 +13,7 @@ from nfldm3d import scene_file
 from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, EnvironmentMap
 from nfldm3d.camera import Camera
-from nfldm3d.fields import Field, StoredField, VoxelField
+from nfldm3d.fields import Field, StoredField, VoxelField, find_missing
 from nfldm3d.geometry import Box, Rays
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Scene:
         wanted = self.appearance.channels
         inner: Field | None = None
         for name, part in zip(("field", *["surroundings"] * len(self.surroundings)), self.levels, strict=True):
+            if missing := find_missing(part):
+                raise ValueError(f"{name} is a {type(part).__name__} without {', '.join(missing)}: see fields.Field")
             if isinstance(part, VoxelField) and part.density.dim() != 3:
                 raise ValueError(f"a scene holds one scene, {name} holds {tuple(part.density.shape[:-3])}; index one")
             if part.channels != wanted:
@@ -151,9 +153,9 @@ class Scene:
             exact = torch.promote_types(target, torch.float32)
         return replace(
             self,
-            field=self.field.to(target),
+            field=_move_field(self.field, target),
             appearance=_move_appearance(self.appearance, target),
-            surroundings=tuple(part.to(target) for part in self.surroundings),
+            surroundings=tuple(_move_field(part, target) for part in self.surroundings),
             background=None if self.background is None else self.background.to(exact),
             cameras=None if self.cameras is None else self.cameras.to(exact),
             extras=self.extras
@@ -240,6 +242,11 @@ def _from_file(
             if name.startswith(scene_file.EXTRA)
         },
     )
+
+
+def _move_field(field: Field, target: torch.device | torch.dtype | str) -> Field:
+    """A module moves itself; the scene's own stays."""
+    return (copy.deepcopy(field) if isinstance(field, torch.nn.Module) else field).to(target)
 
 
 def _move_appearance(appearance: Appearance, target: torch.device | torch.dtype | str) -> Appearance:

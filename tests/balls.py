@@ -67,3 +67,34 @@ class StoredBall(Ball):
 
 def make_ball(radius: float = 0.8, density: float = 3.0, kind: type[Ball] = Ball) -> Ball:
     return kind(torch.tensor(radius), torch.tensor(density))
+
+
+class Network(torch.nn.Module):
+    """Density and features from a few sines and two layers."""
+
+    box, channels, voxel_size = BOX, 4, (0.1, 0.1, 0.1)
+
+    def __init__(self):
+        super().__init__()
+        layers = (torch.nn.Linear(6, 16), torch.nn.Softplus(), torch.nn.Linear(16, 5), torch.nn.Softplus())
+        self.layers = torch.nn.Sequential(*layers)
+
+    @property
+    def device(self) -> torch.device:
+        return self.layers[0].weight.device
+
+    def query(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        values = self.layers(torch.cat((points.sin(), points.cos()), dim=-1))
+        return values[..., 0], values[..., 1:]
+
+    def query_density(self, points: Tensor) -> Tensor:
+        return self.query(points)[0]
+
+    def normals(self, points: Tensor) -> Tensor:
+        with torch.enable_grad():
+            places = points.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.query_density(places).sum(), places)
+        return -torch.nn.functional.normalize(slope, dim=-1)
+
+    def occupancy(self, threshold: float = 0.0) -> Tensor:
+        return torch.ones(4, 5, 6, dtype=torch.bool, device=self.device)

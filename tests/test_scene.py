@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from balls import StoredBall, make_ball
 from hypothesis import HealthCheck, given, settings, strategies as st
 from jaxtyping import TypeCheckError
 from safetensors.torch import load, save
@@ -19,7 +18,7 @@ from safetensors.torch import load, save
 from nfldm3d.appearance import EnvironmentMap, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
 from nfldm3d.data import PosedImages
-from nfldm3d.fields import FieldState, VoxelField, voxelize
+from nfldm3d.fields import VoxelField
 from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import Box, Rays
 from nfldm3d.image_decoder import ImageDecoder
@@ -422,57 +421,6 @@ def test_a_scene_moves_as_a_whole(generator: torch.Generator) -> None:
     assert {part.density.dtype for part in scene.levels} == {torch.float64}
     assert isinstance(scene.background, EnvironmentMap) and scene.background.image.dtype == torch.float64
     assert scene.cameras is not None and scene.cameras.focal.dtype == torch.float64
-
-
-@layouts
-@pytest.mark.parametrize("inner", [True, False])
-def test_fields_of_ones_own_come_back_by_name(tmp_path: Path, name: str, inner: bool) -> None:
-    ball = make_ball(kind=StoredBall)
-    around = replace(make_ball(2.0, 0.5, StoredBall), box=ball.box.scaled(2.0))
-    levels = (ball, voxelize(around)) if inner else (voxelize(ball), around)
-    scene = Scene(levels[0], Rgb(), surroundings=(levels[1],))
-    scene.save(tmp_path / name)
-    with pytest.raises(
-        DataFormatError, match=r"level\d is a StoredBall.*Scene.load\(path, field_types=\[StoredBall\]\)"
-    ):
-        Scene.load(tmp_path / name)
-    again = Scene.load(tmp_path / name, field_types=[StoredBall])
-    points = torch.tensor(ball.box.center) + torch.linspace(-1.5, 1.5, 30)[:, None]
-    for level, other in zip(scene.levels, again.levels, strict=True):
-        assert type(other) is type(level) and other.box == level.box
-        assert torch.equal(other.query(points)[0], level.query(points)[0])
-
-
-def test_a_file_names_the_type_of_each_level(saved: Path, tmp_path: Path) -> None:
-    """Readers of before know no types, and read voxel fields as they did."""
-    config = json.loads((saved / "scene" / CONFIG).read_text())
-    assert config["version"] == 1 and {level["type"] for level in config["levels"]} == {"VoxelField"}
-    untyped = rewrite(saved, tmp_path, lambda c, t: c["levels"][0].pop("type"))
-    assert_equal(Scene.load(untyped), Scene.load(saved / "scene"))
-    Scene(make_ball(kind=StoredBall), Rgb()).save(tmp_path / "ball")
-    assert json.loads((tmp_path / "ball" / CONFIG).read_text())["version"] == 2
-
-
-def test_fields_that_cannot_be_kept_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a Ball does not say what .* keep of it.*state.*editing.resample"):
-        Scene(make_ball(), Rgb()).save(tmp_path / "ball.nfld")
-
-    class Misnamed(StoredBall):
-        def state(self):
-            return FieldState({"type": "round"}, {})
-
-    with pytest.raises(ValueError, match="the state of a Misnamed has a value named 'type'"):
-        Scene(make_ball(kind=Misnamed), Rgb()).save(tmp_path / "ball.nfld")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_scenes_of_other_fields_move_and_print() -> None:
-    ball = make_ball()
-    scene = Scene(ball, Rgb(), surroundings=(voxelize(replace(ball, box=ball.box.scaled(2.0))),))
-    assert scene.to(torch.float64).field.radius.dtype == torch.float64 and scene.box == ball.box
-    assert "Ball(" in str(scene) and "memory" not in str(scene)
-    with pytest.raises(ValueError, match="field has 3 channels but SphericalHarmonics needs 12"):
-        Scene(ball, SphericalHarmonics(1))
 
 
 def test_scenes_cameras_rays_and_captures_are_keys_of_dictionaries() -> None:

@@ -1,6 +1,15 @@
 """Fields: density and features at every point of a box, on a grid or otherwise."""
 
-from nfldm3d.fields.protocol import Brick, Field, FieldState, FusedField, GridField, StoredField, occupied_cells
+from nfldm3d.fields.protocol import (
+    Brick,
+    Field,
+    FieldState,
+    FusedField,
+    GridField,
+    StoredField,
+    find_missing,
+    occupied_cells,
+)
 from nfldm3d.fields.voxel import VoxelField, require_voxels, surface_density
 from nfldm3d.fields.voxelization import grid_resolution, voxelize
 
@@ -12,6 +21,7 @@ __all__ = [
     "GridField",
     "StoredField",
     "VoxelField",
+    "find_missing",
     "grid_resolution",
     "occupied_cells",
     "require_voxels",

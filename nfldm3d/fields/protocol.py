@@ -41,7 +41,7 @@ class Field(Protocol):
         ...
 
     def to(self, target: torch.device | torch.dtype | str) -> "Field":
-        """The field on another device or in another dtype."""
+        """The field on another device or in another dtype; scenes copy fields that are modules before they move."""
         ...
 
     def query(
@@ -65,6 +65,11 @@ class Field(Protocol):
         at voxel centres.
         """
         ...
+
+
+def find_missing(field: object) -> list[str]:
+    """What an object lacks to be a field."""
+    return [name for name in vars(Field) if not name.startswith("_") and not hasattr(field, name)]
 
 
 @runtime_checkable

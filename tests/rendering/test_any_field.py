@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from balls import Ball, SolidBall, make_ball
+from balls import Ball, Network, SolidBall, make_ball
 from torch import Tensor
 
 from nfldm3d import Box, Camera, Rays, Rgb, Scene, VoxelField, render
@@ -303,3 +303,25 @@ def test_a_gpu_bounds_its_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = prepare(scene).render(camera)
     monkeypatch.setattr(integration, "SAMPLES_AT_ONCE", 2000)
     torch.testing.assert_close(render(scene, camera).image.cpu(), whole.image.cpu(), atol=1e-5, rtol=0)
+
+
+def test_a_network_learns_from_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its weights get gradients, the same ones from blocks whose graphs are made anew."""
+    network, gradients = Network(), []
+    for at_once in (2**18, 3000):
+        monkeypatch.setattr(integration, "SAMPLES_AT_ONCE", at_once)
+        picture = render(Scene(network, Rgb(4), WHITE), look_at(network), with_normals=True)
+        slopes = torch.autograd.grad(picture.image.square().mean(), list(network.parameters()))
+        gradients.append(torch.cat([slope.flatten() for slope in slopes]))
+    assert all(bool(slope.abs().max() > 0) for slope in slopes[:2])
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    camera, target = look_at(network, 8, 6), torch.tensor([0.8, 0.3, 0.1])[:, None, None]
+    losses = []
+    for _ in range(12):
+        loss = (render(Scene(network, Rgb(4)), camera).image - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
