@@ -77,7 +77,7 @@ class Camera:
         *,
         width: int,
         height: int,
-        distortion: Float[Tensor, "*lenses terms"] | None = None,
+        distortion: Float[Tensor, "... terms"] | None = None,
         lens: Literal["perspective", "fisheye"] = "perspective",
     ) -> "Camera":
         """Cameras from matrices [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels, one for all poses or one for each.
@@ -100,7 +100,7 @@ class Camera:
         *,
         width: int,
         height: int,
-        distortion: Float[Tensor, "*lenses terms"] | None = None,
+        distortion: Float[Tensor, "... terms"] | None = None,
         lens: Literal["perspective", "fisheye"] = "perspective",
         whole_centers: bool = True,
     ) -> "Camera":

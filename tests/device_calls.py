@@ -101,6 +101,14 @@ def features(device: torch.device, *shape: int) -> torch.Tensor:
 CALLS: dict[str, Call] = {
     # cameras
     "Camera.from_fov": lambda d: Camera.from_fov(cameras(d).world_from_camera, width=5, height=4),
+    "Camera.from_intrinsics": lambda d: Camera.from_intrinsics(
+        cameras(d).world_from_camera, cameras(d)[0].intrinsics, width=8, height=6, distortion=torch.zeros(5)
+    ),
+    "Camera.from_opencv": lambda d: Camera.from_opencv(
+        cameras(d).view_matrix, cameras(d).intrinsics, width=8, height=6, distortion=torch.zeros(4, device=d)
+    ),
+    "Camera.intrinsics": lambda d: cameras(d).intrinsics,
+    "Camera.view_matrix": lambda d: cameras(d).view_matrix,
     "Camera.look_at": lambda d: Camera.look_at(POINTS[:3].to(d), (0.0, 0.0, 9.0), width=5, height=4),
     "Camera.cat": lambda d: Camera.cat([cameras(d), replace(cameras(d), distortion=torch.zeros(3, 8, device=d))]),
     "Camera.centers": lambda d: cameras(d).centers,
@@ -182,6 +190,7 @@ CALLS: dict[str, Call] = {
     # scenes
     "Scene.to": lambda d: ball(CPU).to(d),
     "Scene.background_color": lambda d: ball(d).background_color(rays(d)),
+    "Scene.render": lambda d: ball(d).render(cameras(d), with_normals=True),
     "render": lambda d: render(ball(d), cameras(d), with_normals=True, with_features=True),
     "prepare": lambda d: prepare(ball(d)).occupancies,
     "Renderer.render": lambda d: prepare(ball(d)).render(cameras(d)),
@@ -270,6 +279,8 @@ FILES: dict[str, Callable[[torch.device, Path], object]] = {
     "Scene.save": lambda d, path: ball(d).save(path / "scene.nfld"),
     "Scene.save.decoder": lambda d, path: decoded(d).save(path / "decoded.nfld"),
     "PosedImages.save": lambda d, path: replace(posed(d), bev=bev(d)).save(path / "capture"),
+    "Scene.export": lambda d, path: ball(d).export(path / "scene.glb"),
+    "export_scene": lambda d, path: nfldm3d.export.export_scene(ball(d), path / "scene.nvdb"),
     "export_mesh": lambda d, path: [nfldm3d.export_mesh(ball(d), path / f"mesh.{kind}") for kind in ("glb", "usda")],
     "export_mesh.cameras": lambda d, path: nfldm3d.export_mesh(ball(d), path / "mesh.usdc", cameras=cameras(d)),
     "export_mesh.plain": lambda d, path: [

@@ -70,6 +70,27 @@ def test_scenes_are_fitted_on_the_gpu(tmp_path: Path) -> None:
 
 
 @pytest.mark.cuda
+def test_a_stopped_fit_goes_on_on_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nfldm3d.fitting import photographs
+
+    real, calls = photographs._compare, iter(range(100))
+
+    def compare_or_die(*arguments):
+        if next(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(photographs, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(photographs, "_compare", compare_or_die)
+    quick = FitOptions(steps=6, rays_per_step=64, voxels=1000, surroundings=0, degree=0, background="environment")
+    path = tmp_path / "fit.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        fit(posed(CPU), options=quick, device="cuda", checkpoint=path, progress=False)
+    made = fit(posed(CPU), options=quick, device="cuda", checkpoint=path, progress=False)
+    assert made.device.type == "cuda" and made.metadata["fit"]["steps_done"] == 6
+
+
+@pytest.mark.cuda
 def test_points_are_drawn_by_generators_of_either_device() -> None:
     for device in ("cpu", "cuda"):
         draws = torch.Generator(device).manual_seed(0)

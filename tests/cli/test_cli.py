@@ -7,10 +7,12 @@ import sys
 
 import pytest
 import torch
+from balls import make_ball
 from small_fits import ball_scene, views_of
 
-from nfldm3d import Scene
+from nfldm3d import Camera, PosedImages, Rgb, Scene, render
 from nfldm3d.cli import _shorten, main
+from nfldm3d.cli.fit import measure
 from nfldm3d.files import NOTE
 
 
@@ -248,3 +250,22 @@ def test_every_command_checks_its_output_before_its_work(arguments, tmp_path, ca
 def test_generate_refuses_sizes_of_nothing_before_its_work(option, tmp_path, capsys):
     code, error = run_failing(["generate", "--out", tmp_path / "out", "--weights", tmp_path, option, 0], capsys)
     assert code == 2 and f"{option} must be at least 1" in error
+
+
+def test_any_field_is_measured(tmp_path):
+    scene = Scene(make_ball(), Rgb())
+    camera = Camera.orbit(scene.box.center, 5.0, views=3, width=24, height=18)
+    figures = measure(scene, PosedImages.from_tensors(render(scene, camera).image, camera), tmp_path / "sheet.png")
+    assert figures["psnr"] > 60 and figures["ssim"] == pytest.approx(1, abs=1e-3)
+
+
+def test_masked_pixels_are_not_measured(tmp_path):
+    scene = Scene(make_ball(), Rgb())
+    camera = Camera.orbit(scene.box.center, 5.0, views=3, width=24, height=18)
+    images, masks = render(scene, camera).image, torch.ones(3, 18, 24, dtype=torch.bool)
+    masks[:, :6], masks[2] = False, False  # the last view says nothing at all
+    images = torch.where(masks[:, None], images, 1.0)
+    figures = measure(scene, PosedImages.from_tensors(images, camera, masks=masks), tmp_path / "sheet.png")
+    assert figures["psnr"] > 60 and figures["count"] == 3
+    nothing = PosedImages.from_tensors(images, camera, masks=torch.zeros_like(masks))
+    assert measure(scene, nothing, tmp_path / "sheet.png")["psnr"] is None

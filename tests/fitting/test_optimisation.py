@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from balls import BOX, Ball
 from torch import Tensor, nn
 
+from nfldm3d import Camera, Rgb, Scene, render
 from nfldm3d.files import DataFormatError
 from nfldm3d.fitting import Checkpoint, OptimisationError, Schedule, Step, TensorParameters, optimise
 
+COARSE = (0.3, 0.3, 0.3)
 GOAL = torch.tensor([1.0, -2.0, 0.5])
 
 
@@ -177,3 +180,19 @@ def test_callbacks_are_told_and_may_stop(capsys: pytest.CaptureFixture[str]):
     assert not capsys.readouterr().err
     optimise({"point": point}, distance_to(point), Schedule(12))
     assert "loss" in capsys.readouterr().err
+
+
+def test_a_field_of_ones_own_is_fitted_to_pictures():
+    """Through the renderer, by nothing but what a field has to answer: the ball is found again."""
+    cameras = Camera.orbit(BOX.center, 4.0, views=1, width=12, height=9)
+    radius, density = torch.tensor(0.7), torch.tensor(4.0)
+    truth = render(Scene(Ball(torch.tensor(0.9), density, voxel_size=COARSE), Rgb()), cameras)
+
+    def loss(step: Step) -> dict[str, Tensor]:
+        picture = render(Scene(Ball(radius, density, voxel_size=COARSE), Rgb()), cameras)
+        color = (picture.image - truth.image).square().mean()
+        return {"color": color, "opacity": (picture.opacity - truth.opacity).square().mean()}
+
+    moving = TensorParameters({"radius": radius}, betas=(0.5, 0.8))
+    end = optimise(moving, loss, Schedule(30, rate=0.03, final_rate=0.1), progress=False)
+    assert radius.tolist() == pytest.approx(0.9, abs=0.02) and end.losses["color"] < 1e-4
