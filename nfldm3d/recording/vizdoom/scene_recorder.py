@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.geometry import Box
+from nfldm3d.recording.shards import scene_key
 from nfldm3d.recording.vizdoom.doom_bev import BEV_CELL, draw_bev
 from nfldm3d.recording.vizdoom.doom_grid import CELL, WalkGrid, build_grid
 from nfldm3d.recording.vizdoom.doom_map import UNITS_PER_METRE, DoomMap
@@ -97,11 +98,6 @@ def measure_exposure(world: World, game: Game) -> float:
     poses = islice(scatter_poses(world.doom_map, everywhere, generator), 2 * EXPOSURE_VIEWS)
     pictures = [view.image for _, view in _take(world, game, poses, 64, EXPOSURE_VIEWS)]
     return choose_exposure(np.stack(pictures), bright_quantile=BRIGHT_QUANTILE) if pictures else 1.0
-
-
-def scene_key(map_name: str, number: int) -> str:
-    """The name of the scene at a place."""
-    return f"{map_name}_{number:04d}"
 
 
 def split_of(map_name: str) -> str:

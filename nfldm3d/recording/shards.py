@@ -1,0 +1,182 @@
+"""Records many scenes into shards, by several processes, and goes on where it was stopped; whatever world they show.
+
+A recorder says what each shard is to hold, and gives a function that records the scenes of one; the shards appear whole
+or not at all, and do not depend on how many processes there are.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from nfldm3d._types import PathName
+from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.data.scene_shards import (
+    SceneEntry,
+    ShardEntry,
+    ShardIndex,
+    index_shard,
+    shard_name,
+    write_index,
+    write_shard,
+)
+from nfldm3d.jobs import Share, claim_folder
+from nfldm3d.recording.workers import start_workers
+
+RECORDING_NAME = "recording.json"
+SCENES_PER_SHARD = 64
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """What one shard is to hold."""
+
+    name: str
+    map: str
+    quota: int
+    """Scenes to record."""
+    places: tuple[int, ...]
+    """Numbers of places to try, in this order."""
+
+
+Record = Callable[[ShardPlan], Sequence[SceneSample]]
+"""Records the scenes of one shard; it is sent to other processes."""
+
+Part = tuple[ShardEntry, tuple[SceneEntry, ...]]
+"""A shard and the scenes in it."""
+
+
+@dataclass(frozen=True)
+class RecordingReport:
+    """How a recording went."""
+
+    scenes: int
+    """All in the folder now."""
+    skipped: int
+    """Places that did not yield enough good views; others took their turn."""
+    missing: int
+    """Scenes for which no place was left, or whose shards other processes have not recorded yet."""
+    recorded_views: int
+    """Taken by this run, in how many seconds."""
+    seconds: float
+
+
+def scene_key(world: str, number: int) -> str:
+    """The name of the scene at a place of a world, such as a map or a track."""
+    return f"{world}_{number:04d}"
+
+
+def record_shards(
+    folder: PathName,
+    plans: Sequence[ShardPlan],
+    record: Record,
+    *,
+    options: Mapping[str, object],
+    workers: int | None = None,
+    share: Share | None = None,
+    progress: bool = True,
+) -> RecordingReport:
+    """Records scenes into shards in ``folder``, with an index; a run that was stopped goes on after its last shard.
+
+    Args:
+        plans: of all shards.
+        record: records the scenes of one.
+        options: on which the scenes depend; they are noted in the folder, and must be the same to go on.
+        workers: processes, by default as many as there are cores.
+        share: of the shards, where several launched processes record into one folder; default: all. The last one to
+            end writes the index of them all.
+
+    Raises:
+        ValueError: the folder holds a recording with other options.
+    """
+    from tqdm.auto import tqdm
+
+    folder, share, start = Path(folder), share or Share(), time.monotonic()
+    claim_folder(folder, RECORDING_NAME, options, what="a recording", pieces="*.tar")
+    own = [plans[number] for number in share.of(len(plans))]
+    _sweep(folder, own)
+    parts = _read_parts(folder, plans, {})
+    before = sum(len(scenes) for _, scenes in parts.values())
+    todo = [plan for plan in own if plan.name not in parts]
+    total = before + sum(plan.quota for plan in todo)
+    with (
+        tqdm(total=total, initial=before, desc="record", unit="scene", disable=not progress) as bar,
+        start_workers(min(workers or os.cpu_count() or 1, max(1, len(todo)))) as submit,
+    ):
+        for future in as_completed([submit(_record_shard, folder, record, plan) for plan in todo]):
+            name = future.result()
+            parts[name] = index_shard(folder / name)
+            bar.update(len(parts[name][1]))
+            _save_index(folder, parts)
+    recorded = sum(scene.views for plan in todo for scene in parts[plan.name][1])
+    parts = _save_whole_index(folder, plans, parts)
+    found = {plan.name: [scene.key for scene in parts[plan.name][1]] for plan in plans if plan.name in parts}
+    scenes = sum(len(keys) for keys in found.values())
+    return RecordingReport(
+        scenes,
+        sum(_count_skipped(plan, found[plan.name]) for plan in plans if plan.name in found),
+        sum(plan.quota for plan in plans) - scenes,
+        recorded,
+        time.monotonic() - start,
+    )
+
+
+def split_shards(world: str, split: str, first: int, quota: int, places: int) -> list[ShardPlan]:
+    """Shards for ``quota`` scenes of one world that has so many ``places``; each tries its share of them.
+
+    Args:
+        first: number of the first shard among those of the split.
+    """
+    count = -(-quota // SCENES_PER_SHARD)
+    return [
+        ShardPlan(
+            shard_name(split, first + part),
+            world,
+            quota // count + (part < quota % count),
+            tuple(range(part, places, count)),
+        )
+        for part in range(count)
+    ]
+
+
+def _count_skipped(plan: ShardPlan, keys: list[str]) -> int:
+    """How many places were tried in vain."""
+    numbers = [scene_key(plan.map, number) for number in plan.places]
+    tried = numbers.index(keys[-1]) + 1 if keys and len(keys) == plan.quota else len(numbers)
+    return tried - len(keys)
+
+
+def _sweep(folder: Path, plans: Sequence[ShardPlan]) -> None:
+    """Removes what a killed run left of these shards: files under temporary names of ``atomic_write``."""
+    for plan in plans:
+        name = Path(plan.name)
+        for left in folder.glob(f".{name.stem}.????????{name.suffix}"):
+            left.unlink(missing_ok=True)
+
+
+def _read_parts(folder: Path, plans: Sequence[ShardPlan], known: dict[str, Part]) -> dict[str, Part]:
+    """What the shards in the folder hold."""
+    there = [plan.name for plan in plans if plan.name in known or (folder / plan.name).exists()]
+    return {name: known[name] if name in known else index_shard(folder / name) for name in there}
+
+
+def _save_whole_index(folder: Path, plans: Sequence[ShardPlan], parts: dict[str, Part]) -> dict[str, Part]:
+    """Writes the index of all shards in the folder, again if another process has added some meanwhile: so the last
+    index that is written knows all shards."""
+    while True:
+        parts = _read_parts(folder, plans, parts)
+        _save_index(folder, parts)
+        if not any((folder / plan.name).exists() for plan in plans if plan.name not in parts):
+            return parts
+
+
+def _save_index(folder: Path, parts: dict[str, Part]) -> None:
+    chosen = [parts[name] for name in sorted(parts)]
+    write_index(folder, ShardIndex(tuple(part[0] for part in chosen), tuple(s for part in chosen for s in part[1])))
+
+
+def _record_shard(folder: Path, record: Record, plan: ShardPlan) -> str:
+    write_shard(folder / plan.name, record(plan))
+    return plan.name
