@@ -31,6 +31,8 @@ COMPRESSION = 1
 """Of the PNG files: level 6 would take twice as long for 5 % less."""
 FARTHEST_MEDIAN, NEAREST_MAXIMUM = 3.0, 0.01
 """Depths are in other units if their median is this many times the box's diagonal, or the largest below this share."""
+SKY_LABEL = "sky"
+"""The name among ``metadata["label_names"]`` of what is infinitely far."""
 MARGIN = 1e-3
 """Metres by which cameras may lie outside the box, for rounding."""
 
@@ -43,7 +45,7 @@ class SceneSample:
     """Names the scene within its data set."""
     images: UInt8[Tensor, "views 3 height width"]
     depth: Float[Tensor, "views height width"]
-    """Metres along the optical axis; 0 is unknown or sky."""
+    """Metres along the optical axis; 0 is unknown or sky (``find_sky`` tells which)."""
     camera: Camera
     """One per view."""
     box: Box
@@ -55,7 +57,8 @@ class SceneSample:
     """The world that the scene is a part of."""
     split: str = "train"
     kinds: tuple[str, ...] = ()
-    """How each view came about: ``scattered``, or ``walk`` for one taken along the trajectory."""
+    """How each view came about: ``scattered``, ``walk`` for one taken along the trajectory, or ``rig`` for one that
+    another camera of the same vehicle took."""
     trajectory: Float[Tensor, "poses 5"] | None = None
     """Camera poses of a walk: x, y, z in metres, cosine and sine of the heading (counter-clockwise from +x)."""
     metadata: dict[str, object] = field(default_factory=dict)
@@ -68,8 +71,18 @@ class SceneSample:
         capture = PosedImages.from_tensors(
             self.images, self.camera, depth=self.depth, masks=self.masks, labels=self.labels
         )
-        box = {"lower": list(self.box.lower), "upper": list(self.box.upper)}
-        return replace(capture, bev=self.bev, metadata={"map": self.map, "box": box} | self.metadata)
+        extra: dict[str, object] = {"map": self.map, "box": {"lower": self.box.lower, "upper": self.box.upper}}
+        if self.trajectory is not None:
+            extra["trajectory"] = self.trajectory.double().tolist()
+        return replace(capture, bev=self.bev, metadata=extra | self.metadata)
+
+    def find_sky(self) -> Bool[Tensor, "views height width"]:
+        """Which pixels show the sky, as far as labels tell: there the ray meets nothing, whereas a depth of 0 elsewhere
+        is unknown."""
+        names = self.metadata.get("label_names")
+        if self.labels is None or not isinstance(names, list | tuple) or SKY_LABEL not in names:
+            return torch.zeros(self.depth.shape, dtype=torch.bool)
+        return (self.labels == list(names).index(SKY_LABEL)) & (self.depth == 0)
 
     def seen_map(self) -> Int64[Tensor, "x y"] | None:
         """The bird's-eye map where some view meets a surface; ``UNSEEN`` elsewhere. None if there is no map."""

@@ -1,7 +1,8 @@
 """Scenes to train on: which views are encoded, which are compared with, and from which side the world is seen."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,9 @@ from nfldm3d.data.scenes import Scenes
 from nfldm3d.geometry import Box, Rays, turn_about
 from nfldm3d.models.nfldm.lifting import in_box
 from nfldm3d.models.nfldm.views import Views
+
+SKY_DISTANCE = 4.0
+"""Diagonals of the box: how far the sky is."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class SceneItem:
     inputs: Views
     targets: Targets
     observed: Views
-    """All views with depth, the encoded ones first: what is known of the voxels."""
+    """All views with depth, the encoded ones first: what is known of the voxels. The sky is far beyond the box."""
     box: Box
 
     def to(self, device: torch.device) -> "SceneItem":
@@ -101,7 +105,7 @@ class SceneSource:
         return SceneItem(
             _views(sample, camera, inputs, with_depth),
             crop_targets(_views(sample, camera, targets, True), drawing.crop, generator),
-            _views(sample, camera, observed, True),
+            _observe(sample, camera, observed),
             box,
         )
 
@@ -142,3 +146,11 @@ def _views(sample: SceneSample, camera: Camera, chosen: Tensor, with_depth: bool
     return Views(
         sample.images[chosen].float() / 255, camera[chosen.tolist()], sample.depth[chosen] if with_depth else None
     )
+
+
+def _observe(sample: SceneSample, camera: Camera, chosen: Tensor) -> Views:
+    """Views in which the sky has a depth beyond any box, so that voxels in front of it count as seen to be empty."""
+    views, sky = _views(sample, camera, chosen, True), sample.find_sky()[chosen]
+    assert views.depth is not None
+    beyond = SKY_DISTANCE * math.dist(sample.box.lower, sample.box.upper)
+    return replace(views, depth=torch.where(sky, beyond, views.depth))
