@@ -3,21 +3,22 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from nfldm3d.files import check_output, require_free
 from nfldm3d.jobs import Share
 
+if TYPE_CHECKING:
+    from nfldm3d.recording.shards import RecordingReport
+
 
 @dataclass(frozen=True)
-class Capture:
-    """Records Freedoom maps with exact depth, classes and a bird's-eye map: one transforms.json capture of one place,
-    or with --scenes many places as tar shards for training; a stopped recording goes on if it is started again."""
+class CaptureVizdoom:
+    """Freedoom maps: one transforms.json capture of one place, or with --scenes many places as tar shards for training;
+    a stopped recording goes on if it is started again."""
 
-    source: Annotated[Literal["vizdoom"], tyro.conf.Positional]
-    """What to record from."""
     out: Path
     """Folder for the capture or the shards."""
     map: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -75,11 +76,91 @@ class Capture:
             maps=self._maps(),
             split=self.split,
         )
-        report = record_scenes(self.out, options=options, workers=self.workers, share=Share.from_launcher())
-        speed = report.recorded_views / max(report.seconds, 1e-9)
-        figures = {"scenes": report.scenes, "skipped": report.skipped, "missing": report.missing}
-        figures |= {"seconds": round(report.seconds, 1), "views_per_second": round(speed, 1)}
-        print(json.dumps(figures))  # noqa: T201 - the command's result
+        share = Share.from_launcher()
+        _print_report(record_scenes(self.out, options=options, workers=self.workers, share=share))
 
     def _maps(self) -> tuple[str, ...]:
-        return tuple(name for names in self.map for name in names.replace(" ", "").split(",") if name)
+        return _split_names(self.map)
+
+
+@dataclass(frozen=True)
+class CaptureDriving:
+    """Roads with cars, drawn from the tracks of TORCS (package torcs-data): a rig of six cameras at several stops and
+    free views, in any weather, with exact depth, classes and a bird's-eye map. A stopped recording goes on if it is
+    started again."""
+
+    out: Path
+    """Folder for the shards or captures."""
+    scenes: int = 1600
+    """Number of scenes, spread evenly over the tracks."""
+    test_scenes: int | None = None
+    """How many of these are on test tracks; by default each track gives as many as any other."""
+    tracks: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Tracks, as street-1,alpine-1 or by repeating the option; all 21 if none is given."""
+    split: Literal["train", "test", "all"] = "all"
+    """Which of the tracks; four are for tests alone."""
+    layout: Literal["shards", "captures", "rig"] = "shards"
+    """Tar shards for training, a transforms.json capture for each scene, or a rig.json for each (the rig alone)."""
+    data: Path | None = None
+    """Folder of torcs-data, or of the unpacked package; by default where the installed package puts it."""
+    size: int = 64
+    """Width and height of the pictures in pixels."""
+    box: tuple[float, float, float] = (32.0, 32.0, 8.0)
+    """Extents of a scene in metres; the ego car stands in its middle, a quarter up."""
+    stops: int = 4
+    """Places along the way where the rig's six cameras take a view each."""
+    free: int = 12
+    """Views from random poses."""
+    seed: int = 0
+    """Decides on places, cars, weather and views."""
+    workers: int | None = None
+    """Processes, by default as many as there are cores; the result does not depend on it."""
+
+    def run(self) -> None:
+        """Records and saves."""
+        from nfldm3d.recording.driving.shard_recorder import DrivingOptions, record_scenes
+        from nfldm3d.recording.driving.torcs import TorcsData
+        from nfldm3d.recording.driving.world import SceneShape
+
+        check_output(self.out, folder=True)
+        options = DrivingOptions(
+            scenes=self.scenes,
+            test_scenes=self.test_scenes,
+            seed=self.seed,
+            tracks=_split_names(self.tracks),
+            split=self.split,
+            shape=SceneShape(size=self.size, box=self.box, stops=self.stops, free=self.free),
+        )
+        data = TorcsData.find(self.data)
+        if self.layout == "shards":
+            share = Share.from_launcher()
+            _print_report(record_scenes(self.out, data, options=options, workers=self.workers, share=share))
+            return
+        from nfldm3d.recording.driving.capture_recorder import record_captures
+
+        _print_report(record_captures(self.out, data, options, self.layout, workers=self.workers))
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Records worlds with exact depth, classes and a bird's-eye map."""
+
+    world: (
+        Annotated[CaptureVizdoom, tyro.conf.subcommand("vizdoom")]
+        | Annotated[CaptureDriving, tyro.conf.subcommand("driving")]
+    )
+
+    def run(self) -> None:
+        """Records and saves."""
+        self.world.run()
+
+
+def _split_names(options: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for names in options for name in names.replace(" ", "").split(",") if name)
+
+
+def _print_report(report: "RecordingReport") -> None:
+    speed = report.recorded_views / max(report.seconds, 1e-9)
+    figures = {"scenes": report.scenes, "skipped": report.skipped, "missing": report.missing}
+    figures |= {"seconds": round(report.seconds, 1), "views_per_second": round(speed, 1)}
+    print(json.dumps(figures))  # noqa: T201 - the command's result
