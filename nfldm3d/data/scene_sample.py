@@ -71,7 +71,8 @@ class SceneSample:
         capture = PosedImages.from_tensors(
             self.images, self.camera, depth=self.depth, masks=self.masks, labels=self.labels
         )
-        extra: dict[str, object] = {"map": self.map, "box": {"lower": self.box.lower, "upper": self.box.upper}}
+        box = {"lower": list(self.box.lower), "upper": list(self.box.upper)}
+        extra: dict[str, object] = {"map": self.map, "box": box}
         if self.trajectory is not None:
             extra["trajectory"] = self.trajectory.double().tolist()
         return replace(capture, bev=self.bev, metadata=extra | self.metadata)

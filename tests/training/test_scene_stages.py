@@ -313,3 +313,18 @@ def test_the_critic_does_not_learn_from_the_decoders_loss(tmp_path: Path) -> Non
     stage.loss(batch, torch.Generator())[0].backward()
     assert all(float(p.grad.abs().max()) == 0 for p in stage.model.critic.parameters() if p.grad is not None)
     assert any(float(p.grad.abs().max()) > 0 for p in stage.model.decoder.parameters() if p.grad is not None)
+
+
+def test_the_sky_is_far_where_voxels_are_observed_and_unknown_where_scenes_are_encoded() -> None:
+    room = room_sample(0)
+    depth, labels = room.depth.clone(), torch.ones(room.depth.shape, dtype=torch.uint8)
+    depth[:, :3], labels[:, :2] = 0, 0  # two rows of sky, then one of nothing known
+    sample = replace(room, depth=depth, labels=labels, metadata={"label_names": ["sky", "wall"]})
+    item = SceneSource([sample], replace(DRAWING, without_depth=0.0)).draw(0, 0, torch.Generator().manual_seed(0))
+    assert item.observed.depth is not None and item.inputs.depth is not None
+    assert (item.observed.depth[:, :2] > 3 * max(room.box.size)).all() and (item.observed.depth[:, 2] == 0).all()
+    assert (item.inputs.depth[:, :3] == 0).all() and torch.equal(
+        item.inputs.depth[:, 3:], item.observed.depth[: len(item.inputs.images), 3:]
+    )
+    unlabelled = SceneSource([replace(sample, metadata={})], DRAWING).draw(0, 0, torch.Generator().manual_seed(0))
+    assert unlabelled.observed.depth is not None and (unlabelled.observed.depth[:, :3] == 0).all()

@@ -13,7 +13,7 @@ import pytest
 import torch
 import tyro
 
-from nfldm3d.cli.capture import Capture
+from nfldm3d.cli.capture import CaptureVizdoom
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_sample import SceneSample, encode_scene
 from nfldm3d.recording.vizdoom import shard_recorder
@@ -168,13 +168,13 @@ def test_the_command_refuses_options_that_do_not_fit(tmp_path: Path, monkeypatch
         (["--scenes", "4", "--walk"], "--walk and --overwrite are for one place"),
         (["--scenes", "4", "--map", "MAP01", "--map", "E9M9"], "no Freedoom map is called 'E9M9'"),
     ):
-        command = tyro.cli(Capture, args=["vizdoom", "--out", str(tmp_path), *options])
+        command = tyro.cli(CaptureVizdoom, args=["--out", str(tmp_path), *options])
         with pytest.raises(ValueError, match=message):
             command.run()
     asked: list[SceneOptions] = []
     report = RecordingReport(4, 1, 0, 96, 2.0)
     monkeypatch.setattr(
-        shard_recorder, "record_scenes", lambda folder, options, workers: asked.append(options) or report
+        shard_recorder, "record_scenes", lambda folder, options, workers, share: asked.append(options) or report
     )
-    tyro.cli(Capture, args=["vizdoom", "--out", "x", "--scenes", "4", "--map", "MAP01, E1M1", "--map", "MAP05"]).run()
+    tyro.cli(CaptureVizdoom, args=["--out", "x", "--scenes", "4", "--map", "MAP01, E1M1", "--map", "MAP05"]).run()
     assert asked == [SceneOptions(scenes=4, maps=("MAP01", "E1M1", "MAP05"))]
