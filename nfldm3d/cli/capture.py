@@ -138,7 +138,7 @@ class CaptureDriving:
             return
         from nfldm3d.recording.driving.capture_recorder import record_captures
 
-        _print_report(record_captures(self.out, data, options, self.layout, workers=self.workers))
+        _print_report(record_captures(self.out, data, options, layout=self.layout, workers=self.workers))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,13 @@ Layout = Literal["captures", "rig"]
 
 
 def record_captures(
-    folder: PathName, data: TorcsData, options: DrivingOptions, layout: Layout, *, workers: int | None = None
+    folder: PathName,
+    data: TorcsData,
+    options: DrivingOptions,
+    *,
+    layout: Layout = "captures",
+    workers: int | None = None,
+    progress: bool = True,
 ) -> RecordingReport:
     """Records each scene into a subfolder, as ``transforms.json`` or as ``rig.json``; ``splits.json`` tells the splits.
 
@@ -42,13 +48,13 @@ def record_captures(
     plans, found, fresh = plan_shards(options), dict[str, list[str]](), 0
     quota = sum(plan.quota for plan in plans)
     with (
-        tqdm(total=quota, desc="record", unit="scene") as progress,
+        tqdm(total=quota, desc="record", unit="scene", disable=not progress) as bar,
         start_workers(min(workers or os.cpu_count() or 1, len(plans))) as submit,
     ):
         for future in as_completed([submit(record_folders, folder, data, options, layout, plan) for plan in plans]):
             plan, keys, new = future.result()
             found[plan.name], fresh = keys, fresh + new
-            progress.update(len(keys))
+            bar.update(len(keys))
     _write_splits(folder, plans, found)
     scenes = sum(len(keys) for keys in found.values())
     views = options.shape.views if layout == "captures" else options.shape.views - options.shape.free

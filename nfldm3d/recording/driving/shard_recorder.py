@@ -65,6 +65,7 @@ def record_scenes(
     options: DrivingOptions | None = None,
     workers: int | None = None,
     share: Share | None = None,
+    progress: bool = True,
 ) -> RecordingReport:
     """Records scenes into shards in ``folder``; see ``record_shards``.
 
@@ -75,8 +76,8 @@ def record_scenes(
     """
     options = options or DrivingOptions()
     record = partial(record_samples, options, data)
-    noted = note_options(options)
-    return record_shards(folder, plan_shards(options), record, options=noted, workers=workers, share=share)
+    plans, noted = plan_shards(options), note_options(options)
+    return record_shards(folder, plans, record, options=noted, workers=workers, share=share, progress=progress)
 
 
 def note_options(options: DrivingOptions) -> dict[str, object]:
