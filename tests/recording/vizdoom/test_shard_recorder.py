@@ -174,7 +174,7 @@ def test_the_command_refuses_options_that_do_not_fit(tmp_path: Path, monkeypatch
     asked: list[SceneOptions] = []
     report = RecordingReport(4, 1, 0, 96, 2.0)
     monkeypatch.setattr(
-        shard_recorder, "record_scenes", lambda folder, options, workers: asked.append(options) or report
+        shard_recorder, "record_scenes", lambda folder, options, workers, share: asked.append(options) or report
     )
     tyro.cli(CaptureVizdoom, args=["--out", "x", "--scenes", "4", "--map", "MAP01, E1M1", "--map", "MAP05"]).run()
     assert asked == [SceneOptions(scenes=4, maps=("MAP01", "E1M1", "MAP05"))]
