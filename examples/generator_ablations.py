@@ -112,8 +112,8 @@ def hierarchy(arguments: argparse.Namespace, judge: Judge, direct: bool) -> Iter
             networks = Autoencoders(coder, latent.requires_grad_(False))
             folder = Path(work, name)
             encode_scenes(networks, scenes, folder, keep="latents")
-            generator = train_denoisers(arguments, networks, LatentSetSource(EncodedScenes(folder)), fine, everything)
-            made = generator.generate(
+            pipeline = train_denoisers(arguments, networks, LatentSetSource(EncodedScenes(folder)), fine, everything)
+            made = pipeline.generate(
                 arguments.generated,
                 num_inference_steps=arguments.sampling_steps,
                 generator=torch.Generator().manual_seed(0),
@@ -137,9 +137,9 @@ def train_denoisers(
         run(DenoiserStage(level, model, source, source), arguments.denoiser_steps, 16)
         made[f"denoiser_{level}"] = model
     box = source.encoded.header["box_size"]
-    generator = SceneGenerator(networks.scene, networks.latent, scheduler=make_schedule(), box_size=box, **made)
-    generator.set_progress_bar_config(disable=True)
-    return generator
+    pipeline = SceneGenerator(networks.scene, networks.latent, scheduler=make_schedule(), box_size=box, **made)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 class VoxelSource(LatentSetSource):
@@ -189,13 +189,13 @@ def centred_path(path: Tensor, box: Box) -> Tensor:
 
 
 def guidance(arguments: argparse.Namespace, judge: Judge) -> Iterator[dict]:
-    generator, held_out = SceneGenerator.from_pretrained(arguments.weights), SceneDataset(arguments.data, split="test")
+    pipeline, held_out = SceneGenerator.from_pretrained(arguments.weights), SceneDataset(arguments.data, split="test")
     reader = load_network(BevReader, find_weights(arguments.weights) / "bev_reader")
     samples = [sample for sample in spread(held_out, arguments.generated) if sample.bev is not None]
     maps = torch.stack([sample.bev.classes for sample in samples if sample.bev is not None])
     seen = torch.stack([known for sample in samples if (known := sample.seen_map()) is not None])
     for scale in SCALES:
-        made = generator.generate(
+        made = pipeline.generate(
             len(maps),
             maps,
             guidance_scale=scale,
@@ -207,12 +207,12 @@ def guidance(arguments: argparse.Namespace, judge: Judge) -> Iterator[dict]:
 
 
 def sampler(arguments: argparse.Namespace, judge: Judge) -> Iterator[dict]:
-    generator = SceneGenerator.from_pretrained(arguments.weights)
+    pipeline = SceneGenerator.from_pretrained(arguments.weights)
     for name in SCHEDULERS:
-        scheduler = getattr(diffusers, name).from_config(generator.scheduler.config)
+        scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)
         for steps in arguments.tried_steps:
             start = time.monotonic()
-            made = generator.generate(
+            made = pipeline.generate(
                 arguments.generated,
                 num_inference_steps=steps,
                 scheduler=scheduler,

@@ -2,10 +2,15 @@
 
 import sys
 import warnings
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 MOVED = {
     "nfldm3d.bev_painter": "nfldm3d.viewer.bev_painter",
@@ -48,6 +53,27 @@ MOVED = {
     "nfldm3d.training.options": "nfldm3d.training.run_options",
     "nfldm3d.video": "nfldm3d.rendering.video",
 }
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Says, to who called the caller, that something has another name now."""
+    warnings.warn(f"{old} is now {new}; the old name goes with the next release", DeprecationWarning, 3)
+
+
+def renamed_argument(old: str, new: str) -> Callable[[Function], Function]:
+    """Lets a function take an argument under its old name, too."""
+
+    def wrap(function: Function) -> Function:
+        @wraps(function)
+        def call(*arguments: Any, **options: Any) -> Any:
+            if old in options:
+                warn_renamed(f"the argument {old} of {function.__name__}", new)
+                options[new] = options.pop(old)
+            return function(*arguments, **options)
+
+        return call  # type: ignore[return-value]
+
+    return wrap
 
 
 class MovedModules(MetaPathFinder, Loader):

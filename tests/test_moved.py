@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from nfldm3d._moved import MOVED
+from nfldm3d._moved import MOVED, renamed_argument
 
 
 @pytest.mark.parametrize(("old", "new"), MOVED.items())
@@ -25,3 +25,13 @@ def test_names_come_from_old_modules() -> None:
     from nfldm3d.fields import VoxelField as new
 
     assert VoxelField is new
+
+
+def test_arguments_are_taken_under_old_names() -> None:
+    @renamed_argument("old", "new")
+    def double(new: int) -> int:
+        return 2 * new
+
+    assert double(1) == double(new=1) == 2
+    with pytest.warns(DeprecationWarning, match="the argument old of double is now new"):
+        assert double(old=1) == 2

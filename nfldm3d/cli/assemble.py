@@ -32,8 +32,8 @@ class Assemble:
         from nfldm3d.models.nfldm.trajectories import POSES, measure_path_odds
         from nfldm3d.models.weight_folders import find_weights
         from nfldm3d.models.weights import load_network
+        from nfldm3d.pipelines import SceneGenerator
         from nfldm3d.pipelines.generator_files import NETWORKS, OPTIONAL
-        from nfldm3d.pipelines.scene_generator import SceneGenerator
         from nfldm3d.training.denoiser_stage import MEASURED, LatentSetSource, make_schedule
 
         header = read_header(self.latents)

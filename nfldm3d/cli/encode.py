@@ -58,7 +58,7 @@ class Encode:
             check_output(self.out, folder=True)
         from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.data.encoded_scenes import read_embeddings
-        from nfldm3d.pipelines.autoencoders import Autoencoders
+        from nfldm3d.pipelines import Autoencoders
 
         given = None if self.embeddings is None else read_embeddings(self.embeddings)
         if given is not None and one:

@@ -88,11 +88,11 @@ class Evaluate:
         from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
         from nfldm3d.models.weights import load_network
         from nfldm3d.pictures import save_image
-        from nfldm3d.pipelines.scene_generator import SceneGenerator
+        from nfldm3d.pipelines import SceneGenerator
 
         device = open_device(self.device)
         folder = find_weights(self.weights, hub=self.hub)
-        generator = SceneGenerator.from_pretrained(folder, device)
+        pipeline = SceneGenerator.from_pretrained(folder, device)
         classifier = load_network(FrameClassifier, folder / "frame_classifier").to(device)  # pyright: ignore[reportArgumentType]
         reader = None
         if (folder / "bev_reader").is_dir():
@@ -107,11 +107,11 @@ class Evaluate:
             seed=self.seed,
             progress=not self.json,
         )
-        pieces = self._claim([p for p in generator.components.values() if isinstance(p, torch.nn.Module)], held_out)
-        if pieces is not None and not sample_pieces(generator, held_out, budget, pieces):
+        pieces = self._claim([p for p in pipeline.components.values() if isinstance(p, torch.nn.Module)], held_out)
+        if pieces is not None and not sample_pieces(pipeline, held_out, budget, pieces):
             return self._unfinished()
         report = judge_generator(
-            generator,
+            pipeline,
             classifier,
             reader,
             training,
@@ -130,7 +130,7 @@ class Evaluate:
         from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.evaluation.autoencoders import judge_autoencoders
         from nfldm3d.pictures import save_image
-        from nfldm3d.pipelines.autoencoders import Autoencoders
+        from nfldm3d.pipelines import Autoencoders
 
         networks = Autoencoders.from_pretrained(self.weights, open_device(self.device), hub=self.hub)
         found = open_scenes(self.data, self.split)

@@ -71,16 +71,16 @@ class Generate:
         """Samples a few scenes at a time and finishes them one by one."""
         check_output(self.out, folder=True)
         from nfldm3d.data.encoded_scenes import read_embedding
-        from nfldm3d.pipelines.scene_generator import SceneGenerator
+        from nfldm3d.pipelines import SceneGenerator
 
         for name, least in (("scenes", 1), ("frames", 0), ("width", 1), ("height", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}")
         device = open_device(self.device)
         embedding = None if self.embedding is None else read_embedding(self.embedding)
-        generator = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
-        scheduler = make_scheduler(generator, self.scheduler)
-        claim_folder(self.out, RECORD, self._describe(generator), what="scenes", pieces="scene_*/scene.nfld")
+        pipeline = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
+        scheduler = make_scheduler(pipeline, self.scheduler)
+        claim_folder(self.out, RECORD, self._describe(pipeline), what="scenes", pieces="scene_*/scene.nfld")
         folders = [self.out / f"scene_{number:03d}" for number in range(self.scenes)]
         own = Share.from_launcher().of(self.scenes)
         missing = [number for number in own if not (folders[number] / "scene.nfld").is_file()]
@@ -89,7 +89,7 @@ class Generate:
         start, sampling = time.monotonic(), 0.0
         for first in range(0, len(missing), BATCH):
             part, begun = missing[first : first + BATCH], time.monotonic()
-            made = generator.generate(
+            made = pipeline.generate(
                 self.scenes,
                 self.bev,
                 numbers=part,
@@ -103,12 +103,12 @@ class Generate:
             sampling += time.monotonic() - begun
             for number, scene in zip(part, made.scenes, strict=True):
                 with atomic_folder(folders[number]) as temporary:
-                    self._finish(generator, scene, temporary)
+                    self._finish(pipeline, scene, temporary)
         seconds = {"sampling": round(sampling, 1), "all": round(time.monotonic() - start, 1)}
         figures = {"scenes": self.scenes, "made": len(missing), "seconds": seconds, "out": str(self.out)}
         print(json.dumps(figures))  # noqa: T201
 
-    def _describe(self, generator) -> dict[str, object]:
+    def _describe(self, pipeline) -> dict[str, object]:
         """Whatever makes other scenes or other files of them."""
         from nfldm3d.files import measure_file
         from nfldm3d.pipelines.encoding import fingerprint
@@ -116,16 +116,16 @@ class Generate:
         described = ("seed", "guidance_scale", "path_guidance_scale", "steps", "scheduler")
         described += ("frames", "width", "height", "mesh")
         if self.bev is not None:
-            generator.read_map(self.bev, self.scenes)  # tells what is wrong with it
+            pipeline.read_map(self.bev, self.scenes)  # tells what is wrong with it
         files = {"bev": self.bev, "embedding": self.embedding}
-        parts = [part for part in generator.components.values() if isinstance(part, torch.nn.Module)]
+        parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
         return {
             "weights": [fingerprint(part) for part in parts],
             **{name: getattr(self, name) for name in described},
             **{name: None if path is None else measure_file(path)["sha256"] for name, path in files.items()},
         }
 
-    def _finish(self, generator, scene, folder: Path) -> None:
+    def _finish(self, pipeline, scene, folder: Path) -> None:
         from nfldm3d.export import export_mesh
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines.showing import open_top, picture_from_above, picture_sheet
@@ -135,7 +135,7 @@ class Generate:
 
         size = {"width": self.width, "height": self.height}
         scene.save(folder / "scene.nfld")
-        save_image(picture_from_above(generator, scene, self.bev), folder / "bev.png")
+        save_image(picture_from_above(pipeline, scene, self.bev), folder / "bev.png")
         with torch.no_grad():
             flight = make_path(scene, "fly", views=8, **size)
             save_image(picture_sheet(render(scene, flight).image, columns=4), folder / "views.png")
@@ -183,18 +183,16 @@ class Edit:
 
     def _edit(self, device: torch.device) -> Scene:
         from nfldm3d.geometry import Box
-        from nfldm3d.pipelines.scene_editing import resample_region
-        from nfldm3d.pipelines.scene_generator import SceneGenerator
+        from nfldm3d.pipelines import SceneGenerator
 
-        generator = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
-        return resample_region(
-            generator,
+        pipeline = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
+        return pipeline.edit(
             Scene.load(self.scene, device=device),
             Box(self.box[:3], self.box[3:]),
-            seed=torch.Generator().manual_seed(self.seed),
+            generator=torch.Generator().manual_seed(self.seed),
             num_inference_steps=self.steps,
             rounds=self.rounds,
-            scheduler=make_scheduler(generator, self.scheduler),
+            scheduler=make_scheduler(pipeline, self.scheduler),
         )
 
 
@@ -230,24 +228,22 @@ class Grow:
             self._grow(open_device(self.device)).to("cpu").save(self.out)
 
     def _grow(self, device: torch.device) -> Scene:
-        from nfldm3d.pipelines.scene_editing import grow_world
-        from nfldm3d.pipelines.scene_generator import SceneGenerator
+        from nfldm3d.pipelines import SceneGenerator
 
-        generator = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
-        return grow_world(
-            generator,
+        pipeline = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
+        return pipeline.grow(
             self.windows,
             scene=None if self.scene is None else Scene.load(self.scene, device=device),
-            seed=torch.Generator().manual_seed(self.seed),
+            generator=torch.Generator().manual_seed(self.seed),
             num_inference_steps=self.steps,
-            scheduler=make_scheduler(generator, self.scheduler),
+            scheduler=make_scheduler(pipeline, self.scheduler),
         )
 
 
-def make_scheduler(generator, name: SchedulerName):
+def make_scheduler(pipeline, name: SchedulerName):
     """One of diffusers' schedulers with the noise of the weights; None for the one they come with."""
     import diffusers
 
     if name == "default":
         return None
-    return getattr(diffusers, SCHEDULERS[name]).from_config(generator.scheduler.config)
+    return getattr(diffusers, SCHEDULERS[name]).from_config(pipeline.scheduler.config)

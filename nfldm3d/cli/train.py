@@ -53,7 +53,7 @@ class TrainSceneAutoencoder:
         from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.evaluation.metrics import Lpips
         from nfldm3d.models.nfldm.scene_autoencoder import PAPER, SceneAutoencoder
-        from nfldm3d.pipelines.autoencoders import Autoencoders
+        from nfldm3d.pipelines import Autoencoders
         from nfldm3d.training.scene_source import Drawing, SceneSource
         from nfldm3d.training.scene_stage import PAPER_WEIGHTS, SceneStage, SceneWeights
 
@@ -102,7 +102,7 @@ class TrainImageDecoder(_OnFields):
         """Trains and writes the weights of the whole scene auto-encoder."""
         from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.data.encoded_scenes import EncodedScenes
-        from nfldm3d.pipelines.autoencoders import Autoencoders
+        from nfldm3d.pipelines import Autoencoders
         from nfldm3d.training.decoder_stage import DECODER_DRAWING, DecoderStage
         from nfldm3d.training.latent_stage import LatentSource
 
@@ -135,7 +135,7 @@ class TrainLatentAutoencoder(_OnFields):
         from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.data.encoded_scenes import EncodedScenes
         from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
-        from nfldm3d.pipelines.autoencoders import Autoencoders
+        from nfldm3d.pipelines import Autoencoders
         from nfldm3d.training.latent_stage import LatentSource, LatentStage
 
         scene = Autoencoders.from_pretrained(self.weights).scene

@@ -38,14 +38,14 @@ class GeneratorBudget:
     """Whether bars are shown."""
 
 
-def sample_pieces(generator: SceneGenerator, held_out: Scenes, budget: GeneratorBudget, pieces: Pieces) -> bool:
+def sample_pieces(pipeline: SceneGenerator, held_out: Scenes, budget: GeneratorBudget, pieces: Pieces) -> bool:
     """Makes this process's share of the scenes that are judged; whether those of other processes are there, too."""
     sets: list[tuple[str, int, Tensor | None]] = [("free", budget.scenes, None)]
-    if generator.map_size:
+    if pipeline.map_size:
         _, true = mapped_samples(held_out, budget)
         sets += [("mapped", len(true), true), ("unmapped", len(true), None)]
     whole = [
-        pieces.sample(name, count, lambda numbers: _sample(generator, budget, maps, count, numbers))  # noqa: B023
+        pieces.sample(name, count, lambda numbers: _sample(pipeline, budget, maps, count, numbers))  # noqa: B023
         for name, count, maps in sets
     ]
     return all(whole)
@@ -58,7 +58,7 @@ def mapped_samples(held_out: Scenes, budget: GeneratorBudget) -> tuple[list[Scen
 
 
 def generate_scenes(
-    generator: SceneGenerator,
+    pipeline: SceneGenerator,
     budget: GeneratorBudget,
     name: str,
     count: int,
@@ -67,12 +67,12 @@ def generate_scenes(
 ) -> list[Scene]:
     """A set of scenes, made now, or from its pieces."""
     if pieces is not None:
-        return pieces.load(name, count, generator._execution_device)
-    return _sample(generator, budget, maps, count)
+        return pieces.load(name, count, pipeline._execution_device)
+    return _sample(pipeline, budget, maps, count)
 
 
 def _sample(
-    generator: SceneGenerator,
+    pipeline: SceneGenerator,
     budget: GeneratorBudget,
     maps: Int64[Tensor, "scenes x y"] | None,
     count: int,
@@ -81,4 +81,4 @@ def _sample(
     """Scenes in batches; the same seeds with and without maps."""
     options: dict[str, Any] = {"guidance_scale": budget.guidance_scale, "num_inference_steps": budget.steps}
     draws = torch.Generator().manual_seed(budget.seed)
-    return generator.generate(count, maps, numbers=numbers, generator=draws, **options).scenes
+    return pipeline.generate(count, maps, numbers=numbers, generator=draws, **options).scenes

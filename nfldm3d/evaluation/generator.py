@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from nfldm3d._moved import renamed_argument
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes, spread
 from nfldm3d.evaluation.distributions import (
@@ -25,7 +26,7 @@ from nfldm3d.evaluation.pieces import Pieces
 from nfldm3d.geometry import Box
 from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
 from nfldm3d.models.nfldm.scene_voxels import voxels_of
-from nfldm3d.pipelines.scene_editing import MARGIN, resample_region
+from nfldm3d.pipelines.scene_editing import MARGIN
 from nfldm3d.pipelines.scene_generator import SceneGenerator
 from nfldm3d.rendering import render
 from nfldm3d.scene import Scene
@@ -43,9 +44,10 @@ class GeneratorReport:
     """Each a generated scene beside the training scene that is nearest to it."""
 
 
+@renamed_argument("generator", "pipeline")
 @torch.no_grad()
 def judge_generator(
-    generator: SceneGenerator,
+    pipeline: SceneGenerator,
     classifier: FrameClassifier,
     reader: BevReader | None,
     training: Scenes,
@@ -66,7 +68,7 @@ def judge_generator(
     ``sample_pieces`` has made, which is not made again.
     """
     budget = budget or GeneratorBudget()
-    device = generator._execution_device
+    device = pipeline._execution_device
     report, draws = GeneratorReport(), torch.Generator().manual_seed(budget.seed)
 
     def embed(images: Tensor) -> Tensor:
@@ -75,13 +77,13 @@ def judge_generator(
     real_pictures, real_scenes = _real_pictures(held_out, budget.pictures)
     seen_pictures, seen_scenes = _real_pictures(training, 2 * budget.pictures)
     real, seen = embed(real_pictures), embed(seen_pictures)
-    scenes = generate_scenes(generator, budget, "free", budget.scenes, pieces)
+    scenes = generate_scenes(pipeline, budget, "free", budget.scenes, pieces)
     pictures, made_scenes = _own_pictures(scenes, budget)
     made = embed(pictures)
     half, other = seen[::2], seen[1::2]
     floor = float(frechet_distance(half, real))
     distance = float(frechet_distance(made, real))
-    rebuilt = embed(_rebuilt_pictures(generator, training, budget))
+    rebuilt = embed(_rebuilt_pictures(pipeline, training, budget))
     covered = measure_coverage(made, real, made_scenes=made_scenes, real_scenes=real_scenes)
     ceiling = measure_coverage(half, real, made_scenes=seen_scenes[::2], real_scenes=real_scenes)
     report.figures |= {
@@ -104,17 +106,18 @@ def judge_generator(
         made_clips, real_clips = _own_clips(scenes), _real_clips(held_out)
         first, second = (_embed_clips(video.to(device), clips, budget.progress) for clips in (made_clips, real_clips))
         report.figures["fvd"] = float(frechet_distance(first, second))
-    memory = judge_memory(generator, scenes, training, count=budget.remembered, progress=budget.progress)
+    memory = judge_memory(pipeline, scenes, training, count=budget.remembered, progress=budget.progress)
     report.figures |= memory.figures
     report.strips = [_strip(scene, training[number]) for scene, number in zip(scenes[:8], memory.nearest, strict=False)]
-    if reader is not None and generator.map_size:
-        report.figures |= judge_maps(generator, reader, held_out, budget, pieces)
-    report.figures["edit_kept_psnr"] = judge_edits(generator, scenes[: budget.edited], budget)
+    if reader is not None and pipeline.map_size:
+        report.figures |= judge_maps(pipeline, reader, held_out, budget, pieces)
+    report.figures["edit_kept_psnr"] = judge_edits(pipeline, scenes[: budget.edited], budget)
     return report
 
 
+@renamed_argument("generator", "pipeline")
 def judge_maps(
-    generator: SceneGenerator,
+    pipeline: SceneGenerator,
     reader: BevReader,
     held_out: Scenes,
     budget: GeneratorBudget,
@@ -125,10 +128,10 @@ def judge_maps(
     Cells count in which some recorded view of the map's scene meets a surface: elsewhere real fields hold guesses, too.
     """
     samples, true = mapped_samples(held_out, budget)
-    real = [generator.networks.encode_sample(sample) for sample in samples]
+    real = [pipeline.networks.encode_sample(sample) for sample in samples]
     found = {
-        "bev_miou": generate_scenes(generator, budget, "mapped", len(true), pieces, true),
-        "bev_miou_unconditional": generate_scenes(generator, budget, "unmapped", len(true), pieces),
+        "bev_miou": generate_scenes(pipeline, budget, "mapped", len(true), pieces, true),
+        "bev_miou_unconditional": generate_scenes(pipeline, budget, "unmapped", len(true), pieces),
         "bev_miou_ceiling": real,
     }
     seen = torch.stack([known for sample in samples if (known := sample.seen_map()) is not None])
@@ -144,7 +147,8 @@ def measure_map_overlap(reader: BevReader, scenes: Sequence[Scene], maps: Int64[
     return float(intersection_over_union(found, maps, int(reader.config["classes"])).nanmean())
 
 
-def judge_edits(generator: SceneGenerator, scenes: Sequence[Scene], budget: GeneratorBudget) -> float:
+@renamed_argument("generator", "pipeline")
+def judge_edits(pipeline: SceneGenerator, scenes: Sequence[Scene], budget: GeneratorBudget) -> float:
     """PSNR, before against after, of what a scene's own cameras see of the kept part; a quarter of it is made anew."""
     scores = []
     for number, scene in enumerate(scenes):
@@ -155,7 +159,7 @@ def judge_edits(generator: SceneGenerator, scenes: Sequence[Scene], budget: Gene
         upper = [box.upper[axis] if corner[axis] else middle[axis] for axis in (0, 1)]
         region = Box((*lower, box.lower[2]), (*upper, box.upper[2]))  # type: ignore[arg-type]
         seed = torch.Generator().manual_seed(budget.seed + number)
-        edited = resample_region(generator, scene, region, seed=seed, num_inference_steps=budget.steps)
+        edited = pipeline.edit(scene, region, generator=seed, num_inference_steps=budget.steps)
         assert scene.cameras is not None
         cameras = scene.cameras.resized(SIZE, SIZE)
         before, after = render(scene, cameras), render(edited, cameras)
@@ -238,16 +242,16 @@ def _join(
 
 
 def _rebuilt_pictures(
-    generator: SceneGenerator, scenes: Scenes, budget: GeneratorBudget
+    pipeline: SceneGenerator, scenes: Scenes, budget: GeneratorBudget
 ) -> Float[Tensor, "views 3 height width"]:
     """Renders of recorded scenes that went through both auto-encoders, along their walks."""
-    chosen, networks, parts = list(spread(scenes, budget.rebuilt)), generator.networks, []
+    chosen, networks, parts = list(spread(scenes, budget.rebuilt)), pipeline.networks, []
     each = math.ceil(budget.pictures / len(chosen))
     for sample in tqdm(chosen, desc="rebuild", leave=False, disable=not budget.progress):
-        scene = generator.networks.encode_sample(sample)
+        scene = pipeline.networks.encode_sample(sample)
         rebuilt = networks.decompress(networks.compress(scene), scene.box)
         cameras = sample.camera[_walks_first(sample)[:each]].resized(SIZE, SIZE)
-        parts.append(render(rebuilt, cameras.to(generator._execution_device)).image.cpu())
+        parts.append(render(rebuilt, cameras.to(pipeline._execution_device)).image.cpu())
     return torch.cat(parts)[: budget.pictures]
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from nfldm3d._moved import renamed_argument
 from nfldm3d.appearance import EnvironmentMap
 from nfldm3d.data.scenes import Scenes
 from nfldm3d.models.nfldm.scene_voxels import ORIENTATIONS, voxels_of
@@ -27,9 +28,10 @@ class Resemblance:
     """The number of the training scene that is nearest to each."""
 
 
+@renamed_argument("generator", "pipeline")
 @torch.no_grad()
 def judge_memory(
-    generator: SceneGenerator, scenes: Sequence[Scene], training: Scenes, *, count: int = 256, progress: bool = True
+    pipeline: SceneGenerator, scenes: Sequence[Scene], training: Scenes, *, count: int = 256, progress: bool = True
 ) -> Resemblance:
     """Distances of normalised coarse latents to the nearest of all training scenes, in any orientation.
 
@@ -40,8 +42,8 @@ def judge_memory(
     asked = [number * len(training) // count for number in range(count)]
     known, turned = [], []
     for number in tqdm(range(len(training)), desc="remember", leave=False, disable=not progress):
-        scene = generator.networks.encode_sample(training[number])
-        described = _describe(generator, scene, ORIENTATIONS if number in asked else 1)
+        scene = pipeline.networks.encode_sample(training[number])
+        described = _describe(pipeline, scene, ORIENTATIONS if number in asked else 1)
         known.append(described[0])
         if number in asked:
             turned.append(described)
@@ -52,7 +54,7 @@ def judge_memory(
         distance[number] = torch.inf
         among.append(distance.min())
     ordinary = torch.stack(among)
-    found = [torch.cdist(_describe(generator, scene, ORIENTATIONS), table).amin(0).min(0) for scene in scenes]
+    found = [torch.cdist(_describe(pipeline, scene, ORIENTATIONS), table).amin(0).min(0) for scene in scenes]
     distances = torch.stack([least.values for least in found])
     figures = {
         "memorised_fraction": float((distances < ordinary.quantile(NEAR)).float().mean()),
@@ -62,10 +64,10 @@ def judge_memory(
     return Resemblance(figures, [int(least.indices) for least in found])
 
 
-def _describe(generator: SceneGenerator, scene: Scene, orientations: int) -> Float[Tensor, "orientations numbers"]:
+def _describe(pipeline: SceneGenerator, scene: Scene, orientations: int) -> Float[Tensor, "orientations numbers"]:
     assert isinstance(scene.background, EnvironmentMap)
     voxels = voxels_of(scene.field, scene.background)
     parts = [
-        generator.latent_autoencoder.encode(voxels.oriented(k)).latents.c.flatten(1, 2) for k in range(orientations)
+        pipeline.latent_autoencoder.encode(voxels.oriented(k)).latents.c.flatten(1, 2) for k in range(orientations)
     ]
-    return generator.denoiser_c.scaling.normalize(torch.cat(parts)).flatten(1).cpu()
+    return pipeline.denoiser_c.scaling.normalize(torch.cat(parts)).flatten(1).cpu()

@@ -1,6 +1,7 @@
 """Editing by sampling again: parts of a scene made anew, and scenes that grow beyond their box."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from nfldm3d._moved import warn_renamed
 from nfldm3d.camera import Camera
 from nfldm3d.fields import VoxelField, grid_resolution, require_voxels, voxelize
 from nfldm3d.geometry import Box
@@ -16,13 +18,9 @@ from nfldm3d.models.nfldm.scene_voxels import Voxels, background_of, field_of
 from nfldm3d.models.nfldm.trajectories import POSES, path_cameras, unpack_path
 from nfldm3d.models.nfldm.views import Views, cubic_box
 from nfldm3d.pipelines.encoding import fingerprint
-from nfldm3d.pipelines.sampling import Kept, split_generator
-from nfldm3d.pipelines.scene_generator import (
-    KEY,
-    PICTURE,
-    SceneGenerator,
-    field_sha256,
-)
+from nfldm3d.pipelines.hierarchy import Hierarchy
+from nfldm3d.pipelines.sampling import Kept, Sampler, split_generator
+from nfldm3d.pipelines.scene_coding import PICTURE, SceneCoder
 from nfldm3d.pipelines.scene_latents import SceneLatents
 from nfldm3d.pipelines.windows import window_starts, window_weight
 from nfldm3d.rendering import render
@@ -34,9 +32,78 @@ LOOKS, SIGHT, HEADINGS = 24, 64, 8
 """Views of a scene that it is encoded from, pixels along each of their sides, and the directions they take in turn."""
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Editor:
+    """Networks of a scene generator, and how they sample."""
+
+    coder: SceneCoder
+    hierarchy: Hierarchy
+    sampler: Sampler
+    generator: torch.Generator | None = None
+
+
+def resample(editor: Editor, scene: Scene, region: Box) -> Scene:
+    """See ``SceneGenerator.edit``.
+
+    The coarse latent is sampled where its cells meet the region, the fine one in the columns above and below them; g
+    stays. Because a decoder's answer is global, old and new fields are blended over ``MARGIN`` voxels.
+    """
+    if not bool(_covered(scene.box, region, grid_resolution(scene.field)).any()):
+        raise ValueError(f"the region {region} lies outside the scene, which fills {scene.box}; choose a box within it")
+    scene, made = adopt(editor.coder, scene)
+    box, field = scene.box, require_voxels(scene.field, "an adopted scene")
+    cells = editor.coder.latent_autoencoder.config["downsampling"]
+    inside = _covered(box, region, field.resolution)
+    hierarchy, sampler = editor.hierarchy, editor.sampler
+    g, c, f = hierarchy.fold(made)
+    new_cells = functional.max_pool3d(inside.float()[None, None], cells)[0, 0].to(c.device)  # (x y z)
+    folded = new_cells.movedim(-1, 0).repeat(c.shape[1] // new_cells.shape[-1], 1, 1)  # channel * heights + height
+    columns = new_cells.amax(-1).repeat_interleave(cells, 0).repeat_interleave(cells, 1)
+    draws = split_generator(editor.generator, 1)
+    new_c = hierarchy.sample_grid("c", sampler, draws, g, None, kept=Kept(c, (1 - folded)[None]))
+    new_f = hierarchy.sample_grid("f", sampler, draws, g, new_c, kept=Kept(f, (1 - columns).expand_as(f)))
+    latents = hierarchy.unfold(g, new_c, new_f)
+    (fresh,) = editor.coder.decode(latents, box)
+    share = _soften(inside.float(), MARGIN).to(field.device)
+    blended = _blend(field, require_voxels(fresh.field, "a decoded scene").to(field.device), share)
+    extras = {name: value.to(field.device) for name, value in fresh.extras.items()}
+    return editor.coder.note(replace(scene, field=blended, extras=scene.extras | extras))
+
+
+def extend(editor: Editor, windows: tuple[int, int], scene: Scene | None = None) -> Scene:
+    """See ``SceneGenerator.grow``.
+
+    At every step the latents are the weighted mean of what each window makes of them, so neighbours agree; the decoded
+    windows are blended in the same way. The g of all windows is one.
+    """
+    if min(windows) < 1:
+        raise ValueError(f"a world needs at least one window along x and y, got {windows}")
+    coder, hierarchy, sampler = editor.coder, editor.hierarchy, editor.sampler
+    draws, kept_c, kept_f = split_generator(editor.generator, 1), None, None
+    box = coder.box
+    if scene is None:
+        g = hierarchy.sample_g(sampler, draws)
+    else:
+        scene, made = adopt(coder, scene)
+        box = scene.box
+        g, c, f = hierarchy.fold(made)
+        kept_c, kept_f = (_in_the_middle(values, windows) for values in (c, f))
+    c = hierarchy.sample_grid("c", sampler, draws, g, None, kept=kept_c, windows=windows)
+    f = hierarchy.sample_grid("f", sampler, draws, g, c, kept=kept_f, windows=windows)
+    voxels, corner = _decode_windows(hierarchy, (g, c, f), windows, sampler.progress)
+    (x, y, _), size = voxels.occupancy.shape, box.voxel_size(coder.scene_autoencoder.grid)
+    lower = tuple(box.lower[axis] - corner[axis] * size[axis] for axis in (0, 1))
+    world = Box((*lower, box.lower[2]), (lower[0] + x * size[0], lower[1] + y * size[1], box.upper[2]))  # type: ignore[arg-type]
+    background = background_of(voxels, coder.scene_autoencoder.sky_code)
+    cameras = None if scene is None else scene.cameras
+    if cameras is None:
+        cameras = path_cameras(unpack_path(g[0, -5 * POSES :], box), PICTURE, PICTURE)
+    cameras = cameras.to(voxels.occupancy.device)
+    return coder.networks.assemble(field_of(voxels, world), background, cameras)
+
+
 def resample_region(
-    generator: SceneGenerator,
+    generator: Any,
     scene: Scene,
     region: Box,
     *,
@@ -45,48 +112,14 @@ def resample_region(
     rounds: int = 1,
     scheduler: object = None,
 ) -> Scene:
-    """The scene with everything in ``region`` sampled again, given all that is around it (NF-LDM, section 5).
-
-    The coarse latent is sampled where its cells meet the region, the fine one in the columns above and below them; g
-    stays. Because a decoder's answer is global, old and new fields are blended: outside the region grown by ``MARGIN``
-    voxels the field is the same, number by number.
-
-    Args:
-        region: in world metres, within the scene.
-        rounds: how often each step is taken; more than one makes borders more coherent.
-
-    Raises:
-        ValueError: the region lies outside the scene.
-        SamplingError: numbers are not finite.
-    """
-    if not bool(_covered(scene.box, region, grid_resolution(scene.field)).any()):
-        raise ValueError(f"the region {region} lies outside the scene, which fills {scene.box}; choose a box within it")
-    scene, made = adopt(generator, scene)
-    box, field = scene.box, require_voxels(scene.field, "an adopted scene")
-    cells = generator.latent_autoencoder.config["downsampling"]
-    inside = _covered(box, region, field.resolution)
-    hierarchy = generator.hierarchy
-    g, c, f = hierarchy.fold(made)
-    new_cells = functional.max_pool3d(inside.float()[None, None], cells)[0, 0].to(c.device)  # (x y z)
-    folded = new_cells.movedim(-1, 0).repeat(c.shape[1] // new_cells.shape[-1], 1, 1)  # channel * heights + height
-    columns = new_cells.amax(-1).repeat_interleave(cells, 0).repeat_interleave(cells, 1)
-    sampler = generator.sampler(num_inference_steps, scheduler, rounds=rounds)
-    draws = split_generator(seed, 1)
-    new_c = hierarchy.sample_grid("c", sampler, draws, g, None, kept=Kept(c, (1 - folded)[None]))
-    new_f = hierarchy.sample_grid("f", sampler, draws, g, new_c, kept=Kept(f, (1 - columns).expand_as(f)))
-    latents = hierarchy.unfold(g, new_c, new_f)
-    (fresh,) = generator.decode(latents, box)
-    share = _soften(inside.float(), MARGIN).to(field.device)
-    blended = _blend(field, require_voxels(fresh.field, "a decoded scene").to(field.device), share)
-    extras = {name: value.to(field.device) for name, value in fresh.extras.items()}
-    edited = replace(scene, field=blended, extras=scene.extras | extras)
-    about = {"weights": generator.sha256, "field": field_sha256(edited)}
-    return replace(edited, metadata=scene.metadata | {KEY: about})
+    """The old name of ``SceneGenerator.edit``."""
+    warn_renamed("scene_editing.resample_region", "SceneGenerator.edit(scene, box, generator=...)")
+    steps = num_inference_steps
+    return generator.edit(scene, region, num_inference_steps=steps, rounds=rounds, scheduler=scheduler, generator=seed)
 
 
-@torch.no_grad()
 def grow_world(
-    generator: SceneGenerator,
+    generator: Any,
     windows: tuple[int, int] = (3, 3),
     *,
     scene: Scene | None = None,
@@ -94,61 +127,32 @@ def grow_world(
     num_inference_steps: int = 40,
     scheduler: object = None,
 ) -> Scene:
-    """One larger scene of overlapping windows, each half a window on from the one before; g is that of all.
-
-    At every step the latents are the weighted mean of what each window makes of them, so neighbours agree; the decoded
-    windows are blended in the same way. With ``scene`` the middle of the world is that scene.
-
-    Raises:
-        ValueError: fewer than one window.
-        SamplingError: numbers are not finite.
-    """
-    if min(windows) < 1:
-        raise ValueError(f"a world needs at least one window along x and y, got {windows}")
-    sampler, draws = generator.sampler(num_inference_steps, scheduler), split_generator(seed, 1)
-    hierarchy, kept_c, kept_f = generator.hierarchy, None, None
-    box = generator.box
-    if scene is None:
-        g = hierarchy.sample_g(sampler, draws)
-    else:
-        scene, made = adopt(generator, scene)
-        box = scene.box
-        g, c, f = hierarchy.fold(made)
-        kept_c, kept_f = (_in_the_middle(values, windows) for values in (c, f))
-    c = hierarchy.sample_grid("c", sampler, draws, g, None, kept=kept_c, windows=windows)
-    f = hierarchy.sample_grid("f", sampler, draws, g, c, kept=kept_f, windows=windows)
-    voxels, corner = _decode_windows(generator, g, c, f, windows, sampler.progress)
-    (x, y, _), size = voxels.occupancy.shape, box.voxel_size(generator.scene_autoencoder.grid)
-    lower = tuple(box.lower[axis] - corner[axis] * size[axis] for axis in (0, 1))
-    world = Box((*lower, box.lower[2]), (lower[0] + x * size[0], lower[1] + y * size[1], box.upper[2]))  # type: ignore[arg-type]
-    background = background_of(voxels, generator.scene_autoencoder.sky_code)
-    cameras = None if scene is None else scene.cameras
-    if cameras is None:
-        cameras = path_cameras(unpack_path(g[0, -5 * POSES :], box), PICTURE, PICTURE)
-    cameras = cameras.to(voxels.occupancy.device)
-    return generator.networks.assemble(field_of(voxels, world), background, cameras)
+    """The old name of ``SceneGenerator.grow``."""
+    warn_renamed("scene_editing.grow_world", "SceneGenerator.grow(windows, generator=...)")
+    steps = num_inference_steps
+    return generator.grow(windows, scene=scene, num_inference_steps=steps, scheduler=scheduler, generator=seed)
 
 
 @torch.no_grad()
-def adopt(generator: SceneGenerator, scene: Scene) -> tuple[Scene, SceneLatents]:
+def adopt(coder: SceneCoder, scene: Scene) -> tuple[Scene, SceneLatents]:
     """A scene that these networks could have made, and its latents.
 
     A scene that they have made or encoded is taken as it is. Any other one is encoded from pictures of it and decoded,
     which costs sharpness; its box grows until its voxels are cubes.
     """
-    made = generator.recall(scene)
+    made = coder.recall(scene)
     if made is not None:
         return scene, made
-    made = encode_scene(generator, scene)
-    grid, coder = generator.scene_autoencoder.grid, generator.scene_autoencoder
-    own = isinstance(scene.appearance, ImageDecoder) and fingerprint(scene.appearance) == fingerprint(coder.decoder)
+    made = encode_scene(coder, scene)
+    grid, decoder = coder.scene_autoencoder.grid, coder.scene_autoencoder.decoder
+    own = isinstance(scene.appearance, ImageDecoder) and fingerprint(scene.appearance) == fingerprint(decoder)
     if own and isinstance(scene.field, VoxelField) and scene.field.resolution == grid:
         return scene, made
-    return generator.decode(made, cubic_box(scene.box, grid))[0], made
+    return coder.decode(made, cubic_box(scene.box, grid))[0], made
 
 
 @torch.no_grad()
-def encode_scene(generator: SceneGenerator, scene: Scene) -> SceneLatents:
+def encode_scene(coder: SceneCoder, scene: Scene) -> SceneLatents:
     """The latents of any scene, from level views at open places spread over it."""
     cameras = look_around(scene)
     pictures = render(scene.to("cpu"), cameras)
@@ -158,7 +162,7 @@ def encode_scene(generator: SceneGenerator, scene: Scene) -> SceneLatents:
         own = scene.cameras.reshape(-1)
         forward = own.forward.cpu()
         path = torch.cat((own.centers.cpu(), functional.normalize(forward[:, :2], dim=-1)), dim=-1)
-    return generator.encode(Views(pictures.image, cameras, depth if bool(depth.any()) else None), scene.box, path)
+    return coder.encode(Views(pictures.image, cameras, depth if bool(depth.any()) else None), scene.box, path)
 
 
 def look_around(scene: Scene) -> Camera:
@@ -231,17 +235,17 @@ def _middle(values: Tensor, windows: tuple[int, int], size: int | None = None) -
 
 
 def _decode_windows(
-    generator: SceneGenerator, g: Tensor, c: Tensor, f: Tensor, windows: tuple[int, int], progress: bool
+    hierarchy: Hierarchy, levels: tuple[Tensor, Tensor, Tensor], windows: tuple[int, int], progress: bool
 ) -> tuple[Voxels, tuple[int, int]]:
     """The voxels of a larger grid, the weighted mean over windows; and where the middle window begins."""
-    coder = generator.latent_autoencoder
+    coder, (g, c, f) = hierarchy.latent_autoencoder, levels
     size = int(coder.config["resolution"][0])
     coarse, weight = size // int(coder.config["downsampling"]), window_weight(size).to(c)
     occupancy = features = weights = sky = None
     starts = list(zip(window_starts(windows, size), window_starts(windows, coarse), strict=True))
     for (x, y), (u, v) in tqdm(starts, desc="decode windows", leave=False, disable=not progress):
         part_c = c[..., u : u + coarse, v : v + coarse]
-        made = generator.hierarchy.unfold(g, part_c, f[..., x : x + size, y : y + size])
+        made = hierarchy.unfold(g, part_c, f[..., x : x + size, y : y + size])
         voxels = coder.decode(coder.quantize(made.latents)[0])[0]
         if occupancy is None:
             shape = [size + (count - 1) * size // 2 for count in windows]

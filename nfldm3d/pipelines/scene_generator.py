@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -11,15 +11,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nfldm3d._types import PathName
-from nfldm3d.fields import VoxelField, require_voxels
 from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import Box
 from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
-from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder, Latents
+from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
 from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
-from nfldm3d.models.nfldm.scene_voxels import voxels_of
-from nfldm3d.models.nfldm.trajectories import pack_path, path_cameras, unpack_path
-from nfldm3d.models.nfldm.views import Views, cubic_box
+from nfldm3d.models.nfldm.trajectories import unpack_path
+from nfldm3d.models.nfldm.views import Views
 from nfldm3d.models.weight_folders import INDEX, device_of, find_weights, require_options
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.bev_input import BevInput, read_classes
@@ -27,14 +25,11 @@ from nfldm3d.pipelines.encoding import fingerprint
 from nfldm3d.pipelines.generator_files import OPTIONAL, PARTS, read_parts
 from nfldm3d.pipelines.hierarchy import Condition, Hierarchy
 from nfldm3d.pipelines.sampling import Generators, Sampler, split_generator
+from nfldm3d.pipelines.scene_coding import SceneCoder
+from nfldm3d.pipelines.scene_editing import Editor, extend, resample
 from nfldm3d.pipelines.scene_latents import SceneLatents
 from nfldm3d.pipelines.schedulers import require_fit
 from nfldm3d.scene import Scene
-
-PICTURE = 256
-"""Pixels along each side of the cameras that a generated scene comes with."""
-KEY = "nfldm3d"
-"""Of the entry in a scene's metadata that says how it was generated."""
 
 Callback = Callable[["SceneGenerator", int, Tensor | None, dict[str, Any]], dict[str, Any]]
 """As diffusers' ``callback_on_step_end``: the pipeline, the step, None, and ``level`` and ``latents``; what it returns
@@ -255,21 +250,65 @@ class SceneGenerator(DiffusionPipeline):
         return tokens.expand(scenes, -1, -1)
 
     @torch.no_grad()
+    def edit(
+        self,
+        scene: Scene,
+        box: Box,
+        *,
+        num_inference_steps: int = 40,
+        rounds: int = 1,
+        scheduler: Any = None,
+        generator: torch.Generator | None = None,
+        callback_on_step_end: Callback | None = None,
+    ) -> Scene:
+        """The scene with everything in ``box`` sampled again, given all that is around it (NF-LDM, section 5).
+
+        Outside the box grown by ``scene_editing.MARGIN`` voxels, the field stays the same, number by number. A scene
+        that was not generated is first encoded from pictures of it, which costs sharpness.
+
+        Args:
+            box: in world metres, within the scene.
+            rounds: how often each step is taken; more than one makes borders more coherent.
+
+        Raises:
+            ValueError: the box lies outside the scene, or the scheduler does not fit.
+            SamplingError: numbers are not finite.
+        """
+        sampler = self.sampler(num_inference_steps, scheduler, callback_on_step_end, rounds)
+        return resample(Editor(self.coder, self.hierarchy, sampler, generator), scene, box)
+
+    @torch.no_grad()
+    def grow(
+        self,
+        windows: tuple[int, int] = (3, 3),
+        *,
+        scene: Scene | None = None,
+        num_inference_steps: int = 40,
+        scheduler: Any = None,
+        generator: torch.Generator | None = None,
+        callback_on_step_end: Callback | None = None,
+    ) -> Scene:
+        """One larger scene of overlapping windows along x and y, each half a window on from the one before.
+
+        With ``scene`` the middle of the world is that scene.
+
+        Raises:
+            ValueError: fewer than one window, or the scheduler does not fit.
+            SamplingError: numbers are not finite.
+        """
+        sampler = self.sampler(num_inference_steps, scheduler, callback_on_step_end)
+        return extend(Editor(self.coder, self.hierarchy, sampler, generator), windows, scene)
+
+    @property
+    def coder(self) -> SceneCoder:
+        """The auto-encoders, on the device where they run."""
+        return SceneCoder(
+            self.scene_autoencoder, self.latent_autoencoder, self.box, self.sha256, self._execution_device
+        )
+
     def decode(self, made: SceneLatents, box: Box | None = None) -> list[Scene]:
         """The scenes of latents, in ``box`` (default: the one generated scenes lie in)."""
-        box = box or self.box
-        networks, scenes = self.networks, []
-        made = made.to(self._execution_device)
-        voxels = self.latent_autoencoder.decode(self.latent_autoencoder.quantize(made.latents)[0])
-        for number in range(len(made)):
-            one = made[number]
-            cameras = path_cameras(unpack_path(one.paths[0], box), PICTURE, PICTURE)
-            scene = networks.assemble_voxels(voxels[number], box, cameras)
-            extras = {name: getattr(one.latents, name)[0] for name in ("g", "c", "f")}
-            about = {"weights": self.sha256, "field": field_sha256(scene)}
-            extras["path"] = one.paths[0]
-            scenes.append(replace(scene, extras=extras, metadata={KEY: about}))
-        return scenes
+        return self.coder.decode(made, box)
 
     @property
     def hierarchy(self) -> Hierarchy:
@@ -287,40 +326,17 @@ class SceneGenerator(DiffusionPipeline):
     @property
     def networks(self) -> Autoencoders:
         """Both auto-encoders."""
-        return Autoencoders(self.scene_autoencoder, self.latent_autoencoder)
+        return self.coder.networks
 
-    @torch.no_grad()
     def encode(self, views: Views, box: Box, path: Float[Tensor, "poses 5"] | None = None) -> SceneLatents:
         """The latents of posed images; the path is that of the cameras, one after another, unless one is given."""
-        box = cubic_box(box, self.scene_autoencoder.grid)
-        encoding = self.scene_autoencoder.encode(views.to(self._execution_device), box)
-        latents = self.latent_autoencoder.encode(voxels_of(encoding.field, encoding.background)).latents
-        if path is None:
-            forward = views.camera.forward
-            heading = torch.nn.functional.normalize(forward[:, :2], dim=-1)
-            path = torch.cat((views.camera.centers, heading), dim=-1)
-        return SceneLatents(latents, pack_path(path, box)[None].to(latents.g))
+        return self.coder.encode(views, box, path)
 
-    @torch.no_grad()
     def recall(self, scene: Scene) -> SceneLatents | None:
         """The latents that a scene was generated from, by these weights and unchanged since; else None."""
-        about = scene.metadata.get(KEY)
-        if not isinstance(about, dict) or about.get("weights") != self.sha256:
-            return None
-        if not isinstance(scene.field, VoxelField) or about.get("field") != field_sha256(scene):
-            return None
-        if not {"g", "c", "f", "path"} <= set(scene.extras):
-            return None
-        g, c, f, path = (scene.extras[name][None].to(self._execution_device) for name in ("g", "c", "f", "path"))
-        return SceneLatents(Latents(g, c, f), path)
+        return self.coder.recall(scene)
 
     def interpolate(self, first: SceneLatents, second: SceneLatents, count: int = 8) -> SceneLatents:
         """``count`` scenes from one to the other, ends included: great circles between normalised latents."""
         device = self._execution_device
         return self.hierarchy.interpolate(first.to(device), second.to(device), count)
-
-
-def field_sha256(scene: Scene) -> str:
-    """Of the density, which tells whether a scene was changed."""
-    density = require_voxels(scene.field, "a generated scene").density
-    return hashlib.sha256(density.detach().cpu().float().contiguous().numpy().tobytes()).hexdigest()

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from nfldm3d._moved import renamed_argument
 from nfldm3d.data.bev_map import to_rows
 from nfldm3d.editing import crop
 from nfldm3d.fields import require_voxels
@@ -34,11 +35,12 @@ def open_top(scene: Scene) -> Scene:
     return crop(scene, Box(box.lower, (box.upper[0], box.upper[1], top)))
 
 
+@renamed_argument("generator", "pipeline")
 def picture_from_above(
-    generator: SceneGenerator, scene: Scene, bev: BevInput | None = None
+    pipeline: SceneGenerator, scene: Scene, bev: BevInput | None = None
 ) -> Float[Tensor, "3 height width"]:
     """The ground's colours with the camera path in red, north up; left of it the map that was asked for, if any."""
-    parts = [] if bev is None else [_paint_map(generator, bev)]
+    parts = [] if bev is None else [_paint_map(pipeline, bev)]
     return torch.cat([*parts, _look_down(scene)], dim=-1)
 
 
@@ -60,11 +62,11 @@ def _look_down(scene: Scene) -> Float[Tensor, "3 height width"]:
     return functional.interpolate(rows[None], scale_factor=float(SCALE), mode="nearest")[0].cpu()
 
 
-def _paint_map(generator: SceneGenerator, bev: BevInput) -> Float[Tensor, "3 height width"]:
+def _paint_map(pipeline: SceneGenerator, bev: BevInput) -> Float[Tensor, "3 height width"]:
     """A bird's-eye map in its colours; what is left open is grey."""
-    palette = torch.tensor([*generator.config["map_palette"], (128, 128, 128)])
-    colors = palette[to_rows(generator.read_map(bev)[0]).cpu()].movedim(-1, 0) / 255
-    size = round(SCALE * generator.scene_autoencoder.grid[0])
+    palette = torch.tensor([*pipeline.config["map_palette"], (128, 128, 128)])
+    colors = palette[to_rows(pipeline.read_map(bev)[0]).cpu()].movedim(-1, 0) / 255
+    size = round(SCALE * pipeline.scene_autoencoder.grid[0])
     return functional.interpolate(colors[None].float(), size=(size, size), mode="nearest")[0]
 
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from nfldm3d._moved import renamed_argument
 from nfldm3d.data.bev_map import from_rows, to_rows
 from nfldm3d.pipelines.bev_input import BevInput, read_classes
 
@@ -16,7 +17,7 @@ except ImportError as error:
     raise ImportError("painting in notebooks needs anywidget: pip install 'nfldm3d[notebook]'") from error
 
 if TYPE_CHECKING:
-    from nfldm3d.pipelines.scene_generator import SceneGenerator
+    from nfldm3d.pipelines import SceneGenerator
 
 SCRIPT = """
 function render({ model, el }) {
@@ -116,20 +117,21 @@ class BevPainter(anywidget.AnyWidget):
     palette = traitlets.List().tag(sync=True)
     names = traitlets.List().tag(sync=True)
 
-    def __init__(self, generator: "SceneGenerator", bev: BevInput | None = None):
+    @renamed_argument("generator", "pipeline")
+    def __init__(self, pipeline: "SceneGenerator", bev: BevInput | None = None):
         """A canvas for the maps of a generator; empty ones are open everywhere.
 
         Raises:
             ValueError: the generator takes no maps, or ``bev`` does not fit it.
         """
-        if not generator.map_size:
+        if not pipeline.map_size:
             raise ValueError(
                 "these weights were trained without maps, so there is nothing to paint; take other weights"
             )
         names, palette, size = (
-            list(generator.config["map_classes"]),
-            generator.config["map_palette"],
-            generator.map_size,
+            list(pipeline.config["map_classes"]),
+            pipeline.config["map_palette"],
+            pipeline.map_size,
         )
         super().__init__(cells=bytes([len(names)]) * size**2, size=size, palette=palette, names=names)
         if bev is not None:

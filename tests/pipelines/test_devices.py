@@ -25,7 +25,7 @@ from nfldm3d.evaluation.memorisation import judge_memory
 from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.encoding import encode_scenes
-from nfldm3d.pipelines.scene_editing import adopt, grow_world, resample_region
+from nfldm3d.pipelines.scene_editing import adopt
 from nfldm3d.pipelines.scene_generator import GeneratedScenes, SceneGenerator
 from nfldm3d.pipelines.showing import open_top, picture_from_above, picture_sheet
 from nfldm3d.rendering import render
@@ -79,11 +79,11 @@ CALLS: dict[str, Callable[[torch.device], object]] = {
     "recall": lambda d: pipeline(d).recall(scene_on(CPU)),
     "interpolate": lambda d: pipeline(d).interpolate(made_on_cpu().latents[0], made_on_cpu().latents[1], 3),
     "latents": lambda d: made_on_cpu().latents.to(d),
-    "resample_region": lambda d: resample_region(pipeline(d), scene_on(d), REGION, seed=seeded(), rounds=2, **STEPS),
-    "grow_world": lambda d: grow_world(pipeline(d), (2, 1), seed=seeded(), **STEPS),
-    "grow_world.around": lambda d: grow_world(pipeline(d), (2, 1), scene=scene_on(CPU), seed=seeded(), **STEPS),
-    "adopt": lambda d: adopt(pipeline(d), ball(d)),
-    "adopt.cpu": lambda d: adopt(pipeline(d), ball(CPU)),
+    "edit": lambda d: pipeline(d).edit(scene_on(d), REGION, generator=seeded(), rounds=2, **STEPS),
+    "grow": lambda d: pipeline(d).grow((2, 1), generator=seeded(), **STEPS),
+    "grow.around": lambda d: pipeline(d).grow((2, 1), scene=scene_on(CPU), generator=seeded(), **STEPS),
+    "adopt": lambda d: adopt(pipeline(d).coder, ball(d)),
+    "adopt.cpu": lambda d: adopt(pipeline(d).coder, ball(CPU)),
     "autoencoders.encode": encoded,
     "autoencoders.encode_sample": lambda d: networks(d).encode_sample(room_sample()),
     "autoencoders.compress": lambda d: networks(d).compress(encoded(CPU)),
@@ -101,7 +101,7 @@ def test_the_gpu_gives_what_the_cpu_gives(name: str) -> None:
 
 @pytest.mark.cuda
 def test_a_scene_of_the_cpu_is_edited_on_the_gpu() -> None:
-    edited = resample_region(pipeline(torch.device("cuda")), scene_on(CPU), REGION, seed=seeded(), **STEPS)
+    edited = pipeline(torch.device("cuda")).edit(scene_on(CPU), REGION, generator=seeded(), **STEPS)
     assert {value.device for value in edited.extras.values()} == {edited.device} == {CPU}
     assert edited.cameras is not None and not render(edited, edited.cameras[:1].resized(8, 6)).image.is_cuda
 
@@ -167,7 +167,7 @@ def test_pipelines_work_in_other_precisions(dtype: torch.dtype) -> None:
     assert scene.scenes[0].cameras is not None
     seen = [render(each, each.cameras[:2].resized(12, 8)).image for each in (scene.scenes[0], kept.scenes[0])]  # type: ignore[index]
     assert seen[0].dtype == torch.float32 and (seen[0] - seen[1]).abs().mean() < near
-    edited = resample_region(generator, scene.scenes[0], REGION, seed=seeded(), **STEPS)
+    edited = generator.edit(scene.scenes[0], REGION, generator=seeded(), **STEPS)
     assert torch.isfinite(edited.field.features).all()
     again = generator.encode(room_views(cameras(4)), BOX).latents
     assert again.g.dtype == torch.float32 and torch.isfinite(again.g).all()

@@ -35,19 +35,19 @@ def corner(box: Box) -> Box:
 
 
 def test_a_region_is_made_anew_and_the_rest_stays(generator: SceneGenerator, scene: Scene) -> None:
-    edited = resample_region(generator, scene, corner(scene.box), seed=seed(5), num_inference_steps=2)
+    edited = generator.edit(scene, corner(scene.box), generator=seed(5), num_inference_steps=2)
     same = (edited.field.density == scene.field.density) & (edited.field.features == scene.field.features).all(-1)
     far = torch.ones(8, 8, 4, dtype=torch.bool)
     far[7 - MARGIN :, 7 - MARGIN :] = False
     assert bool(same[far].all()) and not bool(same[7, 7].any())
-    again = resample_region(generator, scene, corner(scene.box), seed=seed(5), num_inference_steps=2)
-    other = resample_region(generator, scene, corner(scene.box), seed=seed(6), num_inference_steps=2)
+    again = generator.edit(scene, corner(scene.box), generator=seed(5), num_inference_steps=2)
+    other = generator.edit(scene, corner(scene.box), generator=seed(6), num_inference_steps=2)
     assert torch.equal(again.field.density, edited.field.density)
     assert not torch.equal(other.field.density[7, 7], edited.field.density[7, 7])
 
 
 def test_edited_scenes_can_be_edited_again(generator: SceneGenerator, scene: Scene) -> None:
-    edited = resample_region(generator, scene, corner(scene.box), seed=seed(5), num_inference_steps=2)
+    edited = generator.edit(scene, corner(scene.box), generator=seed(5), num_inference_steps=2)
     made = generator.recall(edited)
     assert made is not None
     _, c, _ = generator.hierarchy.fold(made)
@@ -63,14 +63,14 @@ def test_a_region_smaller_than_a_voxel_is_its_voxel(generator: SceneGenerator, s
     box, size = scene.box, scene.field.voxel_size
     lower = [low + (number + 0.1) * step for low, number, step in zip(box.lower, (7, 7, 2), size, strict=True)]
     region = Box((lower[0], lower[1], lower[2]), tuple(low + 0.2 * step for low, step in zip(lower, size, strict=True)))  # type: ignore[arg-type]
-    edited = resample_region(generator, scene, region, seed=seed(5), num_inference_steps=2)
+    edited = generator.edit(scene, region, generator=seed(5), num_inference_steps=2)
     assert not torch.equal(edited.field.density[7, 7, 2], scene.field.density[7, 7, 2])
     assert torch.equal(edited.field.density[:2], scene.field.density[:2])
 
 
 def test_regions_beside_the_scene_are_refused(generator: SceneGenerator, scene: Scene) -> None:
     with pytest.raises(ValueError, match="lies outside the scene, which fills"):
-        resample_region(generator, scene, Box((90.0, 0.0, 0.0), (91.0, 1.0, 1.0)))
+        generator.edit(scene, Box((90.0, 0.0, 0.0), (91.0, 1.0, 1.0)))
 
 
 def test_any_scene_can_be_edited(generator: SceneGenerator) -> None:
@@ -79,18 +79,18 @@ def test_any_scene_can_be_edited(generator: SceneGenerator) -> None:
     field.density[:, :, :2] = 20.0
     field.features[...] = 0.4
     foreign = Scene(field, Rgb())
-    adopted, made = adopt(generator, foreign)
+    adopted, made = adopt(generator.coder, foreign)
     assert adopted.field.resolution == (8, 8, 4) and adopted.box.size == (4.0, 4.0, 2.0)
     assert made.latents.f.shape == (1, 4, 8, 8)
-    edited = resample_region(generator, foreign, Box((2.0, 2.0, 0.0), (3.0, 3.0, 2.0)), num_inference_steps=2)
+    edited = generator.edit(foreign, Box((2.0, 2.0, 0.0), (3.0, 3.0, 2.0)), num_inference_steps=2)
     assert edited.field.resolution == (8, 8, 4)
 
 
 def test_scenes_without_their_latents_are_encoded_but_kept(generator: SceneGenerator, scene: Scene) -> None:
     forgetful = replace(scene, extras={}, metadata={"name": "mine"})
-    adopted, _ = adopt(generator, forgetful)
+    adopted, _ = adopt(generator.coder, forgetful)
     assert adopted is forgetful
-    edited = resample_region(generator, forgetful, corner(scene.box), num_inference_steps=2)
+    edited = generator.edit(forgetful, corner(scene.box), num_inference_steps=2)
     assert edited.metadata["name"] == "mine" and generator.recall(edited) is not None
     assert torch.equal(edited.field.density[0], scene.field.density[0])
 
@@ -111,12 +111,12 @@ def test_empty_and_full_scenes_can_be_looked_at(generator: SceneGenerator) -> No
         field = VoxelField(
             torch.full((8, 8, 4), density), torch.zeros(8, 8, 4, 3), Box((0.0, 0.0, 0.0), (4.0, 4.0, 2.0))
         )
-        assert bool(torch.isfinite(encode_scene(generator, Scene(field, Rgb())).latents.c).all())
+        assert bool(torch.isfinite(encode_scene(generator.coder, Scene(field, Rgb())).latents.c).all())
 
 
 @pytest.mark.parametrize("windows", [(1, 1), (3, 2), (1, 4)])
 def test_worlds_are_as_large_as_their_windows(windows: tuple[int, int], generator: SceneGenerator) -> None:
-    world = grow_world(generator, windows, seed=seed(), num_inference_steps=2)
+    world = generator.grow(windows, generator=seed(), num_inference_steps=2)
     x, y = (8 + 4 * (count - 1) for count in windows)
     assert world.field.resolution == (x, y, 4) and world.cameras is not None
     assert world.box.size == pytest.approx((x / 2, y / 2, 2.0))
@@ -127,17 +127,17 @@ def test_worlds_are_as_large_as_their_windows(windows: tuple[int, int], generato
 def test_growing_shows_how_far_it_is(generator: SceneGenerator, capsys: pytest.CaptureFixture[str]) -> None:
     was = dict(getattr(generator, "_progress_bar_config", {}))
     generator.set_progress_bar_config(disable=False)
-    grow_world(generator, (2, 1), num_inference_steps=2)
+    generator.grow((2, 1), num_inference_steps=2)
     shown = capsys.readouterr().err
     assert all(name in shown for name in ("sample c", "sample f", "decode windows"))
     generator.set_progress_bar_config(disable=True)
-    grow_world(generator, (2, 1), num_inference_steps=2)
+    generator.grow((2, 1), num_inference_steps=2)
     assert not capsys.readouterr().err
     generator.set_progress_bar_config(**was)
 
 
 def test_one_window_is_a_scene(generator: SceneGenerator) -> None:
-    world = grow_world(generator, (1, 1), seed=seed(3), num_inference_steps=2)
+    world = generator.grow((1, 1), generator=seed(3), num_inference_steps=2)
     assert torch.allclose(world.field.density, generator.decode(_latents(generator, 3))[0].field.density, atol=1e-3)
 
 
@@ -148,7 +148,7 @@ def _latents(generator: SceneGenerator, number: int):
 
 
 def test_a_scene_lies_in_the_middle_of_its_world(generator: SceneGenerator, scene: Scene) -> None:
-    world = grow_world(generator, (3, 3), scene=scene, seed=seed(), num_inference_steps=2)
+    world = generator.grow((3, 3), scene=scene, generator=seed(), num_inference_steps=2)
     for axis in (0, 1):
         assert world.box.lower[axis] == pytest.approx(scene.box.lower[axis] - 2.0)
     assert world.field.resolution == (16, 16, 4)
@@ -156,4 +156,26 @@ def test_a_scene_lies_in_the_middle_of_its_world(generator: SceneGenerator, scen
 
 def test_windows_must_be_some(generator: SceneGenerator) -> None:
     with pytest.raises(ValueError, match="at least one window"):
-        grow_world(generator, (0, 3))
+        generator.grow((0, 3))
+
+
+def test_old_names_warn_and_do_the_same(generator: SceneGenerator, scene: Scene) -> None:
+    with pytest.warns(DeprecationWarning, match=r"resample_region is now SceneGenerator.edit"):
+        old = resample_region(generator, scene, corner(scene.box), seed=seed(5), num_inference_steps=2)
+    new = generator.edit(scene, corner(scene.box), generator=seed(5), num_inference_steps=2)
+    assert torch.equal(old.field.density, new.field.density)
+    with pytest.warns(DeprecationWarning, match=r"grow_world is now SceneGenerator.grow"):
+        world = grow_world(generator, (2, 1), seed=seed(3), num_inference_steps=2)
+    again = generator.grow((2, 1), generator=seed(3), num_inference_steps=2)
+    assert torch.equal(world.field.density, again.field.density)
+
+
+def test_callbacks_see_the_steps_of_edits(generator: SceneGenerator, scene: Scene) -> None:
+    seen = []
+
+    def note(pipeline: SceneGenerator, step: int, timestep: object, values: dict) -> dict:
+        seen.append((values["level"], step))
+        return {}
+
+    generator.edit(scene, corner(scene.box), num_inference_steps=2, callback_on_step_end=note)
+    assert seen == [("c", 0), ("c", 1), ("f", 0), ("f", 1)]
