@@ -1,0 +1,122 @@
+"""Every command that takes a device runs on the GPU, from captures to generated scenes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from on_devices import BOX, CPU, ball
+from PIL import Image
+from small_fits import ball_scene, views_of
+from small_rooms import latent_autoencoder, scene_autoencoder
+
+from nfldm3d import Scene
+from nfldm3d.cli import Command, main
+from nfldm3d.cli.train import Train
+from nfldm3d.pipelines.scene_generator import SceneGenerator
+
+GPU = ("--device", "cuda")
+DEVICELESS = {"capture", "info", "export", "assemble"}
+"""They read, record or write; scenes are on the CPU there."""
+BRIEF = ("--steps", 2, "--batch-size", 2, "--evaluate-every", 2)
+
+pytestmark = [pytest.mark.cuda, pytest.mark.slow]
+
+
+def run(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+@pytest.fixture(scope="module")
+def encoded(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of both auto-encoders, and what they make of the shards."""
+    folder = tmp_path_factory.mktemp("encoded")
+    scene_autoencoder().save_pretrained(folder / "weights" / "scene_autoencoder")
+    latent_autoencoder().save_pretrained(folder / "weights" / "latent_autoencoder")
+    for split in ("train", "test"):
+        given = ["--weights", folder / "weights", "--split", split, "--device", "cpu"]
+        run("encode", shards, "--out", folder / f"latents_{split}", "--keep", "latents", *given)
+        run("encode", shards, "--out", folder / f"fields_{split}", *given)
+    return folder
+
+
+def test_captures_are_fitted_and_rendered(tmp_path: Path) -> None:
+    views_of(ball_scene(), count=6, size=(24, 20)).save(tmp_path / "capture")
+    small = ["--steps", 12, "--rays-per-step", 128, "--voxels", 4096, "--surroundings", 1, "--holdout-every", 3]
+    run("fit", tmp_path / "capture", "--out", tmp_path / "scene.nfld", *small, *GPU)
+    ball(CPU).save(tmp_path / "ball.nfld")
+    look = ["--out", tmp_path, "--views", 2, "--width", 16, "--height", 16, "--format", "gif", *GPU]
+    pose = "[[1, 0, 0, 0.1], [0, 1, 0, 1.6], [0, 0, 1, 6], [0, 0, 0, 1]]"
+    (tmp_path / "way.json").write_text(f'{{"camera_angle_x": 0.8, "frames": [{{"transform_matrix": {pose}}}]}}')
+    for path in ("orbit", "panorama", "fly", tmp_path / "way.json"):
+        run("render", tmp_path / "ball.nfld", "--path", path, *look)
+    assert all((tmp_path / f"{name}.gif").is_file() for name in ("orbit", "panorama", "fly", "way"))
+
+
+def test_scenes_are_generated_edited_and_grown(weights: Path, tmp_path: Path) -> None:
+    color = SceneGenerator.from_pretrained(weights).config["map_palette"][1]
+    Image.new("RGB", (8, 8), tuple(color)).save(tmp_path / "map.png")
+    given = ["--weights", weights, "--steps", 2, *GPU]
+    look = ["--frames", 2, "--width", 32, "--height", 24, "--bev", tmp_path / "map.png"]
+    run("generate", "--out", tmp_path / "made", *look, *given)
+    scene = tmp_path / "made" / "scene_000" / "scene.nfld"
+    assert {"bev.png", "turntable.mp4", "flight.mp4", "scene.glb"} <= {path.name for path in scene.parent.iterdir()}
+    run("edit", scene, "--box", 1, 1, -1, 2, 2, 1, "--out", tmp_path / "edited.nfld", *given)
+    run("grow", "--windows", 2, 1, "--scene", scene, "--out", tmp_path / "world.nfld", *given)
+    assert Scene.load(tmp_path / "world.nfld").field.voxel_size[0] > 0
+
+
+def test_foreign_scenes_are_edited(weights: Path, tmp_path: Path) -> None:
+    ball(CPU).save(tmp_path / "ball.nfld")
+    box = [*BOX.lower, *BOX.center]
+    run("edit", tmp_path / "ball.nfld", "--box", *box, "--out", tmp_path / "a.nfld", "--weights", weights, *GPU)
+
+
+def test_data_sets_are_encoded_and_judged(shards: Path, weights: Path, tmp_path: Path) -> None:
+    for keep in ("fields", "decoded", "latents"):
+        run("encode", shards, "--out", tmp_path / keep, "--keep", keep, "--weights", weights, *GPU)
+    run("encode", shards, "--out", tmp_path / "scene.nfld", "--weights", weights, "--views", 3, *GPU)
+    given = ["--data", shards, "--weights", weights, "--scenes", 1, "--json", *GPU]
+    run("evaluate", "autoencoders", *given, "--views", 3, "--page", tmp_path / "a.png")
+
+
+def test_generators_are_judged(shards: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--data", shards, "--weights", weights, "--scenes", 2, "--pictures", 16, "--steps", 1, "--json", *GPU]
+    run("evaluate", "generator", *given, "--page", tmp_path / "page.png")
+    assert json.loads(capsys.readouterr().out)["frechet"] > 0
+
+
+STAGES = {
+    "scene-autoencoder": ("--data", "shards", "--start-from", "weights"),
+    "image-decoder": ("--data", "shards", "--fields", "fields_train", "--weights", "weights"),
+    "latent-autoencoder": ("--data", "shards", "--fields", "fields_train", "--weights", "weights"),
+    "denoiser": ("--level", "c", "--latents", "latents_train", "--held-out", "latents_test"),
+    "frame-classifier": ("--data", "shards"),
+    "bev-reader": ("--data", "shards", "--fields", "fields_train", "--held-out", "fields_test"),
+}
+
+
+@pytest.fixture(autouse=True)
+def quiet_training(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No other GPU takes part, real or pretended."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    yield
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_are_trained(stage: str, shards: Path, encoded: Path, tmp_path: Path) -> None:
+    given = [shards if word == "shards" else word for word in STAGES[stage]]
+    given = [encoded / word if isinstance(word, str) and (encoded / word).is_dir() else word for word in given]
+    run("train", stage, *given, "--out", tmp_path / "run", *BRIEF)
+    assert any((tmp_path / "run" / "weights").iterdir())
+    for path in (tmp_path / "run" / "weights").rglob("*.safetensors"):
+        assert path.stat().st_size > 0 and torch.cuda.is_available()
+
+
+def test_no_command_is_left_out() -> None:
+    names = {command.__metadata__[0].name for command in get_args(Command)}
+    assert names - DEVICELESS == {"fit", "render", "train", "encode", "evaluate", "generate", "edit", "grow"}
+    stages = get_args(Train.__dataclass_fields__["stage"].type)
+    assert {stage.__metadata__[0].name for stage in stages} == set(STAGES)
