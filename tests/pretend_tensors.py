@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_map
 
 GPU, CPU, META = torch.device("cuda:0"), torch.device("cpu"), torch.device("meta")
 aten = torch.ops.aten
@@ -126,18 +126,19 @@ class PlacedGenerator(torch.Generator):
 
 def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Runs an operator of torch's dispatcher on the memory of its tensors."""
-    flat, spec = tree_flatten((args, kwargs))
-    tensors = [value for value in flat if isinstance(value, Tensor)]
+    tensors: list[Tensor] = []
+    inner, options = _hold(args, tensors), {name: _hold(value, tensors) for name, value in kwargs.items()}
     here = _is_result_here(func, args, tensors, kwargs.get("device"))
-    if any((value._cdata in ON_GPU) != here for value in flat if isinstance(value, torch._C.Generator)):
+    if any((value._cdata in ON_GPU) != here for value in kwargs.values() if isinstance(value, torch._C.Generator)):
         raise RuntimeError(f"Expected a generator on {'cuda' if here else 'cpu'}, but found one elsewhere ({func})")
     if func is aten.is_pinned.default or func is aten._fused_sdp_choice.default:
         return func is not aten.is_pinned.default and 0
     if func is aten._pin_memory.default:
         return args[0]
-    inner, options = tree_unflatten([value.held if isinstance(value, GpuTensor) else value for value in flat], spec)
-    options |= {"device": CPU} if names_gpu(options.get("device")) else {}
-    options |= {"pin_memory": False} if options.get("pin_memory") else {}
+    if names_gpu(options.get("device")):
+        options["device"] = CPU
+    if options.get("pin_memory"):
+        options["pin_memory"] = False
     result = func(*inner, **options)
     if here and func in UNFILLED:
         _spoil(result)
@@ -145,11 +146,21 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         with no_dispatch():
             func(*args, **kwargs)
     known = {id(t.held if isinstance(t, GpuTensor) else t): t for t in tensors}  # what was changed in place comes back
-    return tree_map(lambda value: known.get(id(value)) if id(value) in known else _wrap(value, here), result)
+    return _give(result, known, here)
 
 
-def _wrap(value: Any, here: bool) -> Any:
-    return GpuTensor(value) if here and isinstance(value, Tensor) else value
+def _hold(value: Any, tensors: list[Tensor]) -> Any:
+    """An argument with the memory of its tensors in their place; these are listed."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return value.held if isinstance(value, GpuTensor) else value
+    return type(value)(_hold(item, tensors) for item in value) if type(value) in (list, tuple) else value
+
+
+def _give(value: Any, known: dict[int, Tensor], here: bool) -> Any:
+    if isinstance(value, Tensor):
+        return known.get(id(value)) if id(value) in known else GpuTensor(value) if here else value
+    return type(value)(_give(item, known, here) for item in value) if type(value) in (list, tuple) else value
 
 
 def _spoil(fresh: Tensor) -> None:
