@@ -138,6 +138,13 @@ def scatter_rows(
 
 @wp.func
 @typing.no_type_check
+def point_at(points: wp.array2d(dtype=float), index: int) -> wp.vec3:
+    """A row of three numbers as a vector."""
+    return wp.vec3(points[index, 0], points[index, 1], points[index, 2])
+
+
+@wp.func
+@typing.no_type_check
 def shape_of(grid: wp.array4d(dtype=Any)) -> wp.vec3i:
     """The number of voxels along x, y and z."""
     return wp.vec3i(grid.shape[0], grid.shape[1], grid.shape[2])

@@ -15,6 +15,7 @@ from nfldm3d.ops.grid_functions import (
     fraction_along,
     grid_position,
     owned_voxel,
+    point_at,
     scatter_range,
     scatter_rows,
     shape_of,
@@ -25,23 +26,6 @@ from nfldm3d.ops.grid_functions import (
 wp.set_module_options({"enable_backward": False})
 
 AHEAD = wp.constant(4)  # entries between asking for a voxel's row and using it
-
-# Rounds as the torch twin does: an entry on the border of two voxels must not fall into different ones.
-_LOCATE_ENTRIES = """
-    #pragma clang fp contract(off)
-    const int64_t depths = voxels.shape[1];
-    const float* __restrict t = distances.data + ray * depths;
-    int* __restrict out = voxels.data + ray * depths;
-    const int nx = shape[0], ny = shape[1], nz = shape[2];
-    #pragma clang loop vectorize(enable)
-    for (int i = 0; i < depths; ++i) {
-        const float x = ((origin[0] + t[i] * direction[0]) - lower[0]) * scale[0];
-        const float y = ((origin[1] + t[i] * direction[1]) - lower[1]) * scale[1];
-        const float z = ((origin[2] + t[i] * direction[2]) - lower[2]) * scale[2];
-        const bool inside = (x >= 0.0f) & (y >= 0.0f) & (z >= 0.0f) & (x < nx) & (y < ny) & (z < nz);
-        out[i] = inside ? ((int)x * ny + (int)y) * nz + (int)z : -1;
-    }
-"""
 
 _ADD_ENTRY = """
     const float* __restrict x = entries.data + entry * (int64_t)entries.shape[1];
@@ -63,22 +47,6 @@ _GATHER_ENTRY = """
     }
     grad_weights.data[(int64_t)ray * grad_weights.shape[1] + depth] = product + grad_sums.data[voxel];
 """
-
-
-@wp.func_native(_LOCATE_ENTRIES)
-@typing.no_type_check
-def locate_row(
-    distances: wp.array2d(dtype=float),
-    ray: int,
-    origin: wp.vec3,
-    direction: wp.vec3,
-    lower: wp.vec3,
-    scale: wp.vec3,
-    shape: wp.vec3i,
-    voxels: wp.array2d(dtype=int),
-):
-    """Raster indices of the voxels that contain the entries of a ray; -1 outside the box."""
-    ...
 
 
 @wp.func_native(_ADD_ENTRY)
@@ -105,13 +73,6 @@ def gather_entry(
 ):
     """The adjoint of adding ``weight * features[ray]`` to a voxel's row, and ``weight`` to its sum of weights."""
     ...
-
-
-@wp.func
-@typing.no_type_check
-def point_at(points: wp.array2d(dtype=float), index: int) -> wp.vec3:
-    """A row of three numbers as a vector."""
-    return wp.vec3(points[index, 0], points[index, 1], points[index, 2])
 
 
 @wp.func
@@ -211,25 +172,6 @@ def interpolate_scatter(
                 voxel = owned_voxel(wp.vec4i(cell[0], cell[1], cell[2], index), column, me, owners, shape)
                 if voxel >= wp.int64(0):
                     scatter_rows(gradient, voxel, shares[2 * column], shares[2 * column + 1], grad_result, index)
-
-
-@wp.kernel(grid_stride=False)
-@typing.no_type_check
-def locate_entries(
-    offset: int,
-    distances: wp.array2d(dtype=float),
-    origins: wp.array2d(dtype=float),
-    directions: wp.array2d(dtype=float),
-    lower: wp.vec3,
-    upper: wp.vec3,
-    shape: wp.vec3i,
-    voxels: wp.array2d(dtype=int),
-):
-    """Raster indices of the voxels that contain the entries of ray ``offset`` + tid; -1 outside the box."""
-    ray = offset + wp.tid()
-    size = wp.vec3(float(shape[0]), float(shape[1]), float(shape[2]))
-    scale = wp.cw_div(size, upper - lower)
-    locate_row(distances, ray, point_at(origins, ray), point_at(directions, ray), lower, scale, shape, voxels)
 
 
 @wp.func

@@ -53,11 +53,12 @@ class _Splatting(torch.autograd.Function):
     @staticmethod
     def forward(ctx, features, weights, values, rays, box, resolution):
         from nfldm3d.ops import point_kernels as kernels
+        from nfldm3d.ops.entry_kernels import locate_entries
 
         features, weights, values = features.contiguous(), weights.contiguous(), values.contiguous()
         device = features.device
         voxels = torch.zeros_like(weights, dtype=torch.int32)
-        launch(kernels.locate_entries, len(voxels), [*rays, *box, resolution, voxels], device)
+        launch(locate_entries, len(voxels), [*rays, *box, resolution, voxels], device)
         weight_sums, counts = features.new_zeros(resolution), voxels.new_zeros(resolution)
         sums, value_sums = (zeros(*resolution, entries.shape[-1], device=device) for entries in (features, values))
         inputs = [voxels, features, weights, values.view(weights.numel(), values.shape[-1])]

@@ -36,9 +36,7 @@ class Output:
     is_valid: wp.array(dtype=wp.bool)
 
 
-# Product and sum are rounded on their own, as in ``edge_at``: the middle that is written decided about the cell.
 _WRITE_RUN = """
-    #pragma clang fp contract(off)
     float* __restrict edge = out.edges.data + out.edge_start + edges;
     int64_t* __restrict edge_ray = out.edge_rays.data + out.edge_start + edges;
     bool* __restrict left = out.is_left.data + out.edge_start + edges;

@@ -11,8 +11,8 @@ import typing
 
 import warp as wp
 
+from nfldm3d.ops.grid_functions import point_at
 from nfldm3d.ops.march_kernels import clip
-from nfldm3d.ops.point_kernels import point_at
 from nfldm3d.ops.traversal_functions import (
     FINEST,
     Output,
@@ -28,7 +28,8 @@ from nfldm3d.ops.traversal_functions import (
 )
 from nfldm3d.ops.traversal_walk import mark_brick, walk_alike
 
-wp.set_module_options({"enable_backward": False})
+# Products are rounded before they are added: a walk that resumes somewhere must find the same cells.
+wp.set_module_options({"enable_backward": False, "fuse_fp": False})
 
 FARTHEST = wp.constant(1.0e29)
 MOST = wp.constant(1 << 23)  # samples of a ray

@@ -64,9 +64,8 @@ _NEXT_BRICK = _to_nearest_plane("""
         brick += brick_stride[AXIS];
 """)
 
-# Products are rounded before they are added, as in ``enter_axis``. ``plane`` is the one that comes next on each axis.
+# ``plane`` is the one that comes next on each axis.
 _WALK_ALIKE = """{
-    #pragma clang fp contract(off)
     const int size[3] = {cells.shape[1], cells.shape[2], cells.shape[3]};
     const int64_t ny = size[1], nz = size[2], by = (ny + 7) / 8, bz = (nz + 7) / 8;
     const int64_t cell_stride[3] = {step[0] * ny * nz, step[1] * nz, step[2]};
