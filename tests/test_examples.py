@@ -52,6 +52,15 @@ def test_export_to_blender(folder, monkeypatch):
 
 
 @pytest.mark.slow
+def test_field_of_your_own(folder, monkeypatch, capsys):
+    out = folder / "torus"
+    run("05_field_of_your_own.py", ["--out", str(out), "--steps", "24"], monkeypatch)
+    (learned,) = re.findall(r"thickness (\d\.\d+) m", capsys.readouterr().out)
+    assert float(learned) == pytest.approx(0.35, abs=0.03)
+    assert (out / "torus.glb").is_file() and (out / "view5.png").is_file()
+
+
+@pytest.mark.slow
 def test_nerfacc_training(folder, monkeypatch, capsys):
     pytest.importorskip("nerfacc")
     out = folder / "nerfacc"
