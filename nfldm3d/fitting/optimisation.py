@@ -88,6 +88,7 @@ def optimise(
             if kept is not None and step.seconds - saved_at > kept.every_seconds:
                 kept.save(moving.state(), step.number, step.seconds, generator)
                 saved_at = step.seconds
+        bar.n = bar.n if step.stopped else 100
     return step
 
 
