@@ -18,7 +18,11 @@ from nfldm3d.scene import Scene
 
 @dataclass(frozen=True)
 class Export:
-    """Writes what is asked for; the formats follow the suffixes."""
+    """Writes what is asked for; the formats follow the suffixes.
+
+    Meshes and points show what the scene's cameras, or somebody who walks where they are, can see: faces look into
+    rooms, and the outer hull and ceilings are left out, so that one looks into the rooms from above.
+    """
 
     scene: Annotated[Path, tyro.conf.Positional]
     """A .nfld file or a scene folder."""
@@ -40,6 +44,10 @@ class Export:
     """Bake a texture of about so many pixels along each edge, in place of colours at the vertices."""
     surroundings: bool = False
     """Mesh the coarser fields around the field in focus, too."""
+    closed: bool = False
+    """Keep also what nobody can see, ceilings, and walls where the box cuts through matter: rooms are then hidden."""
+    ceilings: bool = False
+    """Keep ceilings."""
     lit: bool = False
     """Let other programs shade the mesh; by default it shows the colours as they were photographed."""
 
@@ -65,6 +73,8 @@ class Export:
             max_faces=self.max_faces,
             texture_size=self.texture,
             surroundings=self.surroundings,
+            closed=self.closed,
+            ceilings=self.ceilings,
         )
         if self.mesh is not None:
             export_mesh(scene, self.mesh, options=options, lit=self.lit)

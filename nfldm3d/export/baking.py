@@ -42,7 +42,8 @@ def bake_texture(scene: Scene, mesh: Mesh, size: int, *, height: float = 1.5) ->
     covered[texel] = True
     filled = canvas[_nearest_covered(covered.view(size, size))]
     uv = torch.stack((texels[:, 0] / size, 1 - texels[:, 1] / size), dim=-1)  # rows count down, v counts up
-    return Mesh(vertices, faces, normals, None, uv, filled.view(size, size, 3).permute(2, 0, 1).contiguous())
+    texture = filled.view(size, size, 3).permute(2, 0, 1).contiguous()
+    return Mesh(vertices, faces, normals, None, uv, texture, mesh.single_sided)
 
 
 def rasterize(

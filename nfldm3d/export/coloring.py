@@ -108,9 +108,7 @@ def choose_views(
     is subtracted, so that colours blend where the choice changes. Whether something stands in between is not asked.
     """
     count = len(cameras)
-    pixels, depth = cameras.project(points.expand(count, -1, -1))  # (views points 2), (views points)
-    limit = pixels.new_tensor((cameras.width, cameras.height))
-    pictured = (depth > 0) & ((pixels >= 0) & (pixels <= limit)).all(-1)
+    pictured = find_pictured(cameras, points)
     offset = points - cameras.centers[:, None]
     distance = offset.norm(dim=-1).clamp(min=1e-9)
     cosine = torch.where(_has_normal(normals).T, -(offset * normals).sum(-1) / distance, 1.0)
@@ -120,6 +118,13 @@ def choose_views(
     if count > NEAREST:
         weights = weights - 0.999 * best.values[:, NEAREST:]  # the rest decides where all are alike
     return best.indices[:, :NEAREST], weights / weights.sum(1, keepdim=True).clamp(min=1e-30)
+
+
+def find_pictured(cameras: Camera, points: Float[Tensor, "points 3"]) -> Bool[Tensor, "views points"]:
+    """Which points lie in front of each camera and within its picture, whatever stands in between."""
+    pixels, depth = cameras.project(points.expand(len(cameras), -1, -1))  # (views points 2), (views points)
+    limit = pixels.new_tensor((cameras.width, cameras.height))
+    return (depth > 0) & ((pixels >= 0) & (pixels <= limit)).all(-1)
 
 
 def _has_normal(normals: Float[Tensor, "points 3"]) -> Bool[Tensor, "points 1"]:

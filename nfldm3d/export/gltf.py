@@ -40,7 +40,7 @@ def encode_glb(mesh: Mesh, name: str, *, lit: bool = False) -> bytes:
             {"magFilter": LINEAR, "minFilter": LINEAR_MIPMAP_LINEAR, "wrapS": CLAMP, "wrapT": CLAMP}
         ]
     indices = writer.add_indices(_array(mesh.faces, "<u4").reshape(-1))
-    surface = {"name": name, "pbrMetallicRoughness": material, "doubleSided": True}
+    surface = {"name": name, "pbrMetallicRoughness": material, "doubleSided": not mesh.single_sided}
     if not lit:
         surface["extensions"] = {"KHR_materials_unlit": {}}
         document["extensionsUsed"] = ["KHR_materials_unlit"]

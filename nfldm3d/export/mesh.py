@@ -23,6 +23,8 @@ class Mesh:
     """Texture coordinates: (0, 0) is the lower left corner of the texture, (1, 1) the upper right one."""
     texture: Float[Tensor, "3 height width"] | None = None
     """sRGB in [0, 1], row 0 on top."""
+    single_sided: bool = False
+    """Whether faces show from their front only: programs that cull back faces then look through walls from behind."""
 
     def __post_init__(self):
         count = len(self.vertices)

@@ -13,17 +13,17 @@ from nfldm3d.export.coloring import color_points
 from nfldm3d.export.levels import choose_level
 from nfldm3d.export.marching_cubes import marching_cubes
 from nfldm3d.export.mesh import Mesh, vertex_normals
+from nfldm3d.export.occluders import Occluder
 from nfldm3d.export.optional import import_optional
+from nfldm3d.export.pieces import find_pieces
 from nfldm3d.export.surface_samples import read_density
+from nfldm3d.export.visibility import Triangles, find_visible
 from nfldm3d.fields import Field, VoxelField, voxelize
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene
 
 TEXTURED_FACES = 20_000
 """Default face budget of a textured mesh: unwrapping takes 1 s for 20 000 faces but 25 s for 186 000."""
-
-Triangles = tuple[Float[Tensor, "_ 3"], Int[Tensor, "_ 3"]]
-"""Vertices and faces."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class MeshOptions:
     """Bake a texture of so many pixels along each edge; None: colours at the vertices."""
     surroundings: bool = False
     """Whether the coarser fields around the field in focus are meshed, too."""
+    closed: bool = False
+    """Keep also what nobody can see and the walls where a box cuts through matter: a solid, but rooms are hidden."""
+    ceilings: bool = False
+    """Keep ceilings, too; without them one looks from above into rooms."""
 
     def __post_init__(self):
         if self.level is not None and not self.level > 0:
@@ -59,8 +63,11 @@ class MeshOptions:
 def extract_mesh(scene: Scene, *, options: MeshOptions | None = None) -> Mesh:
     """The surface of a scene with normals and colours, in world metres.
 
-    Only the field in focus is meshed unless ``options.surroundings``. The mesh is closed: at the box (the field's or
-    the one given) matter ends in a plane wall. Surroundings are left open where the inner field takes over.
+    Only the field in focus is meshed unless ``options.surroundings``. Its faces look into the space that they are seen
+    from. What the scene's cameras, or somebody who walks where they are, cannot see is left out, and so are ceilings:
+    one looks from outside into rooms. Objects that cameras stand around stay whole but for the walls where the box cuts
+    through matter; see ``visibility``. Scenes without cameras, and all with ``options.closed``, are closed: at the box
+    (the field's or the one given) matter ends in a plane wall. Surroundings are left open where the inner field begins.
 
     Raises:
         ValueError: if there is no surface; it names the range of densities and what to change.
@@ -80,11 +87,14 @@ def extract_mesh(scene: Scene, *, options: MeshOptions | None = None) -> Mesh:
     parts = [(surface, part) for surface, part in parts if len(part[1])]
     if not parts:
         raise ValueError(_describe_emptiness(surfaces[0]))
+    parts, from_inside = (parts, False) if options.closed else _keep_visible(scene, parts, options)
     total = sum(len(faces) for _, (_, faces) in parts)
     budget = options.max_faces or (TEXTURED_FACES if options.texture_size else total)
     if total > budget:
         parts = [(surface, _decimate(part, budget * len(part[1]) // total)) for surface, part in parts]
-    mesh = _join([Mesh(*part, _find_normals(surface, part)) for surface, part in parts])
+    closed = options.closed or scene.cameras is None
+    mesh = _join([Mesh(*part, _find_normals(surface, part, closed)) for surface, part in parts])
+    mesh = replace(mesh, single_sided=from_inside)
     height = 1.5 if total > budget else 0.5
     if options.texture_size is not None:
         return bake_texture(scene, mesh, options.texture_size, height=height)
@@ -100,6 +110,23 @@ class Surface(NamedTuple):
     hole: Box | None
     source: Field
     """What ``field`` was read from, if it kept no grid."""
+
+
+def _keep_visible(
+    scene: Scene, parts: list[tuple[Surface, Triangles]], options: MeshOptions
+) -> tuple[list[tuple[Surface, Triangles]], bool]:
+    """The parts without what nobody sees, all where that is not known; and whether they are seen from inside."""
+    if scene.cameras is None or not scene.cameras.shape.numel():
+        return parts, False
+    occluders = [Occluder.inside(surface.field, surface.level, surface.hole) for surface, _ in parts]
+    triangles = [part for _, part in parts]
+    kept, from_inside = find_visible(triangles, occluders, options.box, scene.cameras, ceilings=options.ceilings)
+    visible = [
+        (surface, _compact(vertices, faces[keep]))
+        for (surface, (vertices, faces)), keep in zip(parts, kept, strict=True)
+        if bool(keep.any())
+    ]
+    return (visible, from_inside) if visible else (parts, False)
 
 
 def _extract_level_set(surface: Surface, min_component_share: float) -> Triangles:
@@ -166,16 +193,9 @@ def _weld(position: Float[Tensor, "vertices 3"], vertices: Tensor, faces: Tensor
 def _drop_small_components(faces: Int[Tensor, "faces 3"], count: int, share: float) -> Int[Tensor, "kept 3"]:
     if share == 0 or len(faces) == 0:
         return faces
-    import_optional("scipy")
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    a, b, c = faces.cpu().numpy().T
-    links = coo_matrix((np.ones(2 * len(a), dtype=bool), (np.r_[a, b], np.r_[b, c])), shape=(count, count))
-    _, label = connected_components(links, directed=False)
-    sizes = np.bincount(label[a])
-    keep = sizes >= min(share * len(a), sizes.max())
-    return faces[torch.from_numpy(keep[label[a]]).to(faces.device)]
+    piece, size = find_pieces(faces, count)
+    keep = size >= min(share * len(faces), float(size.max()))
+    return faces[keep[piece]]
 
 
 def _decimate(part: Triangles, budget: int) -> Triangles:
@@ -192,7 +212,7 @@ def _decimate(part: Triangles, budget: int) -> Triangles:
     )
 
 
-def _find_normals(surface: Surface, part: Triangles) -> Float[Tensor, "_ 3"]:
+def _find_normals(surface: Surface, part: Triangles, closed: bool) -> Float[Tensor, "_ 3"]:
     """Minus the density gradient; across walls on walls; from the faces where the gradient contradicts them."""
     vertices, faces = part
     field, box = surface.field, surface.box
@@ -202,6 +222,8 @@ def _find_normals(surface: Surface, part: Triangles) -> Float[Tensor, "_ 3"]:
     lower, upper = vertices.new_tensor(box.lower), vertices.new_tensor(box.upper)
     slack = 1e-3 * vertices.new_tensor(field.voxel_size)
     wall = (vertices > upper - slack).to(vertices) - (vertices < lower + slack).to(vertices)
+    if not closed:  # the walls are gone, and the gradient at the border of a field leads out of it
+        return torch.where((wall != 0).any(-1, keepdim=True), flat, normals)
     matter = read_density(field, vertices.clamp(lower + slack, upper - slack)) > 1.01 * surface.level
     on_wall = matter[:, None] & (wall != 0).any(-1, keepdim=True)
     return torch.where(on_wall, torch.nn.functional.normalize(wall, dim=-1), normals)

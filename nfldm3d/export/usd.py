@@ -81,7 +81,7 @@ def _add_mesh(stage: Any, mesh: Mesh, picture: str, lit: bool) -> None:
     prim.CreateNormalsAttr(_vectors(mesh.normals))
     prim.SetNormalsInterpolation(geometry.Tokens.vertex)
     prim.CreateSubdivisionSchemeAttr(geometry.Tokens.none)
-    prim.CreateDoubleSidedAttr(True)
+    prim.CreateDoubleSidedAttr(not mesh.single_sided)
     if mesh.colors is not None:
         color = prim.CreateDisplayColorPrimvar(geometry.Tokens.vertex)
         color.Set(_vectors(linear_from_srgb(mesh.colors)))
