@@ -47,15 +47,20 @@ def find_visible(
 ) -> tuple[list[Bool[Tensor, " faces"]], bool]:
     """The faces to keep of meshes, each the boundary of the occluder of the same number; and whether eyes are inside.
 
-    Walls in which a box, that of the grid or ``box``, cuts through matter go. With cameras around an object all else
-    stays but what lies in closed hollows of the matter. Otherwise eyes are inside: faces stay that cameras, or somebody
-    who stands where these could walk to, see; and ceilings, which look down on such places, go.
+    Walls in which a box, that of the grid or ``box``, cuts through matter go, but for those with cameras beyond. With
+    cameras around an object all else stays but what lies in closed hollows of the matter. Otherwise eyes are inside:
+    faces stay that cameras, or somebody who stands where these could walk to, see; and ceilings, which look down on
+    such places, go.
 
     Args:
         ceilings: whether ceilings stay.
     """
-    kept = [_find_uncut(vertices[faces], own, box) for (vertices, faces), own in zip(parts, occluders, strict=True)]
     cameras = spread_views(cameras).to(occluders[0].device)
+    kept = []
+    for (vertices, faces), own in zip(parts, occluders, strict=True):
+        boxes, slack = [own.box] if box is None else [own.box, box], 1e-3 * min(own.voxel_size)
+        cuts = [find_cuts(vertices[faces], each, cameras.centers, slack) for each in boxes]
+        kept.append(~torch.stack(cuts).any(0))
     if look_inwards(cameras, occluders[0].box):
         for (vertices, faces), own, inner in zip(parts, occluders, kept, strict=True):
             inner &= find_bordering(vertices[faces], own, cameras.centers)
@@ -72,17 +77,14 @@ def find_visible(
     return kept, True
 
 
-def _find_uncut(corners: Float[Tensor, "faces 3 3"], occluder: Occluder, box: Box | None) -> Bool[Tensor, " faces"]:
-    """Faces outside the walls of the grid's box and the one given."""
-    slack = 1e-3 * min(occluder.voxel_size)
-    inner = ~find_walls(corners, occluder.box, slack)
-    return inner if box is None else inner & ~find_walls(corners, box, slack)
-
-
-def find_walls(corners: Float[Tensor, "faces 3 3"], box: Box, slack: float) -> Bool[Tensor, " faces"]:
-    """Faces that lie in a face of the box: where it cuts through matter."""
+def find_cuts(
+    corners: Float[Tensor, "faces 3 3"], box: Box, eyes: Float[Tensor, "eyes 3"], slack: float
+) -> Bool[Tensor, " faces"]:
+    """Faces that lie in a wall of the box, where it cuts through matter, unless an eye stands beyond that wall."""
     lower, upper = corners.new_tensor(box.lower), corners.new_tensor(box.upper)
-    return ((corners < lower + slack).all(1) | (corners > upper - slack).all(1)).any(-1)
+    low = (corners < lower + slack).all(1) & ~(eyes < lower).any(0)
+    high = (corners > upper - slack).all(1) & ~(eyes > upper).any(0)
+    return (low | high).any(-1)
 
 
 def find_bordering(
