@@ -22,6 +22,8 @@ LIFT = 0.6
 VOTES = 3
 """So many viewpoints must see a face that is in no camera's picture: one alone may do so through a gap that should not
 be there."""
+VIEWPOINTS_PER_VOTE = 6
+"""But no more than one for so many viewpoints that there are."""
 RINGS = 2
 """Half the width in faces of gaps between seen faces that are closed: what falls between the samples."""
 LOOKS = 2**15
@@ -117,8 +119,9 @@ def find_seen(
     seen, chosen = torch.zeros_like(hopeful), hopeful.nonzero()[:, 0]
     points, normals = points[chosen], normals[chosen]
     sample, member = _group(points, normals, occluders[0], 1)
-    votes = _count_votes(points[sample], normals[sample], occluders, viewpoints, VOTES)
-    seen[chosen] = (votes >= VOTES)[member]
+    needed = max(1, min(VOTES, (len(viewpoints.cameras) + len(viewpoints.places)) // VIEWPOINTS_PER_VOTE))
+    votes = _count_votes(points[sample], normals[sample], occluders, viewpoints, needed)
+    seen[chosen] = (votes >= needed)[member]
     return seen
 
 
