@@ -113,7 +113,7 @@ def test_faces_look_into_the_rooms_in_the_colours_seen_there() -> None:
 def test_cameras_lose_nothing_but_ceilings() -> None:
     scene = house()
     assert scene.cameras is not None
-    rays = scene.cameras.rays().reshape(-1)
+    rays = scene.cameras.rays().reshape(-1)[::3]
     before, upwards = first_hits(extract_mesh(scene, options=MeshOptions(closed=True)), rays)
     after, _ = first_hits(extract_mesh(scene), rays)
     assert torch.equal(before[upwards > -0.25], after[upwards > -0.25])
