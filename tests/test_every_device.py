@@ -107,7 +107,7 @@ NUMBERS = (  # methods that give plain numbers or words, or do what another row 
     "Camera.shape", "Camera.device", "Rays.shape", "Rgb.", "SphericalHarmonics.", "VoxelField.device",
     "VoxelField.nbytes", "VoxelField.resolution", "VoxelField.voxel_size", "VoxelField.channels", "Scene.levels",
     "Scene.box", "Scene.device", "Scene.load", "fit", "SceneFolder.", "MeshOptions.", "Schedule.", "Parameters.",
-    "TensorParameters.", "Checkpoint.", "OptimisationError",
+    "TensorParameters.", "Checkpoint.", "OptimisationError", "find_missing",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 import torch
-from on_devices import BOX, CPU, ball
+from on_devices import CPU, ball
 from PIL import Image
 from small_fits import ball_scene, views_of
 from small_rooms import latent_autoencoder, scene_autoencoder
@@ -68,15 +68,9 @@ def test_scenes_are_generated_edited_and_grown(weights: Path, tmp_path: Path) ->
     assert Scene.load(tmp_path / "world.nfld").field.voxel_size[0] > 0
 
 
-def test_foreign_scenes_are_edited(weights: Path, tmp_path: Path) -> None:
-    ball(CPU).save(tmp_path / "ball.nfld")
-    box = [*BOX.lower, *BOX.center]
-    run("edit", tmp_path / "ball.nfld", "--box", *box, "--out", tmp_path / "a.nfld", "--weights", weights, *GPU)
-
-
 def test_data_sets_are_encoded_and_judged(shards: Path, weights: Path, tmp_path: Path) -> None:
     for keep in ("fields", "decoded", "latents"):
-        run("encode", shards, "--out", tmp_path / keep, "--keep", keep, "--weights", weights, *GPU)
+        run("encode", shards, "--out", tmp_path / keep, "--keep", keep, "--turns", 0, 5, "--weights", weights, *GPU)
     run("encode", shards, "--out", tmp_path / "scene.nfld", "--weights", weights, "--views", 3, *GPU)
     given = ["--data", shards, "--weights", weights, "--scenes", 1, "--json", *GPU]
     run("evaluate", "autoencoders", *given, "--views", 3, "--page", tmp_path / "a.png")

@@ -19,12 +19,7 @@ from small_rooms import (
 )
 
 from nfldm3d import Box, Scene
-from nfldm3d.evaluation.autoencoders import judge_autoencoders
-from nfldm3d.evaluation.generator import GeneratorBudget, judge_edits, read_map
-from nfldm3d.evaluation.memorisation import judge_memory
-from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
 from nfldm3d.pipelines.autoencoders import Autoencoders
-from nfldm3d.pipelines.encoding import encode_scenes
 from nfldm3d.pipelines.scene_editing import adopt
 from nfldm3d.pipelines.scene_generator import GeneratedScenes, SceneGenerator
 from nfldm3d.pipelines.showing import open_top, picture_from_above, picture_sheet
@@ -70,7 +65,6 @@ def seeded() -> torch.Generator:
 CALLS: dict[str, Callable[[torch.device], object]] = {
     "generate": made,
     "generate.map": lambda d: made(d, bev=MAP.to(d), embedding=torch.ones(4)),
-    "generate.map.cpu": lambda d: made(d, bev=MAP, embedding=torch.ones(4, device=d)),
     "generate.trajectory": lambda d: made(d, trajectory=made_on_cpu().trajectories[0]),
     "generate.generators": lambda d: pipeline(d).generate(2, generator=[seeded(), seeded()], **STEPS),
     "decode": lambda d: pipeline(d).decode(made_on_cpu().latents),
@@ -133,24 +127,6 @@ def test_scenes_of_the_gpu_are_saved_and_read(tmp_path: Path) -> None:
     back = Scene.load(tmp_path / "scene.nfld", device="cuda")
     assert read.recall(back) is not None and set(back.extras) == {"g", "c", "f", "path"}
     assert Autoencoders.from_pretrained(tmp_path / "weights", "cuda").latent is not None
-
-
-@pytest.mark.cuda
-def test_judges_work_on_the_gpu(tmp_path: Path) -> None:
-    device = torch.device("cuda")
-    samples = [room_sample(number) for number in range(3)]
-    report = judge_autoencoders(networks(device), samples[:1], inputs=3)
-    assert report.summary()["scenes"] == 1 and not report.strips[0].is_cuda
-    generator, scenes = pipeline(device), made(device).scenes
-    assert judge_memory(generator, scenes, samples, count=2).figures["nearest_distance"] > 0  # type: ignore[arg-type]
-    budget = GeneratorBudget(scenes=2, mapped=2, steps=2)
-    judge_edits(generator, scenes[:1], budget)
-    reader = BevReader((8, 8, 4), 5, 3, (8, 8)).to("cuda")  # type: ignore[arg-type]
-    assert read_map(reader, scenes[0]).is_cuda
-    classifier = FrameClassifier(maps=2, classes=2, size=16, features=4, width=8).to("cuda")  # type: ignore[arg-type]
-    assert classifier(torch.rand(2, 3, 20, 16, device=device))[0].is_cuda
-    for keep in ("fields", "decoded", "latents"):
-        assert encode_scenes(networks(device), samples[:1], tmp_path / keep, keep=keep, turns=(0, 5)).written == 2  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
