@@ -62,6 +62,7 @@ def claim_folder(folder: PathName, record: str, options: Mapping[str, object], *
     """
     folder, wanted = Path(folder), json.loads(json.dumps(options))
     path = folder / record
+    begun = folder.is_dir() and any(folder.glob(pieces))  # before the look at the record, which another may just write
     if path.exists():
         found = read_json(path)
         found = found if isinstance(found, dict) else {}
@@ -72,7 +73,7 @@ def claim_folder(folder: PathName, record: str, options: Mapping[str, object], *
                 f"{folder} holds {what} with {shown}; repeat its options to go on with it, or choose another folder"
             )
         return
-    if folder.is_dir() and any(folder.glob(pieces)):
+    if begun:
         raise DataFormatError(folder, f"holds {what} but no {record}; choose another folder")
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
