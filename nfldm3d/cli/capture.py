@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from nfldm3d.cli.values import require_at_least
 from nfldm3d.files import check_output, require_free
 from nfldm3d.jobs import Share
 
@@ -66,6 +67,8 @@ class CaptureVizdoom:
         from nfldm3d.recording.vizdoom.shard_recorder import SceneOptions, record_scenes
 
         check_output(self.out, folder=True)
+        if self.workers is not None:
+            require_at_least(self, workers=1)
         if self.walk or self.overwrite:
             raise ValueError("--walk and --overwrite are for one place; leave them out, or leave --scenes out")
         options = SceneOptions(

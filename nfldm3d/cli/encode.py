@@ -10,6 +10,7 @@ import torch
 import tyro
 
 from nfldm3d.cli.devices import open_device
+from nfldm3d.cli.values import require_at_least
 from nfldm3d.files import check_output, writing
 from nfldm3d.jobs import Share
 from nfldm3d.models.weight_folders import DEFAULT
@@ -51,6 +52,7 @@ class Encode:
 
     def run(self) -> None:
         """Encodes and saves."""
+        require_at_least(self, scene=0, views=1)
         device, one = open_device(self.device), self.out.suffix == ".nfld"
         if one:
             check_target(self.out)
@@ -86,10 +88,8 @@ class Encode:
     def _encode_one(self, networks, scenes) -> dict[str, object]:
         from nfldm3d.pipelines.autoencoders import views_of
 
-        if not 0 <= self.scene < len(scenes):
+        if self.scene >= len(scenes):
             raise ValueError(f"--scene must lie between 0 and {len(scenes) - 1}, got {self.scene}")
-        if self.views < 1:
-            raise ValueError(f"--views must be at least 1, got {self.views}")
         sample = scenes[self.scene]
         count = min(self.views, len(sample.images))
         views = views_of(sample, [number * len(sample.images) // count for number in range(count)])

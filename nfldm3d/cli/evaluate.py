@@ -12,6 +12,7 @@ import torch
 import tyro
 
 from nfldm3d.cli.devices import open_device
+from nfldm3d.cli.values import require_at_least
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_folder import SceneFolder
 from nfldm3d.data.scene_sample import SceneSample
@@ -71,9 +72,7 @@ class Evaluate:
 
     def run(self) -> None:
         """Measures and prints."""
-        for name in ("scenes", "views", "steps", "pictures"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(self, scenes=1, views=1, steps=1, pictures=1, seed=0)
         if self.page is not None:
             check_output(self.page, suffixes=SUFFIXES)
         with writing(self.page, overwrite=self.overwrite):

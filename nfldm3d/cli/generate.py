@@ -10,6 +10,7 @@ import torch
 import tyro
 
 from nfldm3d.cli.devices import open_device
+from nfldm3d.cli.values import require_at_least
 from nfldm3d.files import atomic_folder, check_output, require_free, writing
 from nfldm3d.jobs import Share, claim_folder
 from nfldm3d.models.weight_folders import DEFAULT
@@ -73,9 +74,7 @@ class Generate:
         from nfldm3d.data.encoded_scenes import read_embedding
         from nfldm3d.pipelines import SceneGenerator
 
-        for name, least in (("scenes", 1), ("frames", 0), ("width", 1), ("height", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}")
+        require_at_least(self, scenes=1, seed=0, steps=1, frames=0, width=1, height=1)
         device = open_device(self.device)
         embedding = None if self.embedding is None else read_embedding(self.embedding)
         pipeline = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
@@ -178,6 +177,7 @@ class Edit:
     def run(self) -> None:
         """Samples and saves."""
         check_target(self.out)
+        require_at_least(self, seed=0, steps=1, rounds=1)
         with writing(self.out, overwrite=self.overwrite):
             self._edit(open_device(self.device)).to("cpu").save(self.out)
 
@@ -224,6 +224,7 @@ class Grow:
     def run(self) -> None:
         """Samples and saves."""
         check_target(self.out)
+        require_at_least(self, seed=0, steps=1)
         with writing(self.out, overwrite=self.overwrite):
             self._grow(open_device(self.device)).to("cpu").save(self.out)
 

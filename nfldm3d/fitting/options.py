@@ -1,5 +1,6 @@
 """How a scene is fitted: one flat record that the command line and the scene's metadata share."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,7 +45,10 @@ class FitOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.time_budget is not None and self.time_budget <= 0:
+        for name in ("depth_weight", "distortion_weight", "smoothness", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number, not below 0, got {getattr(self, name)}")
+        if self.time_budget is not None and not self.time_budget > 0:
             raise ValueError(f"time_budget must be a number of seconds above 0, got {self.time_budget}")
         if self.surroundings is not None and not 0 <= self.surroundings <= 8:
             raise ValueError(f"surroundings must lie between 0 and 8, got {self.surroundings}")

@@ -135,6 +135,8 @@ class MappedFieldSource:
     def __init__(self, encoded: Sequence[EncodedScenes], scenes: Scenes, keys: Sequence[str]):
         """Folders of encodings of the same scenes; ``keys`` names these in their order."""
         self.encoded, self.scenes = list(encoded), scenes
+        if not self.encoded:
+            raise ValueError("there are no folders of fields; give at least one")
         self.numbers = {key: number for number, key in enumerate(keys)}
 
     @property

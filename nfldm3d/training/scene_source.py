@@ -71,6 +71,10 @@ class Drawing:
     turn: bool = True
     """Whether the world is turned by quarters about the middle of the box."""
 
+    def __post_init__(self):
+        if not 0 <= self.without_depth <= 1:
+            raise ValueError(f"without_depth is a share of scenes, from 0 to 1, got {self.without_depth}")
+
 
 class SceneSource:
     """Draws scenes and views; see ``SampleSource``."""

@@ -114,7 +114,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     BevReader((8, 8, 4), 5, 3, (8, 8)).save_pretrained(root / "weights/bev_reader")
     written = []
     for split in ("train", "test"):
-        samples = [replace(labelled(n), key=f"{split}_{n}", split=split) for n in range(2)]
+        samples = [replace(labelled(n), key=f"{split}_{n}", split=split) for n in range(4)]
         written.append(write_shard(_made(root / "shards") / f"{split}-000000.tar", samples))
     entries = tuple(scene for _, scenes in written for scene in scenes)
     write_index(root / "shards", ShardIndex(tuple(shard for shard, _ in written), entries))
@@ -159,6 +159,28 @@ def attempt(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[i
     return code, capsys.readouterr().err.replace("\r", "\n")
 
 
+def command(name: str) -> list[str]:
+    return [*name.split(" --")[0].split(" one")[0].split()[: 2 if name.startswith("train") else 1], *BASES[name][1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BASES)
+def test_the_commands_work_as_they_are(
+    name: str, place: Path, begun: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else what follows would tell nothing."""
+    monkeypatch.chdir(place)
+    before = sorted(place.rglob("*"))
+    code, error = attempt(command(name), capsys)
+    assert code == 0, error
+    tidy(place, before)
+
+
+def tidy(place: Path, before: list[Path]) -> None:
+    for path in set(place.rglob("*")) - set(before):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize(("name", "option", "kind"), CASES, ids=lambda value: value if isinstance(value, str) else "")
 def test_hostile_values_are_refused_in_one_line(
     name: str,
@@ -170,9 +192,7 @@ def test_hostile_values_are_refused_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(place)
-    base = [*name.split(" --")[0].removesuffix(" one").split(), *BASES[name][1]]
-    if base[:1] == ["evaluate"]:
-        base = ["evaluate", *BASES[name][1]]
+    base = command(name)
     before = sorted(place.rglob("*"))
     for values in hostile(kind):
         arguments = with_option(base, option, values, BASES[name][0])
@@ -181,8 +201,7 @@ def test_hostile_values_are_refused_in_one_line(
         assert code in ((0, 2, 3) if may_pass(option, values) else (2, 3)), (values, error)
         assert code == 0 or (len(told) == 1 and error.endswith(told[0] + "\n")), (values, error)
         assert "Traceback" not in error
-        for path in set(place.rglob("*")) - set(before):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        tidy(place, before)
     assert (place / "full" / "thesis.txt").read_text() == "years" and sorted(place.rglob("*")) == before
 
 
@@ -192,7 +211,16 @@ SENSELESS = ("-1", "nan", "-inf", "two", "banana", "none/at/all")
 
 def may_pass(option: str, values: list[str]) -> bool:
     """Whether values could be meant: paths of results can be anywhere, and some numbers may be negative."""
-    free = option in ("out", "page", "guidance_scale", "path_guidance_scale", "box", "map", "path", "parts")
+    free = option in ("inception", "i3d", "embeddings", "hub") or option in (
+        "out",
+        "page",
+        "guidance_scale",
+        "path_guidance_scale",
+        "box",
+        "map",
+        "path",
+        "parts",
+    )
     return free or not values or values[0] not in SENSELESS
 
 

@@ -96,10 +96,10 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
             sky_rows: of the panorama of what lies beyond the box; it has twice as many columns.
         """
         super().__init__()
-        if channels < 3 or stride < 1 or bins < 1 or min(resolution) < 1:
+        if channels < 3 or stride < 1 or bins < 1 or min(resolution) < 1 or sky_rows < 1:
             raise ValueError(
-                "a scene auto-encoder needs at least 3 channels, and a stride, bins and a resolution of at least 1, "
-                f"got {channels}, {stride}, {bins} and {tuple(resolution)}"
+                "a scene auto-encoder needs at least 3 channels, and a stride, bins, rows of sky and a resolution of at "
+                f"least 1, got {channels}, {stride}, {bins}, {sky_rows} and {tuple(resolution)}"
             )
         self.grid = (int(resolution[0]), int(resolution[1]), int(resolution[2]))
         self.pooling = Pooling(pooling, self.grid, int(bins), int(stride), int(sky_rows))
