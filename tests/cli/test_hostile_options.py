@@ -209,18 +209,13 @@ SENSELESS = ("-1", "nan", "-inf", "two", "banana", "none/at/all")
 """No number or name of anything."""
 
 
+FREE = ("out", "page", "guidance_scale", "path_guidance_scale", "box", "map", "path", "parts")
+FREE += ("inception", "i3d", "embeddings")  # of other uses of the command
+
+
 def may_pass(option: str, values: list[str]) -> bool:
     """Whether values could be meant: paths of results can be anywhere, and some numbers may be negative."""
-    free = option in ("inception", "i3d", "embeddings", "hub") or option in (
-        "out",
-        "page",
-        "guidance_scale",
-        "path_guidance_scale",
-        "box",
-        "map",
-        "path",
-        "parts",
-    )
+    free = option in FREE
     return free or not values or values[0] not in SENSELESS
 
 

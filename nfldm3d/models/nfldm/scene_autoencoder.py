@@ -98,8 +98,8 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         if channels < 3 or stride < 1 or bins < 1 or min(resolution) < 1 or sky_rows < 1:
             raise ValueError(
-                "a scene auto-encoder needs at least 3 channels, and a stride, bins, rows of sky and a resolution of at "
-                f"least 1, got {channels}, {stride}, {bins}, {sky_rows} and {tuple(resolution)}"
+                "a scene auto-encoder needs at least 3 channels, and a stride, bins, rows of sky and a resolution of "
+                f"at least 1, got {channels}, {stride}, {bins}, {sky_rows} and {tuple(resolution)}"
             )
         self.grid = (int(resolution[0]), int(resolution[1]), int(resolution[2]))
         self.pooling = Pooling(pooling, self.grid, int(bins), int(stride), int(sky_rows))
