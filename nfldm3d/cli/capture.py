@@ -126,6 +126,8 @@ class CaptureDriving:
         from nfldm3d.recording.driving.world import SceneShape
 
         check_output(self.out, folder=True)
+        if self.workers is not None:
+            require_at_least(self, workers=1)
         options = DrivingOptions(
             scenes=self.scenes,
             test_scenes=self.test_scenes,

@@ -15,7 +15,7 @@ from small_rooms import labelled, scene_generator
 
 from nfldm3d.cli import main
 from nfldm3d.cli.assemble import Assemble
-from nfldm3d.cli.capture import Capture
+from nfldm3d.cli.capture import CaptureDriving, CaptureVizdoom
 from nfldm3d.cli.encode import Encode
 from nfldm3d.cli.evaluate import Evaluate
 from nfldm3d.cli.export import Export
@@ -41,8 +41,9 @@ STAGES = {
     "bev-reader": ["--data", "shards", "--fields", "fields", "--held-out", "fields"],
 }
 BASES: dict[str, tuple[type, list[str]]] = {
-    "capture": (Capture, ["vizdoom", "--out", "new"]),
-    "capture --scenes": (Capture, ["vizdoom", "--out", "new", "--scenes", "2"]),
+    "capture": (CaptureVizdoom, ["vizdoom", "--out", "new"]),
+    "capture --scenes": (CaptureVizdoom, ["vizdoom", "--out", "new", "--scenes", "2"]),
+    "capture --driving": (CaptureDriving, ["driving", "--out", "new", "--scenes", "2"]),
     "fit": (Fit, ["capture", "--out", "new.nfld", *FIT, *SMALL]),
     "render": (Render, ["ball.nfld", "--out", "new", "--views", "1", "--width", "8", "--height", "6", *SMALL]),
     "export": (Export, ["ball.nfld", "--mesh", "new.glb", "--points", "new.ply", "--volume", "new.vdb"]),
@@ -145,6 +146,9 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("nfldm3d.recording.vizdoom.recorder.record_vizdoom", reach)
     monkeypatch.setattr("nfldm3d.recording.vizdoom.shard_recorder.record_scenes", reach)
+    monkeypatch.setattr("nfldm3d.recording.driving.shard_recorder.record_scenes", reach)
+    monkeypatch.setattr("nfldm3d.recording.driving.capture_recorder.record_captures", reach)
+    monkeypatch.setattr("nfldm3d.recording.driving.torcs.TorcsData.find", lambda folder: folder)
     monkeypatch.setattr("nfldm3d.training.train", reach)
 
 
@@ -210,7 +214,7 @@ SENSELESS = ("-1", "nan", "-inf", "two", "banana", "none/at/all")
 
 
 FREE = ("out", "page", "guidance_scale", "path_guidance_scale", "box", "map", "path", "parts")
-FREE += ("inception", "i3d", "embeddings")  # of other uses of the command
+FREE += ("inception", "i3d", "embeddings", "data", "tracks")  # of other uses of the command
 
 
 def may_pass(option: str, values: list[str]) -> bool:
