@@ -18,7 +18,7 @@ LAYERS = (
     ("tensor_files",),
     ("evaluation.metrics",),
     ("evaluation.distributions", "evaluation.features"),
-    ("appearance", "camera", "fields", "image_decoder", "jobs", "pictures"),
+    ("appearance", "camera", "fields", "image_decoder", "jobs", "pictures", "placement"),
     ("scene_file",),
     ("data", "scene"),
     ("editing", "rendering"),

@@ -44,6 +44,12 @@ class AppliedTransform:
         """Points of the world of the poses in the first world."""
         return transform_points(invert_pose(self.matrix), points.double() / self.scale).to(points.dtype)
 
+    def followed_by(self, motion: Float[Tensor, "4 4"]) -> "AppliedTransform":
+        """The transform with a rigid motion after it."""
+        unscaled = motion.clone()
+        unscaled[:3, 3] /= self.scale
+        return AppliedTransform(unscaled @ self.matrix, self.scale)
+
     def undo_poses(self, poses: Float[Tensor, "views 4 4"]) -> Float[Tensor, "views 4 4"]:
         """Poses as they were in the first world."""
         unscaled = poses.clone()

@@ -61,17 +61,30 @@ def read_cameras(folder: Path) -> dict[int, ColmapCamera]:
     return _read(folder, "cameras", _binary_cameras, _text_cameras)
 
 
+def count_images(folder: Path) -> int:
+    """How many pictures a model has registered; 0 if that cannot be read."""
+    try:
+        with open(folder / "images.bin", "rb") as file:
+            return int.from_bytes(file.read(8), "little")
+    except OSError:
+        pass
+    try:
+        return len(read_images(folder))
+    except DataFormatError:
+        return 0
+
+
 def read_images(folder: Path) -> list[ColmapImage]:
     """The registered pictures of a model folder, without their keypoints."""
     return _read(folder, "images", _binary_images, _text_images)
 
 
 def read_points(folder: Path) -> Float[Tensor, "points 3"] | None:
-    """Positions of the triangulated points; None if the model has no such file."""
+    """Positions of the triangulated points, float64; None if the model has no such file."""
     if not any((folder / f"points3D{suffix}").is_file() for suffix in (".bin", ".txt")):
         return None
     points = _read(folder, "points3D", _binary_points, _text_points)
-    return torch.from_numpy(points.reshape(-1, 3).astype(np.float32))
+    return torch.from_numpy(points.reshape(-1, 3))
 
 
 class _Cursor:
@@ -167,15 +180,34 @@ def _text_cameras(lines: Iterator[str]) -> dict[int, ColmapCamera]:
 
 
 def _text_images(lines: Iterator[str]) -> list[ColmapImage]:
-    images = []
+    """Poses, each followed by a line of keypoints, which people who write by hand leave out."""
+    images, may_be_keypoints = [], False
     for line in lines:
-        if line.strip():
-            _, w, x, y, z, *translation, camera, name = line.split(maxsplit=9)
-            rotation = float(w), float(x), float(y), float(z)
-            tx, ty, tz = map(float, translation)
-            images.append(ColmapImage(name.strip(), int(camera), rotation, (tx, ty, tz)))
-            next(lines, None)  # keypoints, on a line that may be empty
+        if not line.strip() or (may_be_keypoints and _lists_keypoints(line)):
+            may_be_keypoints = False
+            continue
+        words = line.split(maxsplit=9)
+        if len(words) != 10:
+            raise ValueError(
+                f"{line[:60]!r} is neither a pose (IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME) nor a list of "
+                "keypoints (X Y POINT3D_ID each)"
+            )
+        w, x, y, z, tx, ty, tz = map(float, words[1:8])
+        images.append(ColmapImage(words[9].strip(), int(words[8]), (w, x, y, z), (tx, ty, tz)))
+        may_be_keypoints = True
     return images
+
+
+def _lists_keypoints(line: str) -> bool:
+    """Whether a line goes x, y, whole number, again and again; the names that end poses are no numbers."""
+    words = line.split(maxsplit=12)
+    if len(words) <= 12 and len(words) % 3:
+        return False
+    try:
+        _ = [int(word) if place % 3 == 2 else float(word) for place, word in enumerate(words[:12])]
+    except ValueError:
+        return False
+    return True
 
 
 def _text_points(lines: Iterator[str]) -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nfldm3d import placement
 from nfldm3d._types import PathName, Vector
 from nfldm3d.data import capture_files, image_files
 from nfldm3d.data.frame import Frame
@@ -28,13 +29,14 @@ def read_driving_rig(
 ) -> PosedImages:
     """Every chosen camera at every chosen moment, moment by moment, in the world of the recording, turned right-handed.
 
-    CARLA's depth is decoded at once, all else loads when asked for.
+    A world far from its origin is moved near it (see ``placement``). CARLA's depth is decoded at once, all else when
+    asked for.
 
     Args:
         path: the folder of ``rig.json``, or that file.
         frames: moments, as a slice or numbers; all by default.
         cameras: names, in the order wanted; all by default.
-        background: the sRGB colour that pictures with an alpha channel are laid over.
+        background: the sRGB colour that pictures with transparent pixels are laid over.
 
     Raises:
         DataFormatError: what cannot be used.
@@ -57,7 +59,7 @@ def rig_scenes(
         window: moments per scene.
         stride: moments from the start of one scene to that of the next.
         cameras: names, in the order wanted; all by default.
-        background: the sRGB colour that pictures with an alpha channel are laid over.
+        background: the sRGB colour that pictures with transparent pixels are laid over.
 
     Raises:
         DataFormatError: what cannot be used.
@@ -82,7 +84,9 @@ class DrivingRig:
         background: Vector = WHITE,
     ) -> PosedImages:
         """Every chosen camera at every chosen moment; see ``read_driving_rig``."""
-        return self._views(self._choose_frames(frames), cameras, torch.eye(4, dtype=torch.float64), background)
+        everywhere = torch.stack([self.file.vehicle_pose(number) for number in range(len(self))])
+        motion = placement.find_motion(everywhere, settled=True)
+        return self._views(self._choose_frames(frames), cameras, motion, background)
 
     def windows(self, window: int, stride: int) -> list[range]:
         """Runs of ``window`` successive moments, one every ``stride``; moments at the end may be left over."""
@@ -107,7 +111,7 @@ class DrivingRig:
         scene_from_world = _level(self.file.vehicle_pose(middle))
         views = self._views(numbers, cameras, scene_from_world, background)
         box = self.file.box()
-        extra: dict[str, object] = {"scene_from_world": scene_from_world.tolist()}
+        extra: dict[str, object] = {placement.KEY: scene_from_world.tolist()}
         if box is not None:
             extra["box"] = {"lower": list(box.lower), "upper": list(box.upper)}
         return replace(views, bev=self.file.bev(middle), metadata=views.metadata | extra)
@@ -155,6 +159,7 @@ class DrivingRig:
         ]
         has_alpha = capture_files.check_files(frames)
         path = [_to_trajectory(scene_from_world @ file.vehicle_pose(number)) for number in numbers]
+        moved = not placement.is_identity(scene_from_world)
         return PosedImages(
             build_camera(file.top.source, files, torch.stack(poses), lenses),
             tuple(_decode_carla(frames) if file.is_carla_depth else frames),
@@ -164,8 +169,10 @@ class DrivingRig:
                 "map": str(file.top.values.get("map", file.root.resolve().name)),
                 "cameras": [camera.name for camera in cameras],
                 "trajectory": path,
+                **({placement.KEY: scene_from_world.tolist()} if moved else {}),
             },
             sizes=find_sizes(lenses),
+            scene_from_file=scene_from_world if moved else None,
         )
 
 

@@ -59,8 +59,8 @@ def is_transparent(path: Path) -> bool:
     with _open(path) as image:
         if not image.has_transparency_data:
             return False
-        lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
-    return lowest < 255
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+    return bool(alpha.min() < 255)
 
 
 def read_image(path: Path, background: Vector) -> Float[Tensor, "3 height width"]:

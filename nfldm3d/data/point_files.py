@@ -29,7 +29,7 @@ HEADER = re.compile(
 
 
 def read_points(path: Path) -> Float[Tensor, "points 3"]:
-    """Positions of the vertices of a PLY file, ASCII or binary; vertices must be its first element."""
+    """Positions of the vertices of a PLY file, ASCII or binary, float64; vertices must be its first element."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataFormatError(path, f"is larger than {MAX_BYTES >> 30} GiB; thin the points out")
@@ -54,7 +54,7 @@ def read_points(path: Path) -> Float[Tensor, "points 3"]:
             vertex = np.dtype([(name, order + TYPES[kind]) for _, kind, name in names])
             table = np.frombuffer(body, vertex, count)
             columns = [table[axis] for axis in "xyz"]
-        points = torch.from_numpy(np.stack(columns, axis=-1).astype(np.float32))
+        points = torch.from_numpy(np.stack(columns, axis=-1).astype(np.float64))
     except (ValueError, IndexError) as error:
         raise DataFormatError(path, f"is truncated or damaged ({error}); write the points again") from error
     if len(points) != count or not bool(torch.isfinite(points).all()):

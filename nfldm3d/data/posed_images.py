@@ -48,6 +48,8 @@ class PosedImages:
     """Anything else worth keeping, as plain JSON values."""
     sizes: tuple[tuple[int, int], ...] | None = None
     """Width and height of each view where they differ: what ``groups`` gives them in. None if all have the camera's."""
+    scene_from_file: Float[Tensor, "4 4"] | None = None
+    """What reading did to the coordinates in the files, in double precision (see ``placement``); None for nothing."""
 
     def __post_init__(self):
         if self.camera.shape != (len(self.frames),):

@@ -16,14 +16,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nfldm3d import placement
 from nfldm3d._types import PathName, Vector
-from nfldm3d.data import capture_files
+from nfldm3d.data import capture_files, moved_world
 from nfldm3d.data.frame import Frame
 from nfldm3d.data.intrinsics import Intrinsics, build_camera
 from nfldm3d.data.json_record import Record
 from nfldm3d.data.posed_images import WHITE, PosedImages
 from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.geometry import flip_opencv
+from nfldm3d.placement import Up
 
 MAX_TRAJECTORY_BYTES = 64 * 2**20
 """Some 200,000 poses."""
@@ -36,13 +38,14 @@ def is_replica(path: Path) -> bool:
     return (path / "traj.txt").is_file() and (path / "results").is_dir()
 
 
-def read_replica(path: PathName, *, every: int = 1, background: Vector = WHITE) -> PosedImages:
+def read_replica(path: PathName, *, every: int = 1, background: Vector = WHITE, up: Up = "auto") -> PosedImages:
     """The views of a room in the order of the walk; depth loads when asked for.
 
     Args:
         path: the folder that holds ``traj.txt`` and ``results``.
         every: take views 0, ``every``, 2 ``every``, ...
-        background: the sRGB colour that pictures with an alpha channel are laid over.
+        background: the sRGB colour that pictures with transparent pixels are laid over.
+        up: the direction of the world that points upwards; ``auto`` is z unless the cameras clearly tell otherwise.
 
     Raises:
         DataFormatError: a picture or pose is missing or cannot be used.
@@ -57,7 +60,8 @@ def read_replica(path: PathName, *, every: int = 1, background: Vector = WHITE) 
     depth = _list_numbered(room / "results", "depth", len(poses), optional=True)
     lens, unit = _read_lens(_find_lens_file(room))
     names = [f"results/{picture.name}" for picture in pictures]
-    camera = build_camera(room / "traj.txt", names, poses, [lens] * len(names))
+    motion = placement.find_motion(poses, up=up)
+    camera = build_camera(room / "traj.txt", names, motion @ poses, [lens] * len(names))
     frames = [
         Frame(name, (lens.width, lens.height), picture, depth[number] if depth else None, depth_unit=unit)
         for number, (name, picture) in enumerate(zip(names, pictures, strict=True))
@@ -67,7 +71,8 @@ def read_replica(path: PathName, *, every: int = 1, background: Vector = WHITE) 
         camera[::every],
         tuple(frames),
         background=background if has_alpha else None,
-        metadata={"place": room.resolve().name},
+        metadata=moved_world.move_metadata({"place": room.resolve().name}, motion, room / "traj.txt"),
+        scene_from_file=None if placement.is_identity(motion) else motion,
     )
 
 
@@ -101,7 +106,7 @@ def _list_numbered(folder: Path, kind: str, poses: int, *, optional: bool = Fals
     """The files ``<kind>000000.*``, one per pose; none at all only if they are optional."""
     found: dict[int, Path] = {}
     for file in sorted(folder.glob(f"{kind}*")):
-        match = re.fullmatch(rf"{kind}([0-9]{{1,9}})\.(jpg|jpeg|png|webp)", file.name)
+        match = re.fullmatch(rf"{kind}([0-9]{{1,9}})\.(jpg|jpeg|png|webp)", file.name, re.IGNORECASE)
         if match:
             found.setdefault(int(match[1]), file)
     if optional and not found:

@@ -1,8 +1,9 @@
 """Reads ``transforms.json`` captures as instant-ngp, nerfstudio and NeRF-synthetic write them, and our own.
 
 What the dialects say was read from instant-ngp's ``nerf_loader.cu`` and nerfstudio's ``nerfstudio_dataparser.py``:
-poses are OpenGL's, thus ours; depth of both is along the optical axis. The world stays as the file has it. Beyond the
-dialects this library writes ``metric``, ``background``, ``bev``, and per frame ``label_path`` and ``timestamp``.
+poses are OpenGL's, thus ours; depth of both is along the optical axis. The world stays as the file has it unless the
+cameras tell that z is not up, or it is far from its origin (see ``placement``). Beyond the dialects this library writes
+``metric``, ``background``, ``bev``, ``up_axis``, and per frame ``label_path`` and ``timestamp``.
 """
 
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nfldm3d import placement
 from nfldm3d._types import PathName, Vector
-from nfldm3d.data import applied_transform, capture_files, image_files, point_files, transforms_lens
+from nfldm3d.data import applied_transform, capture_files, image_files, moved_world, point_files, transforms_lens
 from nfldm3d.data.applied_transform import AppliedTransform
 from nfldm3d.data.bev_map import BevMap, read_bev
 from nfldm3d.data.frame import Frame
@@ -23,6 +25,7 @@ from nfldm3d.data.json_record import Record
 from nfldm3d.data.posed_images import WHITE, PosedImages
 from nfldm3d.file_names import compose
 from nfldm3d.files import DataFormatError, read_json, resolve_inside
+from nfldm3d.placement import Up
 
 Split = Literal["train", "val", "test"]
 
@@ -36,6 +39,7 @@ def read_transforms_json(
     split: Split | None = None,
     background: Vector = WHITE,
     undo_applied_transform: bool = False,
+    up: Up = "auto",
 ) -> PosedImages:
     """The views of a capture, sorted by file name; a frame whose picture is missing is left out with one warning.
 
@@ -43,35 +47,39 @@ def read_transforms_json(
         path: the JSON file or its folder.
         split: from ``transforms_<split>.json`` or the file's ``<split>_filenames``. None takes all of
             ``transforms.json``, or where there is none ``transforms_train.json``.
-        background: the sRGB colour that pictures with an alpha channel are laid over.
+        background: the sRGB colour that pictures with transparent pixels are laid over.
         undo_applied_transform: give back the world before nerfstudio's ``applied_transform`` and ``applied_scale``.
+        up: the direction of the file's world that points upwards; ``auto`` is the file's ``up_axis``, or else z unless
+            the cameras clearly tell otherwise.
 
     Raises:
         DataFormatError: what cannot be used, or more than half of the pictures are missing.
     """
     source = _find_file(Path(path), split)
     top = Record.of(source, read_json(source))
-    frames, pictures = _list_frames(top, split)
-    names = [frame.text("file_path") for frame in frames]
-    poses = torch.stack([frame.matrix("transform_matrix") for frame in frames])
     applied = AppliedTransform.of(top)
-    if undo_applied_transform:
-        poses = applied.undo_poses(poses)
+    every = _list_frames(top)
+    motion = _find_motion(top, every, applied if undo_applied_transform else None, up)
+    frames, pictures = _choose_frames(top, every, split)
+    poses = torch.stack([frame.matrix("transform_matrix") for frame in frames])
+    poses = motion @ (applied.undo_poses(poses) if undo_applied_transform else poses)
     lenses = transforms_lens.read_intrinsics(top, frames, pictures)
-    camera = build_camera(source, names, poses, lenses)
+    camera = build_camera(source, [frame.text("file_path") for frame in frames], poses, lenses)
     views = _views(top, frames, pictures, lenses, 1.0 if undo_applied_transform else applied.scale)
     has_alpha = capture_files.check_files(views)
     left_out = transforms_lens.KNOWN | applied_transform.FIELDS if undo_applied_transform else transforms_lens.KNOWN
+    metadata = {key: value for key, value in top.values.items() if key not in left_out}
     return PosedImages(
         camera,
         tuple(views),
         timestamps=_timestamps(frames),
-        bev=_bev(top, undo_applied_transform),
-        points=_points(top, None if undo_applied_transform else applied),
+        bev=moved_world.move_bev(_bev(top, undo_applied_transform), motion, source),
+        points=moved_world.move_points(_points(top, None if undo_applied_transform else applied), motion),
         metric=top.truth("metric", False),
         background=background if has_alpha else _color(top, "background"),
-        metadata={key: value for key, value in top.values.items() if key not in left_out},
+        metadata=moved_world.move_metadata(metadata, motion, source),
         sizes=find_sizes(lenses),
+        scene_from_file=None if placement.is_identity(motion) else motion,
     )
 
 
@@ -86,17 +94,32 @@ def _find_file(path: Path, split: Split | None) -> Path:
     raise DataFormatError(path, f"holds no {looked_for}; give the folder of a capture or its JSON file")
 
 
-def _list_frames(top: Record, split: Split | None) -> tuple[list[Record], list[Path]]:
-    """The frames of a split whose pictures exist, sorted, and the pictures."""
+def _list_frames(top: Record) -> list[Record]:
     for key in FOREIGN:
         if top.values.get(key):
             raise top.problem(key, "these cameras are not pinholes in OpenGL axes; convert the capture")
     frames = [Record.of(top.source, values, f"frames[{n}]") for n, values in enumerate(top.items("frames"))]
     if not frames:
         raise top.problem("frames", "a capture needs at least one frame with file_path and transform_matrix")
+    return frames
+
+
+def _find_motion(top: Record, frames: Sequence[Record], undone: AppliedTransform | None, up: Up) -> Tensor:
+    """The same for every split of a file."""
+    poses = torch.stack([frame.matrix("transform_matrix") for frame in frames])
+    if up == "auto" and "up_axis" in top:
+        if top.values["up_axis"] not in placement.AXES:
+            raise top.problem("up_axis", f"write one of {', '.join(placement.AXES)}")
+        up = top.values["up_axis"]
+    settled = any(key in top for key in moved_world.LEVEL)
+    return placement.find_motion(undone.undo_poses(poses) if undone else poses, up=up, settled=settled)
+
+
+def _choose_frames(top: Record, frames: list[Record], split: Split | None) -> tuple[list[Record], list[Path]]:
+    """The frames of a split whose pictures exist, sorted, and the pictures."""
     if split is not None and top.source.name != f"transforms_{split}.json":
         frames = _select(top, frames, f"{split}_filenames")
-    frames.sort(key=lambda frame: capture_files.natural_key(frame.text("file_path")))
+    frames = sorted(frames, key=lambda frame: capture_files.natural_key(frame.text("file_path")))
     pictures = [_find_picture(frame) for frame in frames]
     present = capture_files.find_present(top.source, pictures)
     return [frames[number] for number in present], [pictures[number] for number in present]

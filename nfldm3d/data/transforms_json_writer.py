@@ -52,6 +52,7 @@ def _top_fields(posed: "PosedImages", root: Path, applied: AppliedTransform) -> 
     fields: dict[str, object] = {
         "camera_model": _camera_model(posed.camera),
         "metric": posed.metric,
+        "up_axis": "z",
     }
     if posed.background is not None:
         fields["background"] = posed.background

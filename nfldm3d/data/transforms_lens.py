@@ -21,7 +21,7 @@ KNOWN = frozenset(
         *FIELDS,
         *("frames", "train_filenames", "val_filenames", "test_filenames", "ply_file_path"),
         *("depth_unit_scale_factor", "integer_depth_scale", "enable_depth_loading"),
-        *("metric", "background", "bev"),
+        *("metric", "background", "bev", "up_axis"),
     }
 )
 """Fields of the whole file that become part of PosedImages; the others are kept in its metadata."""

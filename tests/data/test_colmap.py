@@ -16,7 +16,7 @@ from nfldm3d.files import DataFormatError
 
 @pytest.mark.parametrize("write", [write_binary, write_text])
 def test_poses_follow_the_published_formula(tmp_path, write):
-    posed = read_colmap(write(tmp_path))
+    posed = read_colmap(write(tmp_path), up="z")
     assert posed.names == ("a_1.png", "b/9.png", "b/10.png")
     assert posed.load_images()[:, 0, 0, 0].mul(255).round().tolist() == [40, 20, 0]
     assert (posed.metric, posed.background, len(posed)) == (False, None, 3)
@@ -40,7 +40,7 @@ def test_poses_follow_the_published_formula(tmp_path, write):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("write", [write_binary, write_text])
 def test_every_lens_projects_as_colmaps_own_library_does(tmp_path, write, model):
-    posed = read_colmap(write(tmp_path, model))
+    posed = read_colmap(write(tmp_path, model), up="z")
     theirs = pycolmap.Reconstruction(tmp_path / "sparse" / "0")
     points = torch.tensor([[0.3, -0.2, 1.0], [1.0, 0.5, 0.4], *POINTS], dtype=torch.float64)
     camera = posed.camera.to(torch.float64)
