@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfldm3d import scene_file
+from nfldm3d import placement, scene_file
 from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, EnvironmentMap
 from nfldm3d.camera import Camera
@@ -120,6 +120,8 @@ class Scene:
             lines += [f"  cameras      {self.cameras}"]
         lower, upper = (" ".join(f"{v:.3g}" for v in corner) for corner in (self.box.lower, self.box.upper))
         lines += [f"  extent       from ({lower}) to ({upper})"]
+        if moved := placement.describe(self.metadata):
+            lines += [f"  placement    {moved}"]
         known = [part.nbytes for part in self.levels if isinstance(part, VoxelField)]
         lines += [f"  memory       {sum(known) / 2**20:.1f} MiB"] if len(known) == len(self.levels) else []
         return "\n".join(lines)

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,9 @@ from nfldm3d.evaluation.metrics import psnr, ssim
 from nfldm3d.files import atomic_write, writing
 from nfldm3d.fitting import FitOptions, fit
 from nfldm3d.fitting.checkpoint import remove_checkpoint
+from nfldm3d.geometry import Box
 from nfldm3d.pictures import save_contact_sheet
+from nfldm3d.placement import Up, move_box
 from nfldm3d.rendering import prepare
 from nfldm3d.scene import Scene
 from nfldm3d.scene_file import check_target
@@ -33,7 +35,11 @@ class Fit:
     out: Path = Path("scene.nfld")
     """Scene to write."""
     options: Annotated[FitOptions, tyro.conf.arg(name="")] = field(default_factory=FitOptions)
-    """How to fit."""
+    """How to fit. A box is in the coordinates of the capture's files."""
+    images: Path | None = None
+    """Folder of the pictures of a COLMAP model, if it is not called images."""
+    up: Up = "auto"
+    """Which direction of the capture's world points upwards; auto asks the cameras where the format does not say."""
     downscale: float = 1.0
     """Fit to pictures this many times smaller."""
     holdout_every: int = 0
@@ -54,15 +60,13 @@ class Fit:
             self._fit(device, sheet, metrics)
 
     def _fit(self, device: torch.device, sheet: Path, metrics: Path) -> None:
-        images = read_posed_images(self.capture)
-        if self.downscale != 1:
-            images = images.downscaled(self.downscale)
+        images, options = self._read()
         train, held_out = images.split(self.holdout_every) if self.holdout_every else (images, None)
         checkpoint = self.out.with_name(f".{self.out.name}.checkpoint.safetensors")
         if not self.resume:
             remove_checkpoint(checkpoint)
         start = time.monotonic()
-        scene = fit(train, options=self.options, checkpoint=checkpoint, device=device)
+        scene = fit(train, options=options, checkpoint=checkpoint, device=device)
         seconds = time.monotonic() - start
         scene.save(self.out)
         remove_checkpoint(checkpoint)
@@ -73,6 +77,14 @@ class Fit:
         with atomic_write(metrics) as temporary:
             temporary.write_text(json.dumps(figures, indent=1), encoding="utf-8")
         print(json.dumps(figures))  # noqa: T201 - the command's result
+
+    def _read(self) -> tuple[PosedImages, FitOptions]:
+        """The views, and the options with the box where reading has moved the world."""
+        images, options = read_posed_images(self.capture, images=self.images, up=self.up), self.options
+        if options.box is not None and images.scene_from_file is not None:
+            box = move_box(Box(*options.box), images.scene_from_file)
+            options = replace(options, box=(box.lower, box.upper))
+        return images if self.downscale == 1 else images.downscaled(self.downscale), options
 
 
 def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]:

@@ -5,7 +5,10 @@ import math
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from nfldm3d import placement
 from nfldm3d._types import PathName
 from nfldm3d.camera import Camera
 from nfldm3d.files import DataFormatError, read_json
@@ -24,7 +27,7 @@ def make_path(scene: Scene, path: str, *, views: int = 90, width: int = 512, hei
 
     ``orbit`` circles the box in focus at the distance and height of the scene's own cameras if these look inwards,
     else far enough outside to see the whole box. ``panorama`` turns once at the scene's most central own camera.
-    ``fly`` passes the scene's own cameras.
+    ``fly`` passes the scene's own cameras. Those of a file are in the world of the scene's capture.
     """
     return _cameras_along(scene, path, views, width, height).to(scene.device)
 
@@ -43,11 +46,20 @@ def _cameras_along(scene: Scene, path: str, views: int, width: int, height: int)
             return scene.cameras.resized(width, height).interpolated(views)
     if Path(path).suffix != ".json":
         raise ValueError(f"unknown path {path!r}; choose {', '.join(PATHS)} or a .json file")
-    return read_camera_path(path, width=width, height=height)
+    return read_camera_path(
+        path, width=width, height=height, scene_from_world=placement.scene_from_world(scene.metadata)
+    )
 
 
-def read_camera_path(path: PathName, *, width: int, height: int) -> Camera:
-    """Cameras of a transforms.json (images are not needed) or of nerfstudio's camera_path.json, at an image size."""
+def read_camera_path(
+    path: PathName, *, width: int, height: int, scene_from_world: Float[Tensor, "4 4"] | None = None
+) -> Camera:
+    """Cameras of a transforms.json (images are not needed) or of nerfstudio's camera_path.json, at an image size.
+
+    Args:
+        scene_from_world: moves them from their capture's world to that of the scene (see ``placement``). A file that
+            tells how its own world was moved is taken back first.
+    """
     content = read_json(path)
     frames = content.get("camera_path", content.get("frames")) if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames:
@@ -57,7 +69,10 @@ def read_camera_path(path: PathName, *, width: int, height: int) -> Camera:
         pose = _read_pose(path, number, frame)
         poses.append(pose)
         fields_of_view.append(_read_fov(path, content, frame, width / height))
-    camera = Camera.from_fov(torch.stack(poses), width=width, height=height)
+    moved = torch.stack(poses)
+    if scene_from_world is not None:
+        moved = scene_from_world @ placement.world_from_scene(content) @ moved
+    camera = Camera.from_fov(moved.float(), width=width, height=height)
     focal = torch.tensor([width / 2 / math.tan(fov / 2) for fov in fields_of_view])[:, None].expand(-1, 2)
     return Camera(camera.world_from_camera, focal, camera.principal, width, height)
 
@@ -65,7 +80,7 @@ def read_camera_path(path: PathName, *, width: int, height: int) -> Camera:
 def _read_pose(path: PathName, number: int, frame: object) -> torch.Tensor:
     values = frame.get("camera_to_world", frame.get("transform_matrix")) if isinstance(frame, dict) else None
     try:
-        pose = torch.tensor(values, dtype=torch.float32).reshape(4, 4)
+        pose = torch.tensor(values, dtype=torch.float64).reshape(4, 4)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataFormatError(path, f"frame {number} has no 4x4 transform_matrix or camera_to_world") from error
     problem = find_pose_problem(pose)

@@ -1,5 +1,6 @@
 """COLMAP's models against their published layout, against COLMAP's own library, and damaged."""
 
+import shutil
 import struct
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pycolmap
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from PIL import Image
 from small_colmaps import HEIGHT, IMAGES, MODELS, POINTS, WIDTH, write_binary, write_pictures, write_text
 
 from nfldm3d.data import colmap_model, read_colmap, read_posed_images, read_transforms_json
@@ -206,3 +208,59 @@ def test_damaged_files_fail_in_one_way_only(tmp_path_factory):
             assert bool(torch.isfinite(posed.camera.rays().directions).all())
 
     damage()
+
+
+@pytest.mark.parametrize("write", [write_binary, write_text])
+def test_the_largest_model_is_read(tmp_path, write):
+    write(tmp_path)
+    shutil.copytree(tmp_path / "sparse" / "0", tmp_path / "sparse" / "10")
+    (tmp_path / "sparse" / "0").rename(tmp_path / "sparse" / "2")
+    for end in ("bin", "txt"):
+        (tmp_path / "sparse" / "2" / f"images.{end}").unlink(missing_ok=True)
+    pose = "1 0.8 0.36 -0.48 0.0 -0.5 0.25 5.0 1 a_1.png\n"
+    (tmp_path / "sparse" / "2" / "images.txt").write_text(pose)
+    with pytest.warns(UserWarning, match=r"sparse/10 with 3 pictures is read, not sparse/2 with 1 pictures; to read"):
+        assert len(read_colmap(tmp_path)) == 3
+    assert read_colmap(tmp_path / "sparse" / "2", images=tmp_path / "images").names == ("a_1.png",)
+
+
+def test_lines_of_keypoints_may_be_missing(tmp_path):
+    write_text(tmp_path)
+    path = tmp_path / "sparse" / "0" / "images.txt"
+    expected, whole = read_colmap(tmp_path), path.read_text()
+    bare = "\n".join(line for line in whole.splitlines() if line.endswith("png"))
+    some = whole.replace("1.5 2.5 -1 \n", "1.5 2.5 -1 4 5 17\n", 1)
+    for text in (bare, f"{bare}\n\n", bare.replace("\n", "\n\n"), some, whole.replace("\n", "\r\n")):
+        path.write_text(text)
+        again = read_colmap(tmp_path)
+        assert again.names == expected.names
+        assert torch.equal(again.camera.world_from_camera, expected.camera.world_from_camera)
+    path.write_text(f"{bare}\n1.5 2.5 -1 7\n")
+    with pytest.raises(DataFormatError, match=r"images\.txt: .*'1\.5 2\.5 -1 7' is neither a pose .* nor a list of"):
+        read_colmap(tmp_path)
+
+
+def test_whole_numbers_at_the_places_of_point_ids_make_no_keypoints(tmp_path):
+    """Axis-aligned poses written by hand, and a name that is a number."""
+    write_text(tmp_path)
+    Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)).save(tmp_path / "images" / "7.png")
+    path = tmp_path / "sparse" / "0" / "images.txt"
+    path.write_text("1 1 0 0 0 2 0 1 1 7.png\n2 0 -0 0.6 0.8 2 0 1 1 a_1.png\n3 1 0 0 0 2 0 1 1 b/9.png\n")
+    assert read_colmap(tmp_path).names == ("7.png", "a_1.png", "b/9.png")
+
+
+def test_pictures_in_another_folder_and_size(tmp_path):
+    write_text(tmp_path)
+    expected = read_colmap(tmp_path).camera
+    (tmp_path / "images").rename(tmp_path / "images_2")
+    with pytest.raises(DataFormatError, match=r"no folder 'images'; give .* --images .*images_2 holds 3 of 3 of them"):
+        read_colmap(tmp_path)
+    for path in (tmp_path / "images_2").rglob("*.png"):
+        Image.fromarray(np.zeros((3, 4, 3), dtype=np.uint8)).save(path)
+    for images in ("images_2", tmp_path / "images_2"):
+        posed = read_posed_images(tmp_path, images=images)
+        assert (posed.camera.width, posed.camera.height) == (4, 3) and posed.sizes is None
+        torch.testing.assert_close(posed.camera.focal, expected.focal / 2)
+        torch.testing.assert_close(posed.camera.principal, expected.principal / 2)
+    with pytest.raises(DataFormatError, match=r"nowhere: is no folder, here or in .*; give the folder of the pictures"):
+        read_colmap(tmp_path, images="nowhere")
