@@ -112,6 +112,11 @@ def scene_from_world(metadata: Mapping[str, object]) -> Float[Tensor, "4 4"]:
     return motion
 
 
+def keep_motion(metadata: Mapping[str, object]) -> dict[str, object]:
+    """What metadata say of where a scene lies, for what is made of it."""
+    return {KEY: metadata[KEY]} if KEY in metadata else {}
+
+
 def world_from_scene(metadata: Mapping[str, object]) -> Float[Tensor, "4 4"]:
     """What takes points of a scene to the world of its capture, in double precision."""
     return invert_pose(scene_from_world(metadata))

@@ -1,5 +1,6 @@
 """``nfldm3d encode``: posed images to a scene, or a data set to fields or latents, by trained networks."""
 
+import functools
 import json
 import time
 from dataclasses import dataclass, replace
@@ -11,9 +12,11 @@ import tyro
 
 from nfldm3d.cli.devices import open_device
 from nfldm3d.cli.values import require_at_least
+from nfldm3d.data import read_posed_images
 from nfldm3d.files import check_output, writing
 from nfldm3d.jobs import Share
 from nfldm3d.models.weight_folders import DEFAULT
+from nfldm3d.placement import Up, keep_motion
 from nfldm3d.scene_file import check_target
 
 
@@ -31,8 +34,8 @@ class Encode:
     """Look for the weights on the Hugging Face Hub, by a name such as OWNER/NAME; nothing else ever asks a network."""
     keep: Literal["fields", "decoded", "latents"] = "fields"
     """What of each scene is kept; ``decoded``: fields after their way through the latents, as generated ones look."""
-    split: Literal["train", "test"] = "train"
-    """Which scenes of a data set."""
+    split: Literal["train", "test", "all"] = "train"
+    """Which scenes of a data set; one capture is taken whole."""
     turns: tuple[int, ...] | None = None
     """Orientations in which each scene is kept: number k of 0 to 7 is a world mirrored along y if k >= 4, then turned
     by k % 4 quarters. By default fields are kept as they are, as training turns them itself; latents in all eight."""
@@ -45,6 +48,10 @@ class Encode:
     """At most so many views are encoded to a scene file, evenly chosen."""
     use_depth: bool = True
     """Whether to a scene file depth is an input, where the capture has it."""
+    images: Path | None = None
+    """Folder of the pictures of a COLMAP model, if it is not called images."""
+    up: Up = "auto"
+    """Which direction of a capture's world points upwards; auto asks the cameras where the format does not say."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where the networks run."""
     overwrite: bool = False
@@ -67,7 +74,8 @@ class Encode:
             raise ValueError("--embeddings goes with --keep latents and a folder as --out, not with one scene file")
         with writing(self.out if one else None, overwrite=self.overwrite):
             networks = Autoencoders.from_pretrained(self.weights, device, hub=self.hub)
-            scenes = open_scenes(self.data, self.split)
+            read = functools.partial(read_posed_images, images=self.images, up=self.up)
+            scenes = open_scenes(self.data, self.split, whole=True, read=read)
             figures = self._encode_one(networks, scenes) if one else self._encode_all(networks, scenes, given)
         print(json.dumps(figures))  # noqa: T201 - the command's result
 
@@ -96,7 +104,7 @@ class Encode:
         if not self.use_depth:
             views = replace(views, depth=None)
         start = time.monotonic()
-        scene = networks.encode(views, sample.box)
+        scene = replace(networks.encode(views, sample.box), metric=sample.metric, metadata=keep_motion(sample.metadata))
         seconds = time.monotonic() - start
         scene.to("cpu").save(self.out)
         return {"scene": sample.key, "views": count, "seconds": round(seconds, 3), "out": str(self.out)}

@@ -40,8 +40,8 @@ class Evaluate:
     folder, or a run of nfldm3d train."""
     hub: bool = False
     """Look for the weights on the Hugging Face Hub, by a name such as OWNER/NAME; nothing else ever asks a network."""
-    split: Literal["train", "test"] = "test"
-    """Which scenes of a data set."""
+    split: Literal["train", "test", "all"] = "test"
+    """Which scenes of a data set; one capture is taken whole."""
     scenes: int = 64
     """At most so many scenes, evenly chosen; for ``generator`` so many are generated."""
     views: int = 16
@@ -132,7 +132,7 @@ class Evaluate:
         from nfldm3d.pipelines import Autoencoders
 
         networks = Autoencoders.from_pretrained(self.weights, open_device(self.device), hub=self.hub)
-        found = open_scenes(self.data, self.split)
+        found = open_scenes(self.data, self.split, whole=True)
         count = min(self.scenes, len(found))
         chosen = Selection(found, [number * len(found) // count for number in range(count)])
         pieces = self._claim([networks.scene, networks.latent], found)

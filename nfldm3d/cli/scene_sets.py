@@ -1,14 +1,24 @@
 """Data sets of scenes, whichever layout they have on disk."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
+from nfldm3d.data import PosedImages, read_posed_images
+from nfldm3d.data.layouts import find_layout
 from nfldm3d.data.scene_dataset import SceneDataset
-from nfldm3d.data.scene_folder import SceneFolder
+from nfldm3d.data.scene_folder import SceneFolder, Side
 from nfldm3d.data.scene_shards import INDEX_NAME
 
 
-def open_scenes(path: Path, split: Literal["train", "test"]) -> SceneDataset | SceneFolder:
-    """Tar shards, a folder of captures, or a single capture."""
-    shards = (path / INDEX_NAME).is_file() or any(path.glob("*.tar"))
-    return SceneDataset(path, split=split) if shards else SceneFolder(path, split=split)
+def open_scenes(
+    path: Path, split: Side, *, whole: bool = False, read: Callable[[Path], PosedImages] = read_posed_images
+) -> SceneDataset | SceneFolder:
+    """Tar shards, a folder of captures, or a single capture.
+
+    Args:
+        whole: a single capture has no sides; all of it is taken. Not where one is trained on and another judged by.
+        read: how a capture is read.
+    """
+    if (path / INDEX_NAME).is_file() or any(path.glob("*.tar")):
+        return SceneDataset(path, split=split)
+    return SceneFolder(path, split="all" if whole and find_layout(path) else split, read=read)

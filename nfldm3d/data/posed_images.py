@@ -91,8 +91,8 @@ class PosedImages:
                 raise ValueError(f"{name} must fit the camera, (views, height, width) = {expected}, got {given.shape}")
         if names is not None and len(names) != len(images):
             raise ValueError(f"{len(images)} images need as many names, got {len(names)}")
-        images, depth, masks, labels = (None if t is None else t.cpu() for t in (images, depth, masks, labels))
-        assert images is not None
+        images = images.cpu()
+        depth, masks, labels = (None if t is None else t.cpu() for t in (depth, masks, labels))
         frames = tuple(
             Frame(
                 f"{number:05d}.png" if names is None else names[number],

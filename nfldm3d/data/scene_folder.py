@@ -9,7 +9,7 @@ the hash of their names, is the test set, so that captures which come later chan
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -71,6 +71,7 @@ class SceneFolder:
         size: tuple[int, int] | None = None,
         window: int = 4,
         stride: int = 4,
+        read: Callable[[Path], PosedImages] = read_posed_images,
     ):
         """Lists the captures; their pictures are read when asked for.
 
@@ -81,13 +82,14 @@ class SceneFolder:
             size: width and height in pixels that pictures are scaled to; None leaves them as they are.
             window: moments of a scene of a driving rig.
             stride: moments from one such scene to the next.
+            read: how a capture is read, such as ``functools.partial(read_posed_images, up="-y")``.
 
         Raises:
             DataFormatError: there are no captures, the split is empty, or more than 5 % of the captures are bad.
         """
         if (views is not None and views < 2) or (size is not None and min(size) < 1):
             raise ValueError(f"a scene needs at least 2 views and pictures 1 pixel, got views={views}, size={size}")
-        self.folder, self.views, self.size = Path(path), views, size
+        self.folder, self.views, self.size, self.read = Path(path), views, size, read
         self.problems: dict[str, str] = {}
         """What is wrong with the scenes found bad so far, by key."""
         self._rigs: dict[Path, DrivingRig] = {}
@@ -143,7 +145,7 @@ class SceneFolder:
         if scene.moments is not None:
             return self._choose(self._rigs[scene.path].local_scene(scene.moments))
         if scene.key not in self._captures:  # long walks have thousands of files to look at
-            self._captures[scene.key] = self._choose(read_posed_images(scene.path))
+            self._captures[scene.key] = self._choose(self.read(scene.path))
         return self._captures[scene.key]
 
     def _choose(self, views: PosedImages) -> PosedImages:
@@ -206,8 +208,6 @@ def _read_sides(root: Path, names: Sequence[str]) -> dict[str, str]:
 
 def _to_sample(scene: FolderScene, views: PosedImages) -> SceneSample:
     depth = views.load_depth()
-    if depth is None:
-        raise DataFormatError(scene.path, f"scene {scene.key} has no depth, which scenes to train on need; add it")
     metadata = dict(views.metadata)
     box, path, name = (metadata.pop(key, None) for key in ("box", "trajectory", "map"))
     return SceneSample(
@@ -215,7 +215,7 @@ def _to_sample(scene: FolderScene, views: PosedImages) -> SceneSample:
         (views.load_images() * 255).round().to(torch.uint8),
         depth,
         views.camera,
-        find_box(views.camera, depth, scene.path) if box is None else _read_box(box, scene.path),
+        find_box(views, depth, scene.path) if box is None else _read_box(box, scene.path),
         views.load_labels(),
         views.bev,
         str(name or scene.place),
@@ -223,6 +223,7 @@ def _to_sample(scene: FolderScene, views: PosedImages) -> SceneSample:
         trajectory=None if path is None else _read_trajectory(path, scene.path),
         metadata=metadata,
         masks=views.load_masks(),
+        metric=views.metric,
     )
 
 

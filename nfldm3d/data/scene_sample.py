@@ -44,8 +44,9 @@ class SceneSample:
     key: str
     """Names the scene within its data set."""
     images: UInt8[Tensor, "views 3 height width"]
-    depth: Float[Tensor, "views height width"]
-    """Metres along the optical axis; 0 is unknown or sky (``find_sky`` tells which)."""
+    depth: Float[Tensor, "views height width"] | None
+    """Along the optical axis; 0 is unknown or sky (``find_sky`` tells which). None if it was not recorded: such scenes
+    can be encoded."""
     camera: Camera
     """One per view."""
     box: Box
@@ -65,6 +66,14 @@ class SceneSample:
     """Anything else worth keeping, as plain JSON values."""
     masks: Bool[Tensor, "views height width"] | None = None
     """True where a pixel is to be used; None if all are."""
+    metric: bool = True
+    """Whether lengths are metres; False where the capture's scale is unknown."""
+
+    def known_depth(self) -> Float[Tensor, "views height width"]:
+        """The depth of a scene to train on; a ValueError if it has none."""
+        if self.depth is None:
+            raise ValueError(f"scene {self.key} has no depth, which scenes to train on need; record it with depth")
+        return self.depth
 
     def posed_images(self) -> PosedImages:
         """The same views as a capture."""
@@ -75,22 +84,25 @@ class SceneSample:
         extra: dict[str, object] = {"map": self.map, "box": box}
         if self.trajectory is not None:
             extra["trajectory"] = self.trajectory.double().tolist()
-        return replace(capture, bev=self.bev, metadata=extra | self.metadata)
+        return replace(capture, bev=self.bev, metric=self.metric, metadata=extra | self.metadata)
 
     def find_sky(self) -> Bool[Tensor, "views height width"]:
         """Which pixels show the sky, as far as labels tell: there the ray meets nothing, whereas a depth of 0 elsewhere
         is unknown."""
         names = self.metadata.get("label_names")
         if self.labels is None or not isinstance(names, list | tuple) or SKY_LABEL not in names:
-            return torch.zeros(self.depth.shape, dtype=torch.bool)
-        return (self.labels == list(names).index(SKY_LABEL)) & (self.depth == 0)
+            return torch.zeros(self.images[:, 0].shape, dtype=torch.bool)
+        sky = self.labels == list(names).index(SKY_LABEL)
+        return sky if self.depth is None else sky & (self.depth == 0)
 
     def seen_map(self) -> Int64[Tensor, "x y"] | None:
-        """The bird's-eye map where some view meets a surface; ``UNSEEN`` elsewhere. None if there is no map."""
-        return None if self.bev is None else self.bev.seen_from(self.camera.unproject(self.depth)[self.depth > 0])
+        """The bird's-eye map where some view meets a surface; ``UNSEEN`` elsewhere. None without map or depth."""
+        if self.bev is None or self.depth is None:
+            return None
+        return self.bev.seen_from(self.camera.unproject(self.depth)[self.depth > 0])
 
     def find_problem(self) -> str | None:
-        """What makes the scene useless for training, with the remedy; None if nothing does."""
+        """What makes the scene useless, with the remedy; None if nothing does."""
         if len(self.camera) < 2:
             return "has one view, but a scene needs one to look from and one to judge by; record more views"
         centers, lower, upper = self.camera.centers, torch.tensor(self.box.lower), torch.tensor(self.box.upper)
@@ -99,6 +111,8 @@ class SceneSample:
             number = int(outside.nonzero()[0])
             place = ", ".join(f"{value:.3g}" for value in centers[number].tolist())
             return f"view {number} at ({place}) is outside the box {self.box.lower} to {self.box.upper}; drop the view"
+        if self.depth is None:
+            return None
         diagonal, depth = math.dist(self.box.lower, self.box.upper), self.depth.numpy()
         known, largest = np.count_nonzero(depth), float(depth.max())
         if not known:
@@ -123,8 +137,9 @@ def encode_scene(sample: SceneSample) -> dict[str, bytes]:
         image.save(buffer, "png", compress_level=COMPRESSION)
         return buffer.getvalue()
 
-    unit = next(unit for unit in DEPTH_UNITS if float(sample.depth.max()) / unit < 65535 or unit == DEPTH_UNITS[-1])
-    depth = (sample.depth.double() / unit).round().clamp(max=65535).numpy().astype(np.uint16)
+    metres = sample.known_depth()
+    unit = next(unit for unit in DEPTH_UNITS if float(metres.max()) / unit < 65535 or unit == DEPTH_UNITS[-1])
+    depth = (metres.double() / unit).round().clamp(max=65535).numpy().astype(np.uint16)
     members = {
         "rgb.png": png(sample.images.permute(0, 2, 3, 1).flatten(0, 1).numpy()),
         "depth.png": png(depth.reshape(-1, depth.shape[-1])),
@@ -189,6 +204,7 @@ def decode_scene(key: str, members: Mapping[str, bytes], source: PathName) -> Sc
             None if path is None else _read_trajectory(record),
             Record.of(record.source, record.values.get("metadata", {}), "metadata").values,
             masks,
+            record.truth("metric", True),
         )
     except ValueError as error:
         raise error if isinstance(error, DataFormatError) else DataFormatError(where, str(error)) from error
@@ -205,6 +221,7 @@ def _describe(sample: SceneSample, unit: float) -> dict[str, object]:
         "format": FORMAT,
         "version": VERSION,
         "map": sample.map,
+        **({} if sample.metric else {"metric": False}),
         "split": sample.split,
         "views": len(camera),
         "width": camera.width,

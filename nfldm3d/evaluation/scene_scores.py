@@ -71,7 +71,8 @@ def split_views(sample: SceneSample, *, with_depth: bool = True, inputs: int = I
 
     def views(chosen: Tensor, depth: bool) -> Views:
         mask = None if sample.masks is None else sample.masks[chosen]
-        return Views(images[chosen], sample.camera[chosen.tolist()], sample.depth[chosen] if depth else None, mask)
+        known = sample.depth[chosen] if depth and sample.depth is not None else None
+        return Views(images[chosen], sample.camera[chosen.tolist()], known, mask)
 
     return SceneSplit(views(rest, with_depth), views(targets, True))
 
@@ -92,14 +93,14 @@ def judge_field(
 ) -> tuple[SceneScores, Float[Tensor, "3 height width"]]:
     """Scores of a field by the views of ``split``, and a picture of truth above renders."""
     targets = split.targets.to(model.device)
-    assert targets.depth is not None
     rays = targets.camera.rays()
     rendered = model.render(field, background, rays)
     picture = model.decode(rendered).float().clamp(0, 1)
     cosine = targets.camera.depth_per_distance(rays)
-    measured = targets.depth > 0 if targets.mask is None else (targets.depth > 0) & targets.mask
-    inside = measured & in_box(rays.at(targets.depth / cosine), field.box)
-    error = relative_depth_error(rendered.distance, rendered.opacity, targets.depth, cosine, inside.float())
+    depth = torch.zeros_like(cosine) if targets.depth is None else targets.depth
+    measured = depth > 0 if targets.mask is None else (depth > 0) & targets.mask
+    inside = measured & in_box(rays.at(depth / cosine), field.box)
+    error = relative_depth_error(rendered.distance, rendered.opacity, depth, cosine, inside.float())
     mean = _mean_colour(split.inputs).to(picture)
     painted = mean[:, None, None].expand_as(targets.images)
     scores = SceneScores(

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from nfldm3d.camera import Camera
 from nfldm3d.data.posed_images import PosedImages
+from nfldm3d.data.scene_box import find_focus
 from nfldm3d.geometry import Box, Rays
 
 MAX_SURROUNDINGS = 3
@@ -71,16 +72,3 @@ def _box_from_cameras(camera: Camera) -> Box:
     middle = (centers.amin(0) + centers.amax(0)) / 2
     half = max(1.5 * float((centers - middle).abs().max()), 1e-3)
     return Box.around(torch.stack((middle - half, middle + half)))
-
-
-def find_focus(
-    centers: Float[Tensor, "views 3"], forward: Float[Tensor, "views 3"]
-) -> tuple[Float[Tensor, " 3"], bool]:
-    """The point nearest to all optical axes (least squares), and whether it lies in front of nearly all cameras."""
-    across = torch.eye(3).to(forward) - forward[:, :, None] * forward[:, None, :]
-    normal = across.sum(0) + 1e-6 * torch.eye(3).to(forward)
-    focus = torch.linalg.solve(normal, (across @ centers[:, :, None]).sum(0))[:, 0]
-    offset = focus - centers
-    distance = offset.norm(dim=-1).clamp(min=1e-9)
-    cosine = (offset * forward).sum(-1) / distance
-    return focus, bool((cosine > 0.7).float().mean() > 0.9)

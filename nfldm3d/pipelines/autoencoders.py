@@ -1,7 +1,7 @@
 """Both auto-encoders as one: posed images to a scene that shows itself, and to latents and back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from nfldm3d.models.nfldm.scene_voxels import Voxels, background_of, field_of, v
 from nfldm3d.models.nfldm.views import Views, cubic_box
 from nfldm3d.models.weight_folders import DEFAULT, device_of, find_weights, require_options
 from nfldm3d.models.weights import load_network
+from nfldm3d.placement import keep_motion
 from nfldm3d.scene import Scene
 
 SCENE, LATENT = "scene_autoencoder", "latent_autoencoder"
@@ -67,7 +68,8 @@ class Autoencoders:
 
     def encode_sample(self, sample: SceneSample) -> Scene:
         """A recorded scene, from all its views."""
-        return self.encode(views_of(sample), cubic_box(sample.box, self.scene.grid))
+        scene = self.encode(views_of(sample), cubic_box(sample.box, self.scene.grid))
+        return replace(scene, metric=sample.metric, metadata=keep_motion(sample.metadata))
 
     def assemble(self, field: VoxelField, background: EnvironmentMap, cameras: Camera | None = None) -> Scene:
         """A field with the learned appearance."""
@@ -97,4 +99,5 @@ def views_of(sample: SceneSample, chosen: Sequence[int] | None = None) -> Views:
     """The views of a scene as the encoder takes them."""
     numbers = list(range(len(sample.images))) if chosen is None else list(chosen)
     mask = None if sample.masks is None else sample.masks[numbers]
-    return Views(sample.images[numbers].float() / 255, sample.camera[numbers], sample.depth[numbers], mask)
+    depth = None if sample.depth is None else sample.depth[numbers]
+    return Views(sample.images[numbers].float() / 255, sample.camera[numbers], depth, mask)

@@ -23,6 +23,7 @@ from nfldm3d.pipelines.sampling import Kept, Sampler, split_generator
 from nfldm3d.pipelines.scene_coding import PICTURE, SceneCoder
 from nfldm3d.pipelines.scene_latents import SceneLatents
 from nfldm3d.pipelines.windows import window_starts, window_weight
+from nfldm3d.placement import keep_motion
 from nfldm3d.rendering import render
 from nfldm3d.scene import Scene
 
@@ -99,7 +100,8 @@ def extend(editor: Editor, windows: tuple[int, int], scene: Scene | None = None)
     if cameras is None:
         cameras = path_cameras(unpack_path(g[0, -5 * POSES :], box), PICTURE, PICTURE)
     cameras = cameras.to(voxels.occupancy.device)
-    return coder.networks.assemble(field_of(voxels, world), background, cameras)
+    grown = coder.networks.assemble(field_of(voxels, world), background, cameras)
+    return grown if scene is None else replace(grown, metric=scene.metric, metadata=keep_motion(scene.metadata))
 
 
 def resample_region(
@@ -138,7 +140,7 @@ def adopt(coder: SceneCoder, scene: Scene) -> tuple[Scene, SceneLatents]:
     """A scene that these networks could have made, and its latents.
 
     A scene that they have made or encoded is taken as it is. Any other one is encoded from pictures of it and decoded,
-    which costs sharpness; its box grows until its voxels are cubes.
+    which costs sharpness; its box grows until its voxels are cubes. Cameras and scale stay those of the scene.
     """
     made = coder.recall(scene)
     if made is not None:
@@ -148,7 +150,10 @@ def adopt(coder: SceneCoder, scene: Scene) -> tuple[Scene, SceneLatents]:
     own = isinstance(scene.appearance, ImageDecoder) and fingerprint(scene.appearance) == fingerprint(decoder)
     if own and isinstance(scene.field, VoxelField) and scene.field.resolution == grid:
         return scene, made
-    return coder.decode(made, cubic_box(scene.box, grid))[0], made
+    decoded = coder.decode(made, cubic_box(scene.box, grid))[0]
+    cameras = decoded.cameras if scene.cameras is None else scene.cameras.to(decoded.device)
+    metadata = scene.metadata | decoded.metadata
+    return replace(decoded, cameras=cameras, metric=scene.metric, metadata=metadata), made
 
 
 @torch.no_grad()

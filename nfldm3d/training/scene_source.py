@@ -148,7 +148,9 @@ def crop_targets(views: Views, size: int, generator: torch.Generator) -> Targets
 
 def _views(sample: SceneSample, camera: Camera, chosen: Tensor, with_depth: bool) -> Views:
     return Views(
-        sample.images[chosen].float() / 255, camera[chosen.tolist()], sample.depth[chosen] if with_depth else None
+        sample.images[chosen].float() / 255,
+        camera[chosen.tolist()],
+        sample.known_depth()[chosen] if with_depth else None,
     )
 
 

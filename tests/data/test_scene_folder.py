@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from small_replicas import write_room
 from small_rigs import alter, write_rig
 from torch import Tensor
 
-from nfldm3d import Box, Camera
-from nfldm3d.data import PosedImages, SceneFolder
+from nfldm3d import Box, Camera, placement
+from nfldm3d.cli.scene_sets import open_scenes
+from nfldm3d.data import PosedImages, SceneFolder, read_posed_images
 from nfldm3d.data.scene_box import find_box
+from nfldm3d.data.scene_sample import decode_scene, encode_scene
 from nfldm3d.files import DataFormatError
 
 ROOM = Box((-2.0, -3.0, 0.25), (4.5, 3.0, 2.75))
@@ -38,11 +41,13 @@ def measure(camera: Camera) -> Float[Tensor, "views 6 8"]:
     return ROOM.clip(rays)[1] * (rays.directions * camera.forward[:, None, None]).sum(-1)
 
 
-def write_capture(folder: Path, *, depth: bool = True, scale: float = 1.0, views: int = 6, **metadata: object) -> Path:
+def write_capture(
+    folder: Path, *, depth: bool = True, scale: float = 1.0, views: int = 6, metric: bool = True, **metadata: object
+) -> Path:
     camera = walk(views)
     images = torch.arange(views, dtype=torch.uint8)[:, None, None, None].expand(views, 3, 6, 8).contiguous() * 20
     capture = PosedImages.from_tensors(images, camera, depth=scale * measure(camera) if depth else None)
-    replace(capture, metadata=dict(metadata)).save(folder)
+    replace(capture, metadata=dict(metadata), metric=metric).save(folder)
     return folder
 
 
@@ -69,7 +74,8 @@ def test_every_layout_is_a_scene(tmp_path: Path):
 
 def test_a_room_without_box_gets_one_that_fits_its_walls():
     camera = walk(40)
-    box = find_box(camera, measure(camera), Path("room"))
+    seen = PosedImages.from_tensors(torch.zeros(len(camera), 3, 6, 8), camera)
+    box = find_box(seen, measure(camera), Path("room"))
     for found, wall in zip(box.lower + box.upper, ROOM.lower + ROOM.upper, strict=True):
         assert float(found) == pytest.approx(float(wall), abs=0.25)
     assert bool(box.contains(camera.centers).all())
@@ -167,7 +173,6 @@ def test_an_empty_split_and_an_empty_folder_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"depth": False}, "has no depth, which scenes to train on need"),
         ({"views": 1}, "has one view"),
         ({"scale": 1000.0}, "but its cameras span 4.12 m; check depth's unit"),
         ({"scale": 1000.0, "box": {"lower": [-2, -3, 0], "upper": [5, 3, 3]}}, "they are not metres"),
@@ -213,3 +218,50 @@ def test_workers_get_the_folder_by_copy(tmp_path: Path):
     folder = SceneFolder(tmp_path, split="all")
     again = copy.deepcopy(folder)
     assert again.keys == folder.keys and torch.equal(again[0].images, folder[0].images)
+
+
+def test_photographs_without_depth_can_be_encoded_but_not_trained_on(tmp_path: Path):
+    write_capture(tmp_path / "room", depth=False)
+    sample = SceneFolder(tmp_path, split="all")[0]
+    assert sample.depth is None and sample.find_problem() is None and sample.seen_map() is None
+    assert bool(sample.box.contains(sample.camera.centers).all())
+    with pytest.raises(ValueError, match=r"scene room has no depth, which scenes to train on need; record it with"):
+        sample.known_depth()
+    with pytest.raises(ValueError, match="scene room has no depth"):
+        encode_scene(sample)
+
+
+def test_without_depth_points_or_cameras_tell_where_the_scene_is():
+    inwards = Camera.orbit((1.0, -2.0, 0.5), 3.0, views=12, width=8, height=6)
+    around = PosedImages.from_tensors(torch.zeros(12, 3, 6, 8), inwards)
+    box = find_box(around, None, Path("room"))
+    assert bool(box.contains(inwards.centers).all()) and bool(box.contains(torch.tensor((1.0, -2.0, 0.5))))
+    points = torch.rand(200, 3) * 2 + torch.tensor((4.0, 5.0, 6.0))
+    known = find_box(replace(around, points=points), None, Path("room"))
+    assert bool(known.contains(points[20:180]).float().mean() > 0.8) and known.upper[2] > 7
+    assert find_box(replace(around, points=points[:50]), None, Path("room")) == box, "too few"
+    through = PosedImages.from_tensors(torch.zeros(6, 3, 6, 8), walk())
+    assert bool(find_box(through, None, Path("room")).contains(walk().centers).all())
+
+
+@pytest.mark.parametrize("metric", [True, False])
+def test_scale_stays_known_or_unknown(tmp_path: Path, metric: bool):
+    write_capture(tmp_path / "room", metric=metric)
+    sample = SceneFolder(tmp_path, split="all")[0]
+    assert sample.metric == metric and sample.posed_images().metric == metric
+    assert decode_scene("room", encode_scene(sample), "shard").metric == metric
+
+
+def test_one_capture_is_taken_whole_unless_it_is_trained_on(tmp_path: Path):
+    for name in ("room", "d16", "house", "hall"):
+        write_capture(tmp_path / name)
+        for split in ("train", "test"):
+            assert open_scenes(tmp_path / name, split, whole=True).keys == (name,)
+    several = open_scenes(tmp_path, "train", whole=True)
+    assert several.keys == open_scenes(tmp_path, "train").keys and len(several) < 4, "a folder of captures has sides"
+
+
+def test_captures_are_read_as_told(tmp_path: Path):
+    write_capture(tmp_path / "room", depth=False)
+    folder = SceneFolder(tmp_path, split="all", read=partial(read_posed_images, up="-z"))
+    assert placement.KEY in folder[0].metadata

@@ -152,6 +152,22 @@ def test_commands(weights: Path, shards: Path, tmp_path: Path, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["scenes"] == 2 and (tmp_path / "page.png").is_file()
 
 
+@pytest.mark.parametrize("name", ["room", "d16", "house"])
+def test_one_capture_of_photographs_is_enough(weights: Path, name: str, tmp_path: Path, capsys) -> None:
+    """Whatever its folder is called, without depth, and of unknown scale."""
+    sample = replace(room_sample(views=6), depth=None, metric=False)
+    sample.posed_images().save(tmp_path / name)
+    out = ["--weights", str(weights), "--device", "cpu"]
+    for options in ([], ["--no-use-depth"]):
+        made = tmp_path / f"made{len(options)}.nfld"
+        assert main(["encode", str(tmp_path / name), "--out", str(made), *out, *options]) == 0
+        assert json.loads(capsys.readouterr().out)["scene"] == name
+        assert not Scene.load(made).metric
+    assert main(["evaluate", "autoencoders", "--data", str(tmp_path / name), *out, "--views", "4", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["scenes"] == 1 and figures["scene_autoencoder"]["depth_error"] is None
+
+
 @pytest.mark.slow
 def test_every_stage_trains_by_command(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Stage 1, its fields, its decoder alone, stage 2: each command reads what the one before has written."""

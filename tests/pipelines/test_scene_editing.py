@@ -7,6 +7,7 @@ import torch
 from small_rooms import scene_generator
 
 from nfldm3d.appearance import Rgb
+from nfldm3d.camera import Camera
 from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Box
 from nfldm3d.pipelines.scene_editing import MARGIN, adopt, encode_scene, grow_world, look_around, resample_region
@@ -84,6 +85,20 @@ def test_any_scene_can_be_edited(generator: SceneGenerator) -> None:
     assert made.latents.f.shape == (1, 4, 8, 8)
     edited = generator.edit(foreign, Box((2.0, 2.0, 0.0), (3.0, 3.0, 2.0)), num_inference_steps=2)
     assert edited.field.resolution == (8, 8, 4)
+
+
+@pytest.mark.parametrize("metric", [True, False])
+def test_cameras_scale_and_place_stay_those_of_the_scene(generator: SceneGenerator, metric: bool) -> None:
+    field = VoxelField.zeros(Box((0.0, 0.0, 0.0), (3.0, 3.0, 2.0)), (12, 12, 8), 3)
+    field.density[:, :, :2] = 20.0
+    own, place = Camera.orbit((1.5, 1.5, 0.5), 1.0, views=3), torch.eye(4).tolist()
+    scene = Scene(field, Rgb(), cameras=own, metric=metric, metadata={"scene_from_world": place})
+    region = Box((2.0, 2.0, 0.0), (3.0, 3.0, 2.0))
+    edited = resample_region(generator, scene, region, num_inference_steps=2)
+    grown = grow_world(generator, (1, 1), scene=scene, num_inference_steps=2)
+    for made in (edited, grown):
+        assert made.metric == metric and made.metadata["scene_from_world"] == place
+        assert made.cameras is not None and torch.equal(made.cameras.world_from_camera.cpu(), own.world_from_camera)
 
 
 def test_scenes_without_their_latents_are_encoded_but_kept(generator: SceneGenerator, scene: Scene) -> None:
