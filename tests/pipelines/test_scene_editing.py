@@ -94,8 +94,8 @@ def test_cameras_scale_and_place_stay_those_of_the_scene(generator: SceneGenerat
     own, place = Camera.orbit((1.5, 1.5, 0.5), 1.0, views=3), torch.eye(4).tolist()
     scene = Scene(field, Rgb(), cameras=own, metric=metric, metadata={"scene_from_world": place})
     region = Box((2.0, 2.0, 0.0), (3.0, 3.0, 2.0))
-    edited = resample_region(generator, scene, region, num_inference_steps=2)
-    grown = grow_world(generator, (1, 1), scene=scene, num_inference_steps=2)
+    edited = generator.edit(scene, region, num_inference_steps=2)
+    grown = generator.grow((1, 1), scene=scene, num_inference_steps=2)
     for made in (edited, grown):
         assert made.metric == metric and made.metadata["scene_from_world"] == place
         assert made.cameras is not None and torch.equal(made.cameras.world_from_camera.cpu(), own.world_from_camera)
