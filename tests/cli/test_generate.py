@@ -82,6 +82,23 @@ def test_generators_are_measured(
 
 
 @pytest.mark.slow
+def test_generators_are_measured_by_several_processes(
+    weights: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--scenes", "2", "--pictures", "16", "--steps", "2", "--device", "cpu", "--json"]
+    given = ["evaluate", "generator", "--weights", weights, "--data", shards, *few]
+    run(*given)
+    alone = json.loads(capsys.readouterr().out)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in "10":
+        monkeypatch.setenv("RANK", rank)
+        run(*given, "--out", tmp_path / "pieces")
+        found = json.loads(capsys.readouterr().out)
+        assert ("unfinished" in found) == (rank == "1")
+    assert found.keys() == alone.keys() and found["frechet"] == pytest.approx(alone["frechet"], rel=1e-3)
+
+
+@pytest.mark.slow
 def test_each_command_reads_what_the_one_before_has_written(shards: Path, tmp_path: Path) -> None:
     stages = tmp_path / "stages"
     scene_autoencoder().save_pretrained(stages / "scene_autoencoder")
