@@ -60,7 +60,7 @@ def from_kaolin_mesh(surface_mesh: Any) -> Mesh:
             raise ValueError("the mesh has a diffuse texture but no texture coordinates; set uvs and face_uvs_idx")
         attributes["uv"] = uv
     present = {name: pair for name, pair in attributes.items() if pair is not None}
-    return Mesh(**_split_vertices(vertices, faces, present), texture=texture)
+    return Mesh(**_split_vertices(vertices, faces, present), texture=texture)  # pyright: ignore[reportArgumentType]
 
 
 def _indexed(mesh: Any, at_vertices: str | None, values: str = "", index: str = "") -> Indexed | None:
