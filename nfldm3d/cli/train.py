@@ -1,20 +1,16 @@
 """``nfldm3d train``: the networks, one stage after another."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from nfldm3d.files import atomic_folder, check_output, require_free
+from nfldm3d.cli.train_judges import TrainBevReader, TrainFrameClassifier
+from nfldm3d.cli.training_run import begin_with, run_stage
+from nfldm3d.files import check_output, require_free
 from nfldm3d.training import TrainingOptions
 from nfldm3d.training.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from diffusers.models.modeling_utils import ModelMixin
-
-    from nfldm3d.training.stage import Stage
 
 SCENE, LATENT = "scene_autoencoder", "latent_autoencoder"
 """Folders that ``Autoencoders`` looks for."""
@@ -64,13 +60,13 @@ class TrainSceneAutoencoder:
             config = Autoencoders.from_pretrained(self.start_from).scene.config
             options = {name: value for name, value in config.items() if not name.startswith("_")} | options
         model = SceneAutoencoder(**options)
-        _begin_with(model, self.start_from, SCENE)
+        begin_with(model, self.start_from, SCENE)
         drawing = Drawing(without_depth=1.0 if plain else self.without_depth)
         source = SceneSource(open_scenes(self.data, "train"), drawing)
         weights = PAPER_WEIGHTS if plain else SceneWeights()
         lpips = Lpips.find_like() if self.lpips is None else Lpips.load(self.lpips, network="vgg")
         stage = SceneStage(model, source, open_scenes(self.data, "test"), weights=weights, lpips=lpips)
-        _train(stage, (SCENE, model), self.out, self.options, self.resume)
+        run_stage(stage, (SCENE, model), self.out, self.options, self.resume)
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,7 @@ class TrainImageDecoder(_OnFields):
         scenes = open_scenes(self.data, "train")
         source = LatentSource(EncodedScenes(self.fields), scenes, scenes.keys, DECODER_DRAWING)
         stage = DecoderStage(scene, source, open_scenes(self.data, "test"))
-        _train(stage, (SCENE, scene), self.out, self.options, self.resume)
+        run_stage(stage, (SCENE, scene), self.out, self.options, self.resume)
 
 
 @dataclass(frozen=True)
@@ -148,10 +144,10 @@ class TrainLatentAutoencoder(_OnFields):
             use_global=self.use_global,
             use_fine=self.use_fine,
         )
-        _begin_with(model, self.start_from, LATENT)
+        begin_with(model, self.start_from, LATENT)
         source = LatentSource(EncodedScenes(self.fields), scenes, scenes.keys)
         stage = LatentStage(model, scene, source, open_scenes(self.data, "test"))
-        _train(stage, (LATENT, model), self.out, self.options, self.resume)
+        run_stage(stage, (LATENT, model), self.out, self.options, self.resume)
 
 
 @dataclass(frozen=True)
@@ -186,76 +182,9 @@ class TrainDenoiser:
 
         source, held_out = (LatentSetSource(EncodedScenes(path)) for path in (self.latents, self.held_out))
         model = make_denoiser(self.level, source, size=self.size, use_map=self.use_map)
-        _begin_with(model, self.start_from, f"denoiser_{self.level}")
+        begin_with(model, self.start_from, f"denoiser_{self.level}")
         stage = DenoiserStage(self.level, model, source, held_out)
-        _train(stage, (f"denoiser_{self.level}", model), self.out, self.options, self.resume)
-
-
-@dataclass(frozen=True)
-class TrainFrameClassifier:
-    """A classifier of pictures (which map, which classes), in whose feature space generated ones are judged."""
-
-    data: Path
-    """Shards of nfldm3d capture --scenes."""
-    out: Path
-    """Run folder."""
-    options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: TrainingOptions(batch_size=16, steps=4000, weight_decay=0.05)
-    )
-    """How to train."""
-    resume: bool = False
-    """Go on with the run in OUT."""
-
-    def run(self) -> None:
-        """Trains on nineteen scenes of twenty, judges by the others, and writes the weights."""
-        from nfldm3d.cli.scene_sets import open_scenes
-        from nfldm3d.data.scenes import Selection
-        from nfldm3d.models.nfldm.readers import FrameClassifier
-        from nfldm3d.training.reader_stages import FrameSource, FrameStage, name_maps
-
-        scenes = open_scenes(self.data, "train")
-        aside = range(0, len(scenes), 20)
-        kept = Selection(scenes, [number for number in range(len(scenes)) if number not in aside])
-        source = FrameSource(kept, name_maps(scenes))
-        model = FrameClassifier(maps=len(source.maps), classes=source.classes)
-        stage = FrameStage(model, source, Selection(scenes, aside))
-        _train(stage, ("frame_classifier", model), self.out, self.options, self.resume)
-
-
-@dataclass(frozen=True)
-class TrainBevReader:
-    """A reader of bird's-eye maps out of fields, by which it is judged whether generated ones follow their map."""
-
-    data: Path
-    """The scenes that the fields were encoded from."""
-    fields: tuple[Path, ...]
-    """Folders of nfldm3d encode, of training scenes: their fields, and those decoded from latents."""
-    held_out: Path
-    """The same of test scenes."""
-    out: Path
-    """Run folder."""
-    options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: TrainingOptions(batch_size=8, steps=4000)
-    )
-    """How to train."""
-    resume: bool = False
-    """Go on with the run in OUT."""
-
-    def run(self) -> None:
-        """Trains and writes the weights."""
-        from nfldm3d.cli.scene_sets import open_scenes
-        from nfldm3d.data.encoded_scenes import EncodedScenes
-        from nfldm3d.models.nfldm.readers import BevReader
-        from nfldm3d.training.reader_stages import BevReaderStage, MappedFieldSource
-
-        parts = ((self.fields, open_scenes(self.data, "train")), ((self.held_out,), open_scenes(self.data, "test")))
-        sources = [
-            MappedFieldSource([EncodedScenes(folder) for folder in folders], scenes, scenes.keys)
-            for folders, scenes in parts
-        ]
-        x, y, z, channels = sources[0].read(0).voxels.features.shape[1:]
-        model = BevReader(resolution=(x, y, z), channels=channels, classes=sources[0].classes)
-        _train(BevReaderStage(model, *sources), ("bev_reader", model), self.out, self.options, self.resume)
+        run_stage(stage, (f"denoiser_{self.level}", model), self.out, self.options, self.resume)
 
 
 @dataclass(frozen=True)
@@ -277,40 +206,6 @@ class Train:
         RunFolder(self.stage.out).require_own()
         require_free(self.stage.out / "weights", overwrite=True)
         self.stage.run()
-
-
-def _begin_with(network: "ModelMixin", weights: str | None, name: str) -> None:
-    """Fills a network with the weights of an earlier one where they fit, and says what begins afresh."""
-    if weights is None:
-        return
-    from nfldm3d.models.weight_folders import find_weights
-    from nfldm3d.models.weights import load_network, take_over
-
-    folder = find_weights(weights) / name
-    if fresh := take_over(network, load_network(type(network), folder)):
-        print(f"begins afresh, as {folder} has other shapes: {', '.join(fresh)}")  # noqa: T201
-
-
-def _train(stage: "Stage", result: "tuple[str, ModelMixin]", out: Path, options: TrainingOptions, resume: bool) -> None:
-    """Trains ``stage`` and writes the network ``result``, of which the stage trains all or a part, under its name."""
-    import logging
-
-    import torch
-
-    from nfldm3d.training import read_weights, train
-
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("nfldm3d").setLevel(logging.INFO)
-    torch.manual_seed(options.seed)
-    outcome = train(stage, out, options=options, resume=resume)
-    if outcome.evaluation is None:
-        return
-    stage.model.load_state_dict(read_weights(out)[1])
-    name, network = result
-    with atomic_folder(out / "weights") as temporary:
-        network.half().save_pretrained(temporary / name)
-    figures = {key: round(float(value), 4) for key, value in outcome.evaluation.scalars.items()}
-    print(json.dumps({"step": outcome.step, "seconds": round(outcome.seconds, 1)} | figures))  # noqa: T201
 
 
 __all__ = [

@@ -1,0 +1,49 @@
+"""What every ``nfldm3d train`` command does: begin with earlier weights, train, write the weights."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nfldm3d.files import atomic_folder
+from nfldm3d.training import TrainingOptions
+
+if TYPE_CHECKING:
+    from diffusers.models.modeling_utils import ModelMixin
+
+    from nfldm3d.training.stage import Stage
+
+
+def begin_with(network: "ModelMixin", weights: str | None, name: str) -> None:
+    """Fills a network with the weights of an earlier one where they fit, and says what begins afresh."""
+    if weights is None:
+        return
+    from nfldm3d.models.weight_folders import find_weights
+    from nfldm3d.models.weights import load_network, take_over
+
+    folder = find_weights(weights) / name
+    if fresh := take_over(network, load_network(type(network), folder)):
+        print(f"begins afresh, as {folder} has other shapes: {', '.join(fresh)}")  # noqa: T201
+
+
+def run_stage(
+    stage: "Stage", result: "tuple[str, ModelMixin]", out: Path, options: TrainingOptions, resume: bool
+) -> None:
+    """Trains ``stage`` and writes the network ``result``, of which the stage trains all or a part, under its name."""
+    import logging
+
+    import torch
+
+    from nfldm3d.training import read_weights, train
+
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("nfldm3d").setLevel(logging.INFO)
+    torch.manual_seed(options.seed)
+    outcome = train(stage, out, options=options, resume=resume)
+    if outcome.evaluation is None:
+        return
+    stage.model.load_state_dict(read_weights(out)[1])
+    name, network = result
+    with atomic_folder(out / "weights") as temporary:
+        network.half().save_pretrained(temporary / name)
+    figures = {key: round(float(value), 4) for key, value in outcome.evaluation.scalars.items()}
+    print(json.dumps({"step": outcome.step, "seconds": round(outcome.seconds, 1)} | figures))  # noqa: T201
