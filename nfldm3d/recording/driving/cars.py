@@ -57,12 +57,12 @@ class Car:
     size: tuple[float, float, float]
     """Length, width and height in metres."""
 
-    def model(self, paint: tuple[float, float, float], textures: Textures) -> Model:
-        """The car in a colour (sRGB from 0 to 1)."""
-        model, painted = Model(self.body), paint_over(self.skin, paint)
+    def model(self, textures: Textures) -> Model:
+        """The car as it was drawn; the nodes of its body are called skin."""
+        model = Model(self.body)
         for surface in self.surfaces:
             is_body = surface.texture is not None and surface.texture.stem == self.body
-            model.add(surface, textures, painted if is_body else None)
+            model.add(surface, textures, name="skin" if is_body else "triangles")
         return model
 
 

@@ -57,22 +57,29 @@ class Model:
         from panda3d.core import NodePath
 
         self.seen, self.classes = NodePath(name), NodePath(name)
+        self._tiles: dict[tuple[int, int], tuple[NodePath, NodePath]] = {}
 
-    def add(
-        self,
-        surface: Surface,
-        textures: "Textures",
-        paint: UInt8[np.ndarray, "height width 4"] | None = None,
-    ) -> None:
-        """Adds a surface; ``paint`` takes the place of its texture."""
+    def add(self, surface: Surface, textures: "Textures", *, name: str = "triangles") -> None:
+        """Adds a surface, in nodes of a given name."""
         corners = surface.corners()
-        tile = np.floor(corners.mean(1)[:, :2] / TILE).astype(int)
-        _, group = np.unique(tile, axis=0, return_inverse=True)
-        for number in range(int(group.max()) + 1):
+        tiles = np.floor(corners.mean(1)[:, :2] / TILE).astype(int)
+        places, group = np.unique(tiles, axis=0, return_inverse=True)
+        for number, (x, y) in enumerate(places.tolist()):
             triangles = _to_geometry(surface, surface.triangles[group.reshape(-1) == number])
-            seen, classes = (_attach(root, triangles) for root in (self.seen, self.classes))
-            _show_texture(seen, surface, textures.picture(surface) if paint is None else textures.to_texture(paint))
+            seen, classes = (_attach(root, triangles, name) for root in self._tile(x, y))
+            _show_texture(seen, surface, textures.picture(surface))
             _show_class(classes, surface.kind, textures.class_picture(surface))
+
+    def join(self) -> None:
+        """Joins what can be drawn at once, which loses the names."""
+        for tile in self._tiles.values():
+            for root in tile:
+                root.flatten_strong()
+
+    def _tile(self, x: int, y: int) -> tuple["NodePath", "NodePath"]:
+        if (x, y) not in self._tiles:
+            self._tiles[x, y] = (self.seen.attach_new_node("tile"), self.classes.attach_new_node("tile"))
+        return self._tiles[x, y]
 
 
 class Textures:
@@ -154,15 +161,20 @@ class Stage:
 
     def build(self, model: Model) -> None:
         """Puts in what stays."""
+        model.join()
         model.seen.copy_to(self.seen)
         model.classes.copy_to(self.classes)
 
-    def put(self, model: Model, world_from_model: Float[np.ndarray, "4 4"]) -> None:
-        """Stands a thing somewhere, which is not drawn from above."""
+    def put(self, model: Model, world_from_model: Float[np.ndarray, "4 4"], *, skin: Any = None) -> None:
+        """Stands a thing somewhere, which is not drawn from above; ``skin`` is a texture for its nodes called skin."""
         from panda3d.core import Mat4
 
         for root, node in zip(self._things, (model.seen, model.classes), strict=True):
-            node.copy_to(root).set_mat(Mat4(*world_from_model.T.ravel().tolist()))
+            thing = node.copy_to(root)
+            thing.set_mat(Mat4(*world_from_model.T.ravel().tolist()))
+            if skin is not None and root is self._things[0]:
+                for part in thing.find_all_matches("**/skin"):
+                    part.set_texture(skin, 1)
 
     def clear(self) -> None:
         """Takes all things out."""
@@ -324,11 +336,11 @@ def _to_geometry(surface: Surface, triangles: Int[np.ndarray, "triangles 3"]) ->
     return geom
 
 
-def _attach(root: "NodePath", triangles: Any) -> "NodePath":
+def _attach(root: "NodePath", triangles: Any, name: str) -> "NodePath":
     """A node of its own, since how it is shown belongs to the node; the triangles are shared."""
     from panda3d.core import GeomNode
 
-    node = GeomNode("triangles")
+    node = GeomNode(name)
     node.add_geom(triangles)
     return root.attach_new_node(node)
 

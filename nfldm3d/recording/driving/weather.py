@@ -89,14 +89,17 @@ def develop(
         world_from_camera: of a camera 90 degrees wide.
     """
     size = image.shape[0]
+    small, empty = size // supersampling, depth == 0
     across = ((np.arange(size, dtype=np.float32) + 0.5) / size) * 2 - 1
     length = np.sqrt(1 + across[None, :] ** 2 + across[:, None] ** 2)
-    right, up, back = (float(value) for value in world_from_camera[2, :3])
+    kept = np.exp(depth.astype(np.float32) * length * np.float32(-1 / weather.visibility))
+    kept[empty] = 0
+    color = image * np.float32(1 / 255)
+    behind = np.broadcast_to(weather.horizon.astype(np.float32), color.shape).copy()
+    right, up, back = world_from_camera[2, :3].astype(np.float32)
     elevation = (right * across[None, :] - up * across[:, None] - back) / length
-    kept = np.where(depth > 0, np.exp(-(depth * length) / np.float32(weather.visibility)), 0.0).astype(np.float32)
-    behind = np.where((depth > 0)[..., None], weather.horizon, weather.sky(elevation)).astype(np.float32)
-    color = behind + kept[..., None] * (image * np.float32(1 / 255) - behind)
-    small = size // supersampling
+    behind[empty] = weather.sky(elevation[empty])
+    color = behind + kept[..., None] * (color - behind)
     mean = color.reshape(small, supersampling, small, supersampling, 3).mean((1, 3)) * weather.tint
     return (np.clip(mean, 0, 1) * 255 + 0.5).astype(np.uint8)
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from nfldm3d.data.bev_map import BevMap
 from nfldm3d.geometry import Box
 from nfldm3d.recording.driving.bird_view import CELL, FINE, Footprint, Upright, draw_map
-from nfldm3d.recording.driving.cars import Car, draw_paint, read_car
+from nfldm3d.recording.driving.cars import Car, draw_paint, paint_over, read_car
 from nfldm3d.recording.driving.drawing import Model, Stage, Textures
 from nfldm3d.recording.driving.places import EYE_HEIGHT, Place, Standing, find_place, scatter_cars
 from nfldm3d.recording.driving.poses import RIG
@@ -96,6 +96,7 @@ class World:
         for surface in track.surfaces:
             model.add(surface, self.textures)
         self.stage.build(model)
+        self.models = {body: car.model(self.textures) for body, car in cars.items()}
 
     @classmethod
     def open(cls, data: TorcsData, name: str, shape: SceneShape, seed: int) -> "World":
@@ -131,7 +132,8 @@ class World:
         turn, weather = plan.place.track_from_scene, plan.weather
         self.stage.light(turn[:3, :3] @ weather.towards_sun, weather.sun, weather.ambient)
         for car, (body, paint) in zip(plan.cars, plan.kinds, strict=True):
-            self.stage.put(self.cars[body].model(paint, self.textures), turn @ car.scene_from_car)
+            skin = self.textures.to_texture(paint_over(self.cars[body].skin, paint))
+            self.stage.put(self.models[body], turn @ car.scene_from_car, skin=skin)
         try:
             yield self.stage
         finally:
