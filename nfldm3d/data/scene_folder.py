@@ -28,6 +28,7 @@ from nfldm3d.data.rig_file import RigFile
 from nfldm3d.data.scene_box import find_box
 from nfldm3d.data.scene_dataset import check_share
 from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.data.scenes import spread_views
 from nfldm3d.file_names import compose
 from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.geometry import Box
@@ -78,7 +79,7 @@ class SceneFolder:
         Args:
             path: the folder of captures, or one capture.
             split: ``all`` for both sides.
-            views: at most so many of a scene, evenly spread over the capture; None takes all.
+            views: at most so many of a scene, spread over the capture; None takes all.
             size: width and height in pixels that pictures are scaled to; None leaves them as they are.
             window: moments of a scene of a driving rig.
             stride: moments from one such scene to the next.
@@ -143,14 +144,14 @@ class SceneFolder:
         """The chosen views of scene ``index``, in size; their pixels load when asked for."""
         scene = self.scenes[index]
         if scene.moments is not None:
-            return self._choose(self._rigs[scene.path].local_scene(scene.moments))
+            return self._choose(scene.key, self._rigs[scene.path].local_scene(scene.moments))
         if scene.key not in self._captures:  # long walks have thousands of files to look at
-            self._captures[scene.key] = self._choose(self.read(scene.path))
+            self._captures[scene.key] = self._choose(scene.key, self.read(scene.path))
         return self._captures[scene.key]
 
-    def _choose(self, views: PosedImages) -> PosedImages:
+    def _choose(self, key: str, views: PosedImages) -> PosedImages:
         if self.views is not None and len(views) > self.views:
-            views = views[torch.linspace(0, len(views) - 1, self.views, dtype=torch.float64).round().long()]
+            views = views[torch.tensor(spread_views(len(views), self.views, key))]
         return views if self.size is None else views.resized(*self.size)
 
     def _list_scenes(self, name: str, place: Path, side: str, window: int, stride: int) -> list[FolderScene]:

@@ -1,7 +1,11 @@
 """Data sets of scenes, whatever they are read from."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
+
+import torch
 
 from nfldm3d.data.scene_sample import SceneSample
 
@@ -39,3 +43,14 @@ def spread(scenes: Scenes, count: int) -> Iterator[SceneSample]:
     """At most ``count`` scenes, evenly spread, read one after the other."""
     count = min(count, len(scenes))
     return (scenes[number * len(scenes) // count] for number in range(count))
+
+
+def spread_views(count: int, chosen: int, name: str) -> list[int]:
+    """Numbers of ``chosen`` of ``count`` views: one of each of as many stretches, by chance seeded by the scene's name.
+
+    Evenly spaced ones would be of the same few cameras of a rig whose views come camera by camera.
+    """
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    shares = torch.rand(chosen, generator=torch.Generator().manual_seed(seed)).tolist()
+    edges = [number * count // chosen for number in range(chosen + 1)]
+    return [low + int(share * (high - low)) for share, (low, high) in zip(shares, pairwise(edges), strict=True)]

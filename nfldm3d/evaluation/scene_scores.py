@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nfldm3d.appearance import EnvironmentMap
 from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.data.scenes import spread_views
 from nfldm3d.evaluation import metrics
 from nfldm3d.fields import Field
 from nfldm3d.models.nfldm.lifting import in_box
@@ -53,7 +54,7 @@ class SceneSplit:
 
 
 def split_views(sample: SceneSample, *, with_depth: bool = True, inputs: int = INPUTS) -> SceneSplit:
-    """Every scene is split in the same way each time: the views to compare with are spread evenly over all views.
+    """Every scene is split in the same way each time: the views to compare with are spread over all (``spread_views``).
 
     Raises:
         ValueError: a scene of one view.
@@ -65,7 +66,7 @@ def split_views(sample: SceneSample, *, with_depth: bool = True, inputs: int = I
             "encode and one to judge by; record more views"
         )
     held_out = max(1, count - inputs)
-    targets = torch.tensor(sorted({(2 * number + 1) * count // (2 * held_out) for number in range(held_out)}))
+    targets = torch.tensor(spread_views(count, held_out, sample.key))
     rest = torch.tensor([number for number in range(count) if number not in set(targets.tolist())])
     images = sample.images.float() / 255
 
