@@ -4,7 +4,6 @@ Pixel (u, v) has its origin in the upper left corner of the picture, u to the ri
 first pixel is (0.5, 0.5). Camera axes and poses are those of ``geometry``.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
@@ -13,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfldm3d import geometry, lens as optics
+from nfldm3d import camera_paths, geometry, lens as optics
 from nfldm3d._types import Vector
 from nfldm3d.geometry import Rays
 
@@ -57,9 +56,7 @@ class Camera:
         horizontal_fov_degrees: float = 60.0,
     ) -> "Camera":
         """Cameras with square pixels and a centred principal point."""
-        if not 0 < horizontal_fov_degrees < 180:
-            raise ValueError(f"horizontal_fov_degrees must lie between 0 and 180, got {horizontal_fov_degrees}")
-        focal = width / 2 / math.tan(math.radians(horizontal_fov_degrees) / 2)
+        focal = optics.focal_length(width, horizontal_fov_degrees)
         batch = world_from_camera.shape[:-2]
         return cls(
             world_from_camera,
@@ -147,10 +144,8 @@ class Camera:
         horizontal_fov_degrees: float = 60.0,
     ) -> "Camera":
         """Cameras on a circle around the vertical axis through ``target``, all looking at it; view 0 is at +x."""
-        elevation = math.radians(elevation_degrees)
-        offsets = _circle(views) * torch.tensor((math.cos(elevation), math.cos(elevation), 0.0))
-        offsets[:, 2] = math.sin(elevation)
-        eyes = offsets.new_tensor(target) + radius * offsets
+        directions = camera_paths.circle(views, elevation_degrees)
+        eyes = directions.new_tensor(target) + radius * directions
         return cls.look_at(eyes, target, width=width, height=height, horizontal_fov_degrees=horizontal_fov_degrees)
 
     @classmethod
@@ -158,7 +153,7 @@ class Camera:
         cls, eye: Vector, *, views: int = 60, width: int = 256, height: int = 256, horizontal_fov_degrees: float = 90.0
     ) -> "Camera":
         """Cameras that turn once, counter-clockwise, about the vertical axis through ``eye``; view 0 looks along +x."""
-        ahead = _circle(views)
+        ahead = camera_paths.circle(views)
         center = ahead.new_tensor(eye).expand_as(ahead)
         return cls.look_at(
             center, center + ahead, width=width, height=height, horizontal_fov_degrees=horizontal_fov_degrees
@@ -174,14 +169,13 @@ class Camera:
         if len(kinds) > 1:
             raise ValueError(f"cameras to join must share width, height and lens, got {sorted(kinds)}")
         distorted = any(camera.distortion is not None for camera in cameras)
-        return Camera(
-            torch.cat([camera.world_from_camera for camera in cameras], dim=-3),
-            torch.cat([camera.focal for camera in cameras], dim=-2),
-            torch.cat([camera.principal for camera in cameras], dim=-2),
-            first.width,
-            first.height,
-            torch.cat([camera._distortion_or_zero() for camera in cameras], dim=-2) if distorted else None,
-            first.lens,
+        terms = [c.focal.new_zeros(*c.shape, 8) if c.distortion is None else c.distortion for c in cameras]
+        return replace(
+            first,
+            world_from_camera=torch.cat([camera.world_from_camera for camera in cameras], dim=-3),
+            focal=torch.cat([camera.focal for camera in cameras], dim=-2),
+            principal=torch.cat([camera.principal for camera in cameras], dim=-2),
+            distortion=torch.cat(terms, dim=-2) if distorted else None,
         )
 
     @property
@@ -244,9 +238,8 @@ class Camera:
 
     def cropped(self, left: int, top: int, width: int, height: int) -> "Camera":
         """The views of a window of the picture."""
-        return replace(
-            self, principal=self.principal - self.principal.new_tensor((left, top)), width=width, height=height
-        )
+        corner = self.principal.new_tensor((left, top))
+        return replace(self, principal=self.principal - corner, width=width, height=height)
 
     def transformed(self, transform: Float[Tensor, "4 4"]) -> "Camera":
         """The cameras after a rigid motion of the world."""
@@ -254,8 +247,8 @@ class Camera:
 
     def pixel_centers(self) -> Float[Tensor, "height width 2"]:
         """The coordinates (u, v) of every pixel's centre."""
-        u = torch.arange(self.width, device=self.device, dtype=self.focal.dtype) + 0.5
-        v = torch.arange(self.height, device=self.device, dtype=self.focal.dtype) + 0.5
+        sides = (self.width, self.height)
+        u, v = (torch.arange(side, device=self.device, dtype=self.focal.dtype) + 0.5 for side in sides)
         return torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)
 
     def rays(self, pixels: Float[Tensor, "*batch points 2"] | None = None) -> Rays:
@@ -291,37 +284,16 @@ class Camera:
 
         The ends are included; a closed path goes on from the last view to the first and stops one frame before it.
         """
-        views = len(self)
-        if views < 2 or frames < 1:
-            raise ValueError(f"a path needs at least two cameras and one frame, got {views} cameras, {frames} frames")
-        times = torch.linspace(0, views - 1 + closed, frames + closed, dtype=torch.float64)[:frames]
-        keys = self
-        if closed:  # one more key on both sides, for the slope at the seam
-            keys, times = self[torch.arange(-1, views + 2) % views], times + 1
-        poses = geometry.interpolate_poses(keys.world_from_camera, times)
-        start = times.floor().clamp(max=len(keys) - 2).long()
-        share = (times - start).to(self.focal)[:, None]
-
-        def mix(values: Float[Tensor, "keys numbers"]) -> Float[Tensor, "frames numbers"]:
-            return torch.lerp(values[start], values[start + 1], share)
-
+        path = camera_paths.KeyPath.past(len(self), frames, closed=closed)
+        keys = self[path.keys]
         return replace(
-            self,
-            world_from_camera=poses,
-            focal=mix(keys.focal),
-            principal=mix(keys.principal),
-            distortion=None if keys.distortion is None else mix(keys.distortion),
+            keys,
+            world_from_camera=geometry.interpolate_poses(keys.world_from_camera, path.times),
+            focal=path.mix(keys.focal),
+            principal=path.mix(keys.principal),
+            distortion=None if keys.distortion is None else path.mix(keys.distortion),
         )
-
-    def _distortion_or_zero(self) -> Float[Tensor, "*batch 8"]:
-        return self.focal.new_zeros(*self.shape, 8) if self.distortion is None else self.distortion
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Camera":
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: change(value) for name, value in tensors.items() if isinstance(value, Tensor)})
-
-
-def _circle(views: int) -> Float[Tensor, "views 3"]:
-    """Level unit vectors, counter-clockwise from +x."""
-    azimuth = torch.arange(views) * (2 * math.pi / views)
-    return torch.stack((torch.cos(azimuth), torch.sin(azimuth), torch.zeros_like(azimuth)), dim=-1)

@@ -121,6 +121,13 @@ def _unproject_fisheye(
     return torch.stack((x * torch.sin(angle), -y * torch.sin(angle), -torch.cos(angle)), dim=-1)
 
 
+def focal_length(width: int, horizontal_fov_degrees: float) -> float:
+    """Pixels from the centre to a picture of so many pixels that spans an angle."""
+    if not 0 < horizontal_fov_degrees < 180:
+        raise ValueError(f"horizontal_fov_degrees must lie between 0 and 180, got {horizontal_fov_degrees}")
+    return width / 2 / math.tan(math.radians(horizontal_fov_degrees) / 2)
+
+
 def join_intrinsics(
     focal: Float[Tensor, "*batch 2"], principal: Float[Tensor, "*batch 2"]
 ) -> Float[Tensor, "*batch 3 3"]:
