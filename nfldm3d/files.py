@@ -1,14 +1,9 @@
-"""Reading what strangers wrote and writing what must not be lost: safe paths, bounded JSON, atomic writes.
-
-Nothing of other people's is replaced. A file ``.nfldm3d.json`` notes size and SHA-256 of what this program wrote beside
-it, and only what still agrees with that note may be overwritten, if the user asks for it.
-"""
+"""Reading what strangers wrote and writing what must not be lost: safe paths, bounded JSON, atomic writes."""
 
 import hashlib
 import json
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,8 +15,6 @@ from nfldm3d import file_names
 from nfldm3d._types import PathName
 
 MAX_JSON_BYTES = 256 * 2**20
-NOTE = ".nfldm3d.json"
-NOTE_FORMAT = "nfldm3d.written"
 
 
 class DataFormatError(ValueError):
@@ -156,86 +149,10 @@ def atomic_write(path: PathName) -> Iterator[Path]:
     temporary = _new_temporary(path)
     try:
         yield temporary
-        _flush(temporary)
+        flush_file(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(path: PathName, *, noted: bool = True) -> Iterator[Path]:
-    """An empty temporary folder beside ``path`` that takes its place, old content included, if the block succeeds.
-
-    Args:
-        noted: notes the files in the folder, and replaces only what such a note knows. Without it, the caller has made
-            sure that the old content is its own.
-
-    Raises:
-        ValueError: if the folder cannot be written, or holds what this program has not written.
-    """
-    path = Path(path)
-    if noted:
-        require_free(path, overwrite=True)
-    parent = _named_parent(path)
-    temporary = _make_folder(path, parent)
-    try:
-        yield temporary
-        if noted:
-            note_written(temporary)
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _flush(file)
-        if noted:
-            require_free(path, overwrite=True)  # somebody may have put a file there meanwhile
-        if path.exists():
-            _exchange(temporary, path, _make_folder(path, parent))
-        else:
-            os.replace(temporary, path)
-        flush_folder(parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def require_free(path: PathName, *, overwrite: bool = False) -> None:
-    """Makes sure, before the work, that a file or folder can be written to ``path`` and that nothing is lost by it.
-
-    Raises:
-        ValueError: if the place cannot be written, or something is there: without ``overwrite`` anything but an empty
-            folder, with it anything that this program has not written itself (see ``note_written``).
-    """
-    path = Path(path)
-    parent = _named_parent(path)
-    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
-        if not overwrite:
-            raise ValueError(
-                f"cannot write {path}: it is there already; choose another name, or set overwrite (--overwrite)"
-            )
-        if foreign := _find_foreign(path):
-            raise ValueError(
-                f"cannot replace {path}: {foreign} was not written by nfldm3d, or has changed since; move it away or "
-                "choose another name"
-            )
-    _make_folder(path, parent).rmdir()
-
-
-def note_written(*paths: PathName) -> None:
-    """Notes that this program wrote these files or folders as they are, so that it may replace them."""
-    for path in map(Path, paths):
-        folder, files = (path, _files_below(path)) if path.is_dir() else (path.parent, [path])
-        sums = {file.relative_to(folder).as_posix(): measure_file(file) for file in files}
-        content = {"format": NOTE_FORMAT, "files": _read_note(folder) | sums}
-        with atomic_write(folder / NOTE) as temporary:
-            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
-@contextmanager
-def writing(*paths: PathName | None, overwrite: bool) -> Iterator[None]:
-    """Asks ``require_free`` for each path before the block that writes it, and notes those that are there after it."""
-    targets = [Path(path) for path in paths if path is not None]
-    for target in targets:
-        require_free(target, overwrite=overwrite)
-    yield
-    note_written(*(target for target in targets if target.exists()))
 
 
 def measure_file(path: Path) -> dict[str, Any]:
@@ -247,59 +164,17 @@ def measure_file(path: Path) -> dict[str, Any]:
         return {"bytes": file.tell(), "sha256": digest.hexdigest()}
 
 
-def _find_foreign(path: Path) -> Path | None:
-    """The first file at or below ``path`` that no note knows as it is, or None."""
-    folder, files = (path, _files_below(path)) if path.is_dir() else (path.parent, [path])
-    if path.is_symlink():
-        return path
-    known = _read_note(folder)
-    for file in files:
-        expected = known.get(file.relative_to(folder).as_posix())
-        if file.is_symlink() or not file.is_file() or expected is None or measure_file(file) != expected:
-            return file
-    return None
-
-
-def _files_below(folder: Path) -> list[Path]:
-    """Everything but folders, and empty ones too, without the note."""
-    inner = (path for path in sorted(folder.rglob("*")) if path != folder / NOTE)
-    return [path for path in inner if path.is_symlink() or not path.is_dir() or not any(path.iterdir())]
-
-
-def _read_note(folder: Path) -> dict[str, Any]:
-    path = folder / NOTE
-    if not path.exists():
-        return {}
-    content = read_json(path)
-    files = content.get("files") if isinstance(content, dict) and content.get("format") == NOTE_FORMAT else None
-    if not isinstance(files, dict):
-        raise DataFormatError(path, "is not a note of what nfldm3d wrote; move it away")
-    return files
-
-
-def _exchange(new: Path, path: Path, retired: Path) -> None:
-    """Puts ``new`` at ``path``; what was there comes back if that fails."""
+def make_temporary_folder(path: Path) -> Path:
+    """A new empty folder beside ``path``, to take its place later."""
     try:
-        os.replace(path, retired / path.name)
-        try:
-            os.replace(new, path)
-        except OSError:
-            os.replace(retired / path.name, path)
-            raise
-    finally:
-        shutil.rmtree(retired, ignore_errors=True)
-
-
-def _make_folder(path: Path, parent: Path) -> Path:
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.", dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.", dir=path.parent))
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     os.chmod(folder, 0o777 & ~_umask())
     return folder
 
 
-def _flush(path: Path) -> None:
+def flush_file(path: Path) -> None:
     """Makes sure that the content is on the disk before a name points to it."""
     with open(path, "r+b" if os.name == "nt" else "rb") as file:  # Windows flushes only what may be written
         os.fsync(file.fileno())
@@ -329,7 +204,8 @@ def _new_temporary(path: Path) -> Path:
     return Path(name)
 
 
-def _named_parent(path: Path) -> Path:
+def make_parent(path: Path) -> Path:
+    """The folder in which a file or folder of this name is to be, made if it is not there."""
     if path.name in ("", ".."):
         raise ValueError(f"cannot write {path}: it has no name of its own; give the folder a name")
     return _writable_parent(path)

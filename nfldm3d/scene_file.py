@@ -20,18 +20,11 @@ from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
 from nfldm3d.fields import Field, FieldState, StoredField, VoxelField
-from nfldm3d.files import (
-    NOTE,
-    DataFormatError,
-    atomic_folder,
-    atomic_write,
-    check_output,
-    parse_json,
-    read_json,
-)
+from nfldm3d.files import DataFormatError, atomic_write, check_output, parse_json, read_json
 from nfldm3d.geometry import find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.tensor_files import pack_tensors, unpack_tensors
+from nfldm3d.written_files import NOTE, atomic_folder
 
 FORMAT = "nfldm3d.scene"
 VERSION = 2

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "nfldm3d"
 LAYERS = (
     ("_types", "_moved", "evaluation.edge_vgg", "file_names"),
     ("blocks", "camera_paths", "files", "geometry", "lens", "memory", "ops"),
-    ("tensor_files",),
+    ("tensor_files", "written_files"),
     ("evaluation.metrics",),
     ("evaluation.distributions", "evaluation.features"),
     ("appearance", "camera", "fields", "image_decoder", "jobs", "pictures", "placement"),

@@ -59,7 +59,7 @@ def test_files_are_flushed_as_each_system_allows(tmp_path: Path, monkeypatch: py
     path.write_bytes(b"content")
     for system in ("posix", "nt"):
         monkeypatch.setattr(os, "name", system)
-        files._flush(path)
+        files.flush_file(path)
         files.flush_folder(tmp_path)
     monkeypatch.undo()
     assert path.read_bytes() == b"content"

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nfldm3d.files import DataFormatError, atomic_folder, check_output, require_free
+from nfldm3d.files import DataFormatError, check_output
+from nfldm3d.written_files import atomic_folder, require_free
 
 
 @dataclass(frozen=True)

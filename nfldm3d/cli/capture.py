@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from nfldm3d.cli.values import require_at_least
-from nfldm3d.files import check_output, require_free
+from nfldm3d.files import check_output
 from nfldm3d.jobs import Share
+from nfldm3d.written_files import require_free
 
 if TYPE_CHECKING:
     from nfldm3d.recording.shards import RecordingReport

@@ -13,11 +13,12 @@ import tyro
 from nfldm3d.cli.devices import open_device
 from nfldm3d.cli.values import require_at_least
 from nfldm3d.data import read_posed_images
-from nfldm3d.files import check_output, writing
+from nfldm3d.files import check_output
 from nfldm3d.jobs import Share
 from nfldm3d.models.weight_folders import DEFAULT
 from nfldm3d.placement import Up, keep_motion
 from nfldm3d.scene_file import check_target
+from nfldm3d.written_files import writing
 
 
 @dataclass(frozen=True)

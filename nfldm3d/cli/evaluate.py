@@ -17,10 +17,11 @@ from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_folder import SceneFolder
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes, Selection
-from nfldm3d.files import check_output, writing
+from nfldm3d.files import check_output
 from nfldm3d.jobs import Share, claim_folder
 from nfldm3d.models.weight_folders import DEFAULT, find_weights
 from nfldm3d.pictures import SUFFIXES
+from nfldm3d.written_files import writing
 
 if TYPE_CHECKING:
     from nfldm3d.evaluation.pieces import Pieces

@@ -11,9 +11,10 @@ from nfldm3d.export import MeshOptions, export_cameras, export_mesh, export_poin
 from nfldm3d.export.mesh_files import MESH_SUFFIXES, USD_SUFFIXES, name_companions
 from nfldm3d.export.points import POINT_SUFFIXES
 from nfldm3d.export.volumes import VOLUME_SUFFIXES
-from nfldm3d.files import check_output, writing
+from nfldm3d.files import check_output
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene
+from nfldm3d.written_files import writing
 
 
 @dataclass(frozen=True)

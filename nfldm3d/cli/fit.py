@@ -14,7 +14,7 @@ from nfldm3d.camera import Camera
 from nfldm3d.cli.devices import open_device
 from nfldm3d.data import PosedImages, read_posed_images
 from nfldm3d.evaluation.metrics import psnr, ssim
-from nfldm3d.files import atomic_write, writing
+from nfldm3d.files import atomic_write
 from nfldm3d.fitting import FitOptions, fit
 from nfldm3d.fitting.checkpoint import remove_checkpoint
 from nfldm3d.geometry import Box
@@ -23,6 +23,7 @@ from nfldm3d.placement import Up, move_box
 from nfldm3d.rendering import prepare
 from nfldm3d.scene import Scene
 from nfldm3d.scene_file import check_target
+from nfldm3d.written_files import writing
 
 
 @dataclass(frozen=True)

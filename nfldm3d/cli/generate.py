@@ -11,11 +11,12 @@ import tyro
 
 from nfldm3d.cli.devices import open_device
 from nfldm3d.cli.values import require_at_least
-from nfldm3d.files import atomic_folder, check_output, require_free, writing
+from nfldm3d.files import check_output
 from nfldm3d.jobs import Share, claim_folder
 from nfldm3d.models.weight_folders import DEFAULT
 from nfldm3d.scene import Scene
 from nfldm3d.scene_file import check_target
+from nfldm3d.written_files import atomic_folder, require_free, writing
 
 SCHEDULERS = {
     "ddim": "DDIMScheduler",

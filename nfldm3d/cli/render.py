@@ -9,10 +9,11 @@ import tyro
 
 from nfldm3d.camera import Camera
 from nfldm3d.cli.devices import open_device
-from nfldm3d.files import check_output, writing
+from nfldm3d.files import check_output
 from nfldm3d.rendering.paths import make_path
 from nfldm3d.rendering.video import render_video
 from nfldm3d.scene import Scene
+from nfldm3d.written_files import writing
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import tyro
 
 from nfldm3d.cli.train_judges import TrainBevReader, TrainFrameClassifier
 from nfldm3d.cli.training_run import begin_with, run_stage
-from nfldm3d.files import check_output, require_free
+from nfldm3d.files import check_output
 from nfldm3d.training import TrainingOptions
 from nfldm3d.training.run_folder import RunFolder
+from nfldm3d.written_files import require_free
 
 SCENE, LATENT = "scene_autoencoder", "latent_autoencoder"
 """Folders that ``Autoencoders`` looks for."""

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nfldm3d.files import atomic_folder
 from nfldm3d.training import TrainingOptions
+from nfldm3d.written_files import atomic_folder
 
 if TYPE_CHECKING:
     from diffusers.models.modeling_utils import ModelMixin

@@ -14,7 +14,8 @@ from nfldm3d.data.capture_files import natural_key
 from nfldm3d.data.json_record import Record
 from nfldm3d.data.transforms_lens import COEFFICIENTS, FISHEYE, KNOWN, RATIONAL
 from nfldm3d.file_names import is_reserved
-from nfldm3d.files import atomic_folder, atomic_write, require_free
+from nfldm3d.files import atomic_write
+from nfldm3d.written_files import atomic_folder, require_free
 
 if TYPE_CHECKING:  # it saves itself by this module
     from nfldm3d.data.posed_images import PosedImages

@@ -11,8 +11,9 @@ from nfldm3d.export.meshes import MeshOptions, extract_mesh
 from nfldm3d.export.obj import encode_obj
 from nfldm3d.export.ply import encode_ply
 from nfldm3d.export.usd import encode_usd
-from nfldm3d.files import atomic_write, note_written, require_free
+from nfldm3d.files import atomic_write
 from nfldm3d.scene import Scene
+from nfldm3d.written_files import note_written, require_free
 
 USD_SUFFIXES = (".usd", ".usda", ".usdc", ".usdz")
 MESH_SUFFIXES = (".glb", ".obj", ".ply", *USD_SUFFIXES)

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nfldm3d.files import DataFormatError, atomic_folder, measure_file, read_json
+from nfldm3d.files import DataFormatError, measure_file, read_json
 from nfldm3d.tensor_files import read_tensors, write_tensors
 from nfldm3d.training.averaging import AveragedWeights
+from nfldm3d.written_files import atomic_folder
 
 VERSION = 1
 OTHER = "use another checkpoint"

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from nfldm3d._types import PathName
-from nfldm3d.files import atomic_write, writing
+from nfldm3d.files import atomic_write
 from nfldm3d.tensor_files import read_tensors, write_tensors
 from nfldm3d.training.run_folder import RunFolder
 from nfldm3d.training.saved_state import EMA, MODEL, OTHER
+from nfldm3d.written_files import writing
 
 
 def read_weights(

@@ -13,7 +13,7 @@ from small_fits import ball_scene, views_of
 from nfldm3d import Camera, PosedImages, Rgb, Scene, render
 from nfldm3d.cli import _shorten, main
 from nfldm3d.cli.fit import measure
-from nfldm3d.files import NOTE
+from nfldm3d.written_files import NOTE
 
 
 @pytest.fixture

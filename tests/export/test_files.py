@@ -15,9 +15,9 @@ from nfldm3d.camera import Camera
 from nfldm3d.export import Mesh, MeshOptions, PointCloud, export_cameras, export_mesh, export_points, extract_points
 from nfldm3d.export.mesh import linear_from_srgb
 from nfldm3d.fields import VoxelField
-from nfldm3d.files import NOTE
 from nfldm3d.geometry import Box, look_at
 from nfldm3d.scene import Scene
+from nfldm3d.written_files import NOTE
 
 BOX = Box((-1.0, 2.0, 0.5), (1.5, 5.0, 2.5))
 MESH_SUFFIXES = (".glb", ".obj", ".ply", ".usd", ".usda", ".usdc", ".usdz")

@@ -10,13 +10,13 @@ from jaxtyping import Float, UInt8
 
 from nfldm3d.data import image_files
 from nfldm3d.data.bev_map import BevMap, write_bev
-from nfldm3d.files import atomic_folder
 from nfldm3d.recording.driving.places import choose_stops
 from nfldm3d.recording.driving.poses import RIG, rig_poses
 from nfldm3d.recording.driving.scene_recorder import FARTHEST, is_blocked, note_depth
 from nfldm3d.recording.driving.torcs import LICENCE, VERSION
 from nfldm3d.recording.driving.weather import develop
 from nfldm3d.recording.driving.world import END, World
+from nfldm3d.written_files import atomic_folder
 
 DEPTH_UNIT = 0.005
 """Metres: 65535 of them reach beyond the farthest depth."""

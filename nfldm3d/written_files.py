@@ -1,0 +1,147 @@
+"""Notes of what this program wrote: nothing of other people's is replaced.
+
+A file ``.nfldm3d.json`` notes size and SHA-256 of what this program wrote beside it, and only what still agrees with
+that note may be overwritten, if the user asks for it.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nfldm3d._types import PathName
+from nfldm3d.files import (
+    DataFormatError,
+    atomic_write,
+    flush_file,
+    flush_folder,
+    make_parent,
+    make_temporary_folder,
+    measure_file,
+    read_json,
+)
+
+NOTE = ".nfldm3d.json"
+NOTE_FORMAT = "nfldm3d.written"
+
+
+def require_free(path: PathName, *, overwrite: bool = False) -> None:
+    """Makes sure, before the work, that a file or folder can be written to ``path`` and that nothing is lost by it.
+
+    Raises:
+        ValueError: if the place cannot be written, or something is there: without ``overwrite`` anything but an empty
+            folder, with it anything that this program has not written itself (see ``note_written``).
+    """
+    path = Path(path)
+    make_parent(path)
+    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
+        if not overwrite:
+            raise ValueError(
+                f"cannot write {path}: it is there already; choose another name, or set overwrite (--overwrite)"
+            )
+        if foreign := _find_foreign(path):
+            raise ValueError(
+                f"cannot replace {path}: {foreign} was not written by nfldm3d, or has changed since; move it away or "
+                "choose another name"
+            )
+    make_temporary_folder(path).rmdir()
+
+
+def note_written(*paths: PathName) -> None:
+    """Notes that this program wrote these files or folders as they are, so that it may replace them."""
+    for path in map(Path, paths):
+        folder, files = (path, _files_below(path)) if path.is_dir() else (path.parent, [path])
+        sums = {file.relative_to(folder).as_posix(): measure_file(file) for file in files}
+        content = {"format": NOTE_FORMAT, "files": _read_note(folder) | sums}
+        with atomic_write(folder / NOTE) as temporary:
+            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def writing(*paths: PathName | None, overwrite: bool) -> Iterator[None]:
+    """Asks ``require_free`` for each path before the block that writes it, and notes those that are there after it."""
+    targets = [Path(path) for path in paths if path is not None]
+    for target in targets:
+        require_free(target, overwrite=overwrite)
+    yield
+    note_written(*(target for target in targets if target.exists()))
+
+
+@contextmanager
+def atomic_folder(path: PathName, *, noted: bool = True) -> Iterator[Path]:
+    """An empty temporary folder beside ``path`` that takes its place, old content included, if the block succeeds.
+
+    Args:
+        noted: notes the files in the folder, and replaces only what such a note knows. Without it, the caller has made
+            sure that the old content is its own.
+
+    Raises:
+        ValueError: if the folder cannot be written, or holds what this program has not written.
+    """
+    path = Path(path)
+    if noted:
+        require_free(path, overwrite=True)
+    parent = make_parent(path)
+    temporary = make_temporary_folder(path)
+    try:
+        yield temporary
+        if noted:
+            note_written(temporary)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                flush_file(file)
+        if noted:
+            require_free(path, overwrite=True)  # somebody may have put a file there meanwhile
+        if path.exists():
+            _exchange(temporary, path, make_temporary_folder(path))
+        else:
+            os.replace(temporary, path)
+        flush_folder(parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _find_foreign(path: Path) -> Path | None:
+    """The first file at or below ``path`` that no note knows as it is, or None."""
+    folder, files = (path, _files_below(path)) if path.is_dir() else (path.parent, [path])
+    if path.is_symlink():
+        return path
+    known = _read_note(folder)
+    for file in files:
+        expected = known.get(file.relative_to(folder).as_posix())
+        if file.is_symlink() or not file.is_file() or expected is None or measure_file(file) != expected:
+            return file
+    return None
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Everything but folders, and empty ones too, without the note."""
+    inner = (path for path in sorted(folder.rglob("*")) if path != folder / NOTE)
+    return [path for path in inner if path.is_symlink() or not path.is_dir() or not any(path.iterdir())]
+
+
+def _read_note(folder: Path) -> dict[str, Any]:
+    path = folder / NOTE
+    if not path.exists():
+        return {}
+    content = read_json(path)
+    files = content.get("files") if isinstance(content, dict) and content.get("format") == NOTE_FORMAT else None
+    if not isinstance(files, dict):
+        raise DataFormatError(path, "is not a note of what nfldm3d wrote; move it away")
+    return files
+
+
+def _exchange(new: Path, path: Path, retired: Path) -> None:
+    """Puts ``new`` at ``path``; what was there comes back if that fails."""
+    try:
+        os.replace(path, retired / path.name)
+        try:
+            os.replace(new, path)
+        except OSError:
+            os.replace(retired / path.name, path)
+            raise
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)

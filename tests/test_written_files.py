@@ -1,0 +1,171 @@
+"""Folders that are replaced whole, and what is kept because it is not ours."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nfldm3d.files import DataFormatError, atomic_write
+from nfldm3d.written_files import NOTE, atomic_folder, note_written, require_free, writing
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_folder_keeps_the_old_one(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "scene"
+    with atomic_folder(path) as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "a").write_bytes(b"old")
+    with pytest.raises(error), atomic_folder(path) as temporary:
+        (temporary / "b").touch()
+        raise error
+    assert names(tmp_path) == ["scene"] and names(path) == [NOTE, "inner"]
+    assert (path / "inner" / "a").read_bytes() == b"old"
+
+
+def test_a_folder_replaces_all_of_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "scene"
+    for name in ("a", "b"):
+        with atomic_folder(path) as temporary:
+            (temporary / name).touch()
+    assert names(path) == [NOTE, "b"] and names(tmp_path) == ["scene"]
+
+
+@pytest.mark.parametrize("change", ["added", "edited", "linked", "empty folder"])
+def test_a_folder_with_files_of_others_is_not_replaced(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "scene"
+    with atomic_folder(path) as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "a").write_bytes(b"old")
+    match change:
+        case "added":
+            (path / "thesis.txt").write_bytes(b"years")
+        case "edited":
+            (path / "inner" / "a").write_bytes(b"new")
+        case "linked":
+            (path / "inner" / "b").symlink_to("a")
+        case _:
+            (path / "mine").mkdir()
+    before = {file: file.lstat().st_ino for file in path.rglob("*")}
+    with pytest.raises(ValueError, match="cannot replace .*scene: .* was not written by nfldm3d"), atomic_folder(path):
+        raise AssertionError("the work began")
+    assert {file: file.lstat().st_ino for file in path.rglob("*")} == before and names(tmp_path) == ["scene"]
+
+
+def test_a_file_that_comes_while_a_folder_is_written_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "scene"
+    with pytest.raises(ValueError, match=r"mine\.txt was not written by nfldm3d"), atomic_folder(path) as temporary:
+        (temporary / "a").touch()
+        path.mkdir()
+        (path / "mine.txt").touch()
+    assert names(path) == ["mine.txt"] and names(tmp_path) == ["scene"]
+
+
+def test_a_place_is_free_if_nothing_is_lost(tmp_path: Path) -> None:
+    for overwrite in (False, True):
+        require_free(tmp_path / "deep" / "a.glb", overwrite=overwrite)
+        require_free(tmp_path / "deep", overwrite=overwrite)
+    path = tmp_path / "a.glb"
+    path.write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"cannot write .*a\.glb: it is there already; choose another name"):
+        require_free(path)
+    with pytest.raises(ValueError, match=r"cannot replace .*a\.glb: .* was not written by nfldm3d"):
+        require_free(path, overwrite=True)
+    note_written(path)
+    require_free(path, overwrite=True)
+    path.write_bytes(b"MINE")
+    with pytest.raises(ValueError, match="has changed since"):
+        require_free(path, overwrite=True)
+    link = tmp_path / "link"
+    link.symlink_to("nowhere")
+    with pytest.raises(ValueError, match="is there already"):
+        require_free(link)
+    with pytest.raises(ValueError, match="cannot replace"):
+        require_free(link, overwrite=True)
+    assert names(tmp_path) == [NOTE, "a.glb", "deep", "link"]
+
+
+def test_what_was_written_may_be_overwritten(tmp_path: Path) -> None:
+    paths = (tmp_path / "a.bin", None, tmp_path / "b")
+    for overwrite in (False, True):
+        with writing(*paths, overwrite=overwrite):
+            paths[0].write_bytes(b"x" * (1 + overwrite))
+            paths[2].mkdir(exist_ok=True)
+            (paths[2] / "c").touch()
+    with pytest.raises(ValueError, match="is there already"), writing(*paths, overwrite=False):
+        raise AssertionError("the work began")
+    assert names(tmp_path) == [NOTE, "a.bin", "b"] and paths[0].read_bytes() == b"xx"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": "nfldm3d.written"}', '{"files": {}}'])
+def test_a_note_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / NOTE).write_text(text)
+    (tmp_path / "a").touch()
+    with pytest.raises(DataFormatError, match="note|JSON"):
+        require_free(tmp_path / "a", overwrite=True)
+
+
+def test_an_exchange_that_fails_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "scene"
+    path.mkdir()
+    (path / "old").touch()
+    note_written(path)
+    replace = os.replace
+
+    def fail_at_the_new_one(source, target):
+        if Path(target) == path and Path(source).name != "scene":
+            raise OSError("disk on fire")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_at_the_new_one)
+    with pytest.raises(OSError, match="disk on fire"), atomic_folder(path) as temporary:
+        (temporary / "new").touch()
+    assert names(path) == [NOTE, "old"] and names(tmp_path) == ["scene"]
+
+
+def test_a_killed_process_leaves_the_old_content(tmp_path: Path) -> None:
+    """SIGKILL in the middle of both writes: no clean-up runs, yet the final names still hold the old bytes."""
+    for path in (tmp_path / "file", tmp_path / "folder" / "file"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"old")
+    note_written(tmp_path / "folder")
+    code = (
+        "import os, signal\n"
+        "from nfldm3d.files import atomic_write\n"
+        "from nfldm3d.written_files import atomic_folder\n"
+        "with atomic_write('file') as file, atomic_folder('folder') as folder:\n"
+        "    file.write_bytes(b'half')\n"
+        "    (folder / 'file').write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment)
+    assert run.returncode == -signal.SIGKILL
+    assert (tmp_path / "file").read_bytes() == (tmp_path / "folder" / "file").read_bytes() == b"old"
+    assert len(names(tmp_path)) == 4, "it was killed while both were being written"
+
+
+@pytest.mark.parametrize("writer", [atomic_write, atomic_folder])
+def test_places_that_cannot_be_written_are_named(tmp_path: Path, writer) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ValueError, match=r"cannot write .*target: .*choose another folder"),
+        writer(tmp_path / "file" / "target"),
+    ):
+        pass
+    with pytest.raises(ValueError, match="cannot write .*too long"), writer(tmp_path / ("x" * 300)):
+        pass
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/.."])
+def test_a_folder_needs_a_name(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="no name of its own"), atomic_folder(name):
+        pass
