@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 
 from nfldm3d.files import DataFormatError
 from nfldm3d.recording.driving.ac3d import Part, read_ac3d
-from nfldm3d.recording.driving.drawing import Model, Textures
+from nfldm3d.recording.driving.models import Model, Textures
 from nfldm3d.recording.driving.surfaces import CAR
 from nfldm3d.recording.driving.textures import find_texture, read_texture
 from nfldm3d.recording.driving.track import Surface, join_parts

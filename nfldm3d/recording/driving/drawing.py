@@ -6,25 +6,18 @@ the middle of every final pixel, so that they belong together and are exact.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
-from nfldm3d.recording.driving.surfaces import BUILDING, MARKING, TREE, find_markings
-from nfldm3d.recording.driving.textures import SOLID, has_holes, read_texture
-from nfldm3d.recording.driving.track import Surface
+from nfldm3d.recording.driving.models import CLASS_STEP, Model
 
 if TYPE_CHECKING:
     from panda3d.core import NodePath
 
 NEAR, FAR = 0.25, 1500.0
 """Metres: nothing is drawn beyond."""
-TILE = 150.0
-"""Metres: triangles are drawn in groups that are left out together when none of them is in view."""
-CLASS_STEP = 16
-"""Levels of red between one class and the next."""
 SETTINGS = (
     "load-display p3headlessgl",
     "window-type offscreen",
@@ -48,87 +41,6 @@ class Drawn:
     """The same at the middles of the final pixels."""
     classes: UInt8[np.ndarray, "height width"]
     """Indices into ``surfaces.CLASS_NAMES``; 0 where nothing is drawn."""
-
-
-class Model:
-    """Triangles that can be put into a stage, in both graphs."""
-
-    def __init__(self, name: str):
-        from panda3d.core import NodePath
-
-        self.seen, self.classes = NodePath(name), NodePath(name)
-        self._tiles: dict[tuple[int, int], tuple[NodePath, NodePath]] = {}
-
-    def add(self, surface: Surface, textures: "Textures", *, name: str = "triangles") -> None:
-        """Adds a surface, in nodes of a given name."""
-        corners = surface.corners()
-        tiles = np.floor(corners.mean(1)[:, :2] / TILE).astype(int)
-        places, group = np.unique(tiles, axis=0, return_inverse=True)
-        for number, (x, y) in enumerate(places.tolist()):
-            triangles = _to_geometry(surface, surface.triangles[group.reshape(-1) == number])
-            seen, classes = (_attach(root, triangles, name) for root in self._tile(x, y))
-            _show_texture(seen, surface, textures.picture(surface))
-            _show_class(classes, surface.kind, textures.class_picture(surface))
-
-    def join(self) -> None:
-        """Joins what can be drawn at once, which loses the names."""
-        for tile in self._tiles.values():
-            for root in tile:
-                root.flatten_strong()
-
-    def _tile(self, x: int, y: int) -> tuple["NodePath", "NodePath"]:
-        if (x, y) not in self._tiles:
-            self._tiles[x, y] = (self.seen.attach_new_node("tile"), self.classes.attach_new_node("tile"))
-        return self._tiles[x, y]
-
-
-class Textures:
-    """Textures of surfaces, read once."""
-
-    def __init__(self) -> None:
-        self._pictures: dict[Path, Any] = {}
-        self._classes: dict[tuple[Path, int], Any] = {}
-
-    def picture(self, surface: Surface) -> Any:
-        """The texture of a surface; None if it has none."""
-        path = surface.texture
-        if path is None:
-            return None
-        if path not in self._pictures:
-            self._pictures[path] = self.to_texture(read_texture(path))
-        return self._pictures[path]
-
-    def class_picture(self, surface: Surface) -> Any:
-        """The class of each pixel of a surface's texture; None if all are of the surface's own."""
-        path = surface.texture
-        if path is None:
-            return None
-        if (path, surface.kind) not in self._classes:
-            self._classes[path, surface.kind] = self._paint_classes(path, surface.kind)
-        return self._classes[path, surface.kind]
-
-    def to_texture(self, pixels: UInt8[np.ndarray, "height width 4"], *, smooth: bool = True) -> Any:
-        """Pixels as panda3d holds them."""
-        from panda3d.core import SamplerState, Texture
-
-        texture = Texture()
-        texture.setup_2d_texture(pixels.shape[1], pixels.shape[0], Texture.T_unsigned_byte, Texture.F_rgba)
-        texture.set_ram_image(np.ascontiguousarray(pixels[::-1, :, (2, 1, 0, 3)]).tobytes())
-        texture.set_wrap_u(SamplerState.WM_repeat)
-        texture.set_wrap_v(SamplerState.WM_repeat)
-        texture.set_minfilter(SamplerState.FT_linear_mipmap_linear if smooth else SamplerState.FT_nearest)
-        texture.set_magfilter(SamplerState.FT_linear if smooth else SamplerState.FT_nearest)
-        return texture
-
-    def _paint_classes(self, path: Path, kind: int) -> Any:
-        pixels = read_texture(path)
-        lines = np.zeros(pixels.shape[:2], bool) if kind in (BUILDING, TREE) else find_markings(path.name, pixels)
-        if not has_holes(pixels) and not lines.any():
-            return None
-        classes = np.where(lines, MARKING, kind).astype(np.uint8)
-        levels = np.repeat(classes[..., None] * np.uint8(CLASS_STEP), 4, axis=2)
-        levels[..., 3] = np.where(pixels[..., 3] < SOLID, 0, 255)
-        return self.to_texture(levels, smooth=False)
 
 
 class Stage:
@@ -316,55 +228,3 @@ def _open_pipe() -> tuple[Any, Any]:
 def _to_metres(level: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
     depth = (NEAR * FAR) / (FAR - level * (FAR - NEAR))
     return np.where(level < 1.0, depth, 0.0)
-
-
-def _to_geometry(surface: Surface, triangles: Int[np.ndarray, "triangles 3"]) -> Any:
-    from panda3d.core import Geom, GeomTriangles, GeomVertexData, GeomVertexFormat
-
-    used, index = np.unique(triangles, return_inverse=True)
-    columns = (surface.positions[used], surface.normals[used], surface.uv[used])
-    vertices = GeomVertexData("vertices", GeomVertexFormat.get_v3n3t2(), Geom.UH_static)
-    vertices.set_num_rows(len(used))
-    vertices.modify_array_handle(0).copy_data_from(np.concatenate(columns, axis=1).astype(np.float32).tobytes())
-    primitive = GeomTriangles(Geom.UH_static)
-    primitive.set_index_type(Geom.NT_uint32)
-    handle = primitive.modify_vertices()
-    handle.set_num_rows(index.size)
-    handle.modify_handle().copy_data_from(index.astype(np.uint32).tobytes())
-    geom = Geom(vertices)
-    geom.add_primitive(primitive)
-    return geom
-
-
-def _attach(root: "NodePath", triangles: Any, name: str) -> "NodePath":
-    """A node of its own, since how it is shown belongs to the node; the triangles are shared."""
-    from panda3d.core import GeomNode
-
-    node = GeomNode(name)
-    node.add_geom(triangles)
-    return root.attach_new_node(node)
-
-
-def _show_texture(node: "NodePath", surface: Surface, texture: Any) -> None:
-    from panda3d.core import TransparencyAttrib
-
-    if texture is None:
-        node.set_color((*surface.color, 1.0))
-    else:
-        node.set_color((1.0, 1.0, 1.0, 1.0))
-        node.set_texture(texture)
-    node.set_two_sided(True)
-    node.set_transparency(TransparencyAttrib.M_binary)
-
-
-def _show_class(node: "NodePath", kind: int, texture: Any) -> None:
-    from panda3d.core import TransparencyAttrib
-
-    level = kind * CLASS_STEP / 255
-    if texture is None:
-        node.set_color((level, level, level, 1.0))
-    else:
-        node.set_color((1.0, 1.0, 1.0, 1.0))
-        node.set_texture(texture)
-    node.set_two_sided(True)
-    node.set_transparency(TransparencyAttrib.M_binary)

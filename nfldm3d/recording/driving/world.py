@@ -11,7 +11,8 @@ from nfldm3d.data.bev_map import BevMap
 from nfldm3d.geometry import Box
 from nfldm3d.recording.driving.bird_view import CELL, FINE, Footprint, Upright, draw_map
 from nfldm3d.recording.driving.cars import Car, draw_paint, paint_over, read_car
-from nfldm3d.recording.driving.drawing import Model, Stage, Textures
+from nfldm3d.recording.driving.drawing import Stage
+from nfldm3d.recording.driving.models import Model, Textures
 from nfldm3d.recording.driving.places import EYE_HEIGHT, Place, Standing, find_place, scatter_cars
 from nfldm3d.recording.driving.poses import RIG
 from nfldm3d.recording.driving.surfaces import VOID

@@ -13,7 +13,8 @@ from nfldm3d.data.scene_folder import SceneFolder
 from nfldm3d.data.scene_sample import SceneSample, decode_scene, encode_scene
 from nfldm3d.recording.driving import drawing
 from nfldm3d.recording.driving.capture_recorder import record_folders
-from nfldm3d.recording.driving.drawing import Model, Stage, Textures
+from nfldm3d.recording.driving.drawing import Stage
+from nfldm3d.recording.driving.models import Model, Textures
 from nfldm3d.recording.driving.poses import look_along
 from nfldm3d.recording.driving.scene_recorder import record_scene
 from nfldm3d.recording.driving.shard_recorder import DrivingOptions, plan_shards, record_samples, share_out
