@@ -12,7 +12,7 @@ import typing
 import warp as wp
 
 from nfldm3d.ops.grid_functions import point_at
-from nfldm3d.ops.march_kernels import clip
+from nfldm3d.ops.ray_functions import clip
 from nfldm3d.ops.traversal_functions import (
     FINEST,
     Output,
