@@ -22,6 +22,7 @@ from torch import Tensor
 from nfldm3d.interop import nerfacc_backend
 from nfldm3d.interop.nerfacc_field import NerfaccCallbacks, from_nerfacc_rendering
 from nfldm3d.interop.nerfacc_grid import occ_grid_estimator
+from nfldm3d.interop.nerfacc_segments import pack_info
 
 __all__ = ["NerfaccCallbacks", "from_nerfacc_rendering", "install", "occ_grid_estimator"]
 
@@ -57,7 +58,7 @@ def install(*, force: bool = False) -> bool:
         sys.modules[LOADER] = loader
         importlib.import_module("nerfacc.cuda")._backend = loader  # pyright: ignore[reportAttributeAccessIssue]
     loader._C = native  # pyright: ignore[reportAttributeAccessIssue]
-    _replace_everywhere("pack_info", importlib.import_module("nerfacc.pack").pack_info, nerfacc_backend.pack_info)
+    _replace_everywhere("pack_info", importlib.import_module("nerfacc.pack").pack_info, pack_info)
     rendering = importlib.import_module("nerfacc.volrend").rendering
     if not hasattr(rendering, "__wrapped__"):
         _replace_everywhere("rendering", rendering, _keep_gradients(rendering))

@@ -3,13 +3,12 @@
 Signatures follow nerfacc.cpp of nerfacc 0.5.3 (``v052``: of 0.5.2), because nerfacc calls them by position.
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
-from nfldm3d.ops.resampling import Rows, sample_rows, search_rows
+from nfldm3d.interop.nerfacc_segments import RaySegmentsSpec, pack, pack_intervals, rows_of, values_of
+from nfldm3d.ops.resampling import sample_rows, search_rows
 from nfldm3d.ops.segments import running_product, running_product_adjoint, running_sum
 from nfldm3d.ops.traversal import (
     Crossings,
@@ -20,36 +19,6 @@ from nfldm3d.ops.traversal import (
     traverse_grids as traverse,
 )
 from nfldm3d.ops.undistortion import COEFFICIENTS, undistort_points
-
-
-@dataclass
-class RaySegmentsSpec:
-    """Numbers along rays: ``vals`` has a row a ray, or is flat and ray n has chunk_cnts[n] from chunk_starts[n] on."""
-
-    vals: Tensor | None = None
-    chunk_starts: Tensor | None = None
-    chunk_cnts: Tensor | None = None
-    ray_indices: Tensor | None = None
-    is_left: Tensor | None = None
-    is_right: Tensor | None = None
-    is_valid: Tensor | None = None
-
-
-@torch.no_grad()
-def pack_info(ray_indices: Int[Tensor, " samples"], n_rays: int | None = None) -> Int[Tensor, "rays 2"]:
-    """Where each ray's samples start and how many it has, for ascending ray indices, on any device.
-
-    Raises:
-        ValueError: an index is not that of one of ``n_rays`` rays (on CUDA only torch's own assertion sees it).
-    """
-    if n_rays is None:
-        n_rays = int(ray_indices.max()) + 1 if len(ray_indices) > 0 else 0
-    if ray_indices.device.type == "cpu" and len(ray_indices) > 0:
-        low, high = (int(bound) for bound in ray_indices.aminmax())
-        if low < 0 or high >= n_rays:
-            raise ValueError(f"ray_indices must lie between 0 and n_rays - 1 = {n_rays - 1}, got {low} to {high}")
-    counts = ray_indices.new_zeros(n_rays).index_add_(0, ray_indices, torch.ones_like(ray_indices))
-    return torch.stack([counts.cumsum(0, dtype=counts.dtype) - counts, counts], dim=-1)
 
 
 def ray_aabb_intersect(
@@ -97,10 +66,10 @@ def traverse_grids(
     )
     intervals, samples = RaySegmentsSpec(), RaySegmentsSpec()
     if compute_intervals:
-        intervals = _packed(found.edges, found.edge_counts, found.edge_rays)
+        intervals = pack(found.edges, found.edge_counts, found.edge_rays)
         intervals.is_left, intervals.is_right = found.is_left, found.is_right
     if compute_samples:
-        samples = _packed(found.middles, found.sample_counts, found.sample_rays)
+        samples = pack(found.middles, found.sample_counts, found.sample_rays)
         samples.is_valid = found.is_valid
     return intervals, samples, found.ends if compute_terminate_planes else None
 
@@ -197,8 +166,8 @@ def searchsorted(
     Raises:
         ValueError: queries and keys are not of the same number of rays, or say nothing about rays.
     """
-    values = _values(query)
-    rows = _rows(key)
+    values = values_of(query)
+    rows = rows_of(key)
     if values.dim() > 1:
         batch = values[..., 0].numel()
         if batch != len(rows.starts):
@@ -208,7 +177,7 @@ def searchsorted(
         rays = query.ray_indices.long()
     else:
         places = torch.arange(len(values), device=values.device)
-        rays = torch.searchsorted(_rows(query).starts, places, right=True) - 1
+        rays = torch.searchsorted(rows_of(query).starts, places, right=True) - 1
     lefts, rights = search_rows(values.reshape(-1), rays, rows, relative=values.dim() > 1)
     return lefts.view(values.shape), rights.view(values.shape)
 
@@ -226,7 +195,7 @@ def importance_sampling(
     Raises:
         ValueError: an int below 1, or as many numbers as there are no rays.
     """
-    values, rows = _values(ray_segments), _rows(ray_segments)
+    values, rows = values_of(ray_segments), rows_of(ray_segments)
     device, number = values.device, len(rows.starts)
     shifts = torch.rand(number, device=device) if stratified else torch.full((number,), 0.5, device=device)
     if isinstance(n_intervels_per_ray, Tensor):
@@ -234,7 +203,7 @@ def importance_sampling(
         if len(counts) != number:
             raise ValueError(f"n_intervals_per_ray has {len(counts)} numbers, but there are {number} rays")
         samples, edges = sample_rows(rows, cdfs.reshape(-1), torch.where(rows.counts > 0, counts, 0), shifts)
-        return _packed_intervals(edges), _packed(samples.values, samples.counts)
+        return pack_intervals(edges), pack(samples.values, samples.counts)
     if n_intervels_per_ray < 1:
         raise ValueError(f"n_intervals_per_ray must be at least 1, got {n_intervels_per_ray}")
     counts = torch.full((number,), n_intervels_per_ray, device=device)
@@ -271,44 +240,6 @@ def opencv_lens_undistortion_fisheye(
     points, lenses = uv.reshape(-1, 2), params.reshape(-1, 4)
     found = undistort_points(points, lenses, fisheye=True, tolerance=float(criteria_eps), steps=criteria_iters)
     return found.view(uv.shape)
-
-
-def _packed(
-    values: Float[Tensor, " n"], counts: Int64[Tensor, " rays"], rays: Int64[Tensor, " n"] | None = None
-) -> RaySegmentsSpec:
-    if rays is None:
-        rays = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    return RaySegmentsSpec(vals=values, chunk_starts=counts.cumsum(0) - counts, chunk_cnts=counts, ray_indices=rays)
-
-
-def _packed_intervals(edges: Rows) -> RaySegmentsSpec:
-    """Adjoining intervals of each ray: its last edge is nobody's left one, its first nobody's right one."""
-    intervals = _packed(edges.values, edges.counts)
-    intervals.is_left, intervals.is_right = (torch.ones_like(edges.values, dtype=torch.bool) for _ in range(2))
-    starts = edges.starts[edges.counts > 0]
-    intervals.is_right[starts] = False
-    intervals.is_left[starts + edges.counts[edges.counts > 0] - 1] = False
-    return intervals
-
-
-def _values(spec: RaySegmentsSpec) -> Tensor:
-    if spec.vals is None:
-        raise ValueError("these ray segments have no vals")
-    return spec.vals.detach()
-
-
-def _rows(spec: RaySegmentsSpec) -> Rows:
-    values = _values(spec)
-    if values.dim() > 1:
-        number, length = values[..., 0].numel(), values.shape[-1]
-        starts = torch.arange(number, device=values.device) * length
-        return Rows(values.reshape(-1), starts, torch.full_like(starts, length))
-    if spec.chunk_starts is not None and spec.chunk_cnts is not None:
-        return Rows(values, spec.chunk_starts.long(), spec.chunk_cnts.long())
-    if spec.ray_indices is not None:
-        packed = pack_info(spec.ray_indices.long())
-        return Rows(values, packed[:, 0], packed[:, 1])
-    raise ValueError("flat vals need packed_info or ray_indices, which say whose they are")
 
 
 def _refuse_normalized_gradient(normalize: bool, backward: bool) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nfldm3d.interop import nerfacc_backend as backend
 from nfldm3d.interop.nerfacc import install
+from nfldm3d.interop.nerfacc_segments import pack_info
 
 if importlib.util.find_spec("nerfacc") is None:
     pytest.skip("nerfacc is not installed", allow_module_level=True)
@@ -64,7 +65,7 @@ def test_scans_of_rays_without_samples() -> None:
 
 
 def test_pack_info_on_the_cpu() -> None:
-    assert nerfacc.pack_info is backend.pack_info is nerfacc.volrend.pack_info
+    assert nerfacc.pack_info is pack_info is nerfacc.volrend.pack_info
     assert torch.equal(nerfacc.pack_info(RAYS, 5), PACKED)
     assert torch.equal(nerfacc.pack_info(RAYS), PACKED[:4])
     assert nerfacc.pack_info(RAYS.int(), 5).dtype == torch.int32
@@ -344,7 +345,7 @@ def test_mends_a_backend_that_found_no_compiler() -> None:
 def test_names_imported_by_value_are_replaced() -> None:
     code = "import types, nerfacc\nuser = types.ModuleType('user')\nuser.packing = user.pack_info = nerfacc.pack_info\n"
     code += "sys.modules['user'] = user\n" + INSTALL + "print(user.pack_info.__module__)"
-    assert run(code) == "nfldm3d.interop.nerfacc_backend"
+    assert run(code) == "nfldm3d.interop.nerfacc_segments"
 
 
 @pytest.mark.slow
