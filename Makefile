@@ -38,17 +38,17 @@ demo-fit: .venv/.demo  ## record a small ViZDoom capture, fit it, render and exp
 	$(BIN)/nfldm3d capture vizdoom --out $(DEMO)/capture --map MAP01 --views 60 --size 128 --seed 0 --overwrite
 	$(BIN)/nfldm3d fit $(DEMO)/capture --out $(DEMO)/scene.nfld --holdout-every 10 --time-budget 90 \
 	    --voxels 8000000 --surrounding-voxels 2000000 --overwrite
-	$(BIN)/nfldm3d render $(DEMO)/scene.nfld --path panorama --out $(DEMO) --views 90 --width 320 --height 240 --overwrite
+	$(BIN)/nfldm3d render $(DEMO)/scene.nfld --path panorama --out $(DEMO) --views 90 --width 320 --height 240
 	mv $(DEMO)/panorama.mp4 $(DEMO)/turntable.mp4
-	$(BIN)/nfldm3d export $(DEMO)/scene.nfld --mesh $(DEMO)/scene.glb --points $(DEMO)/points.ply --overwrite
+	$(BIN)/nfldm3d export $(DEMO)/scene.nfld --mesh $(DEMO)/scene.glb --points $(DEMO)/points.ply
 	@echo "Look at $(DEMO)/scene.contact.png and $(DEMO)/turntable.mp4; open $(DEMO)/scene.glb in Blender."
 
 demo-encode: .venv/.demo  ## encode a few pictures of a map that the networks never saw, render and export the scene
 	$(BIN)/nfldm3d capture vizdoom --out $(DEMO)/scenes --scenes 4 --map MAP10,MAP20,E1M5,E2M5 --seed 3
-	$(BIN)/nfldm3d evaluate autoencoders --data $(DEMO)/scenes --page $(DEMO)/encoded.png --overwrite
-	$(BIN)/nfldm3d encode $(DEMO)/scenes --split test --out $(DEMO)/encoded.nfld --overwrite
-	$(BIN)/nfldm3d render $(DEMO)/encoded.nfld --path panorama --out $(DEMO)/encoded --views 60 --width 256 --height 192 --overwrite
-	$(BIN)/nfldm3d export $(DEMO)/encoded.nfld --mesh $(DEMO)/encoded.glb --overwrite
+	$(BIN)/nfldm3d evaluate autoencoders --data $(DEMO)/scenes --page $(DEMO)/encoded.png
+	$(BIN)/nfldm3d encode $(DEMO)/scenes --split test --out $(DEMO)/encoded.nfld
+	$(BIN)/nfldm3d render $(DEMO)/encoded.nfld --path panorama --out $(DEMO)/encoded --views 60 --width 256 --height 192
+	$(BIN)/nfldm3d export $(DEMO)/encoded.nfld --mesh $(DEMO)/encoded.glb
 	@echo "Look at $(DEMO)/encoded.png: photographs, what the scene shows from there, and what is left after compression."
 
 # Tests run side by side, one thread each: threads that wait for each other's cores take several times as long.

@@ -55,8 +55,6 @@ class Encode:
     """Which direction of a capture's world points upwards; auto asks the cameras where the format does not say."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where the networks run."""
-    overwrite: bool = False
-    """Replace what nfldm3d wrote to the scene file before and nobody has changed."""
 
     def run(self) -> None:
         """Encodes and saves."""
@@ -73,7 +71,7 @@ class Encode:
         given = None if self.embeddings is None else read_embeddings(self.embeddings)
         if given is not None and one:
             raise ValueError("--embeddings goes with --keep latents and a folder as --out, not with one scene file")
-        with writing(self.out if one else None, overwrite=self.overwrite):
+        with writing(self.out if one else None, overwrite=True):
             networks = Autoencoders.from_pretrained(self.weights, device, hub=self.hub)
             read = functools.partial(read_posed_images, images=self.images, up=self.up)
             scenes = open_scenes(self.data, self.split, whole=True, read=read)

@@ -68,15 +68,13 @@ class Evaluate:
     """Of what is generated."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where the networks run."""
-    overwrite: bool = False
-    """Replace a page that nfldm3d wrote before and nobody has changed."""
 
     def run(self) -> None:
         """Measures and prints."""
         require_at_least(self, scenes=1, views=1, steps=1, pictures=1, seed=0)
         if self.page is not None:
             check_output(self.page, suffixes=SUFFIXES)
-        with writing(self.page, overwrite=self.overwrite):
+        with writing(self.page, overwrite=True):
             figures = self._judge_generator() if self.what == "generator" else self._judge_autoencoders()
         print(json.dumps(figures, indent=None if self.json else 1))  # noqa: T201 - the command's result
 

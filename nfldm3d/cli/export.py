@@ -52,16 +52,13 @@ class Export:
     lit: bool = False
     """Let other programs shade the mesh; by default it shows the colours as they were photographed."""
 
-    overwrite: bool = False
-    """Replace what nfldm3d wrote there before and nobody has changed."""
-
     def run(self) -> None:
         """Writes the files."""
         if not (self.mesh or self.points or self.volume or self.cameras):
             raise ValueError("nothing to export; give --mesh, --points, --volume or --cameras with a file name")
         self._check()
         beside = [] if self.mesh is None else name_companions(self.mesh, textured=self.texture is not None)
-        with writing(self.mesh, self.points, self.volume, self.cameras, *beside, overwrite=self.overwrite):
+        with writing(self.mesh, self.points, self.volume, self.cameras, *beside, overwrite=True):
             self._write(Scene.load(self.scene))
 
     def _write(self, scene: Scene) -> None:

@@ -39,15 +39,13 @@ class Render:
     """File format of the video."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to render."""
-    overwrite: bool = False
-    """Replace what nfldm3d wrote there before and nobody has changed."""
 
     def run(self) -> None:
         """Renders and saves."""
         video = self.out / f"{Path(self.path).stem}.{self.format}"
         device = open_device(self.device)
         check_output(video)
-        with writing(video, overwrite=self.overwrite), torch.no_grad():
+        with writing(video, overwrite=True), torch.no_grad():
             scene = Scene.load(self.scene, device=device)
             cameras: Camera = make_path(scene, self.path, views=self.views, width=self.width, height=self.height)
             render_video(scene, cameras.to(scene.device), video, fps=self.fps)

@@ -76,29 +76,35 @@ WRITERS = {
 }
 
 
+ALWAYS_REPLACE = ("render", "export", "encode", "evaluate", "train")
+"""Commands without ``--overwrite``: they replace what nfldm3d wrote, and nothing else."""
+
+
 @pytest.mark.parametrize("command", WRITERS)
 def test_files_of_people_are_refused_before_the_work(scene_file, tmp_path, monkeypatch, capsys, command):
     arguments, names = WRITERS[command]
     monkeypatch.chdir(tmp_path)
     for name in names:
-        for overwrite in ([], ["--overwrite"]):
-            if overwrite and command == "train":
-                continue
+        for overwrite in [[]] if command in ALWAYS_REPLACE else ([], ["--overwrite"]):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_bytes(b"mine")
             code, error = run_failing([*arguments, *overwrite], capsys)
-            told = "was not written by nfldm3d" if overwrite else "is there already"
+            own_only = overwrite or command in ALWAYS_REPLACE
+            told = "was not written by nfldm3d" if own_only else "is there already"
             assert code == 2 and name.split("/")[0] in error and (told in error or command in ("assemble", "train"))
             assert (tmp_path / name).read_bytes() == b"mine"
         (tmp_path / name).unlink()
 
 
-def test_our_own_files_are_replaced_if_that_is_asked_for(scene_file, tmp_path, capsys):
+def test_what_is_made_of_a_scene_is_made_again_unless_somebody_changed_it(scene_file, tmp_path, capsys):
     arguments = ["export", str(scene_file), "--mesh", str(tmp_path / "a.obj"), "--texture", "16"]
     assert main(arguments) == 0
     before = (tmp_path / "a.png").stat().st_ino
-    assert run_failing(arguments, capsys)[0] == 2 and (tmp_path / "a.png").stat().st_ino == before
-    assert main([*arguments, "--overwrite"]) == 0 and (tmp_path / "a.png").stat().st_ino != before
+    assert main(arguments) == 0 and (tmp_path / "a.png").stat().st_ino != before
+    (tmp_path / "a.mtl").write_text("mine")
+    code, error = run_failing(arguments, capsys)
+    assert code == 2 and "a.mtl was not written by nfldm3d, or has changed since" in error
+    assert (tmp_path / "a.mtl").read_text() == "mine"
 
 
 def test_render_writes_a_video(scene_file, tmp_path):
