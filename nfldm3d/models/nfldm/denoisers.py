@@ -8,6 +8,7 @@ as the latent auto-encoder has them once ``normalize`` and ``denormalize`` stand
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -17,149 +18,16 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nfldm3d.models.nfldm.condition_encoders import EmbeddingEncoder, MapEncoder
+from nfldm3d.models.nfldm.latent_statistics import Scaling, Whitening
 from nfldm3d.models.nfldm.trajectories import PATH_CHANNELS, POSES, draw_path
 
 HEAD = 32
 """Channels of an attention head."""
 FREQUENCIES = 128
 """Numbers that a time step is turned into."""
-SHRINKAGE = 3e-4
-"""Of correlations towards none: what is finer than 1.7 % of a number's deviation is not told apart."""
-
-
 FAR = 8.0
 """Half boxes from which on a path is not to be seen."""
-
-
-class Scaling(nn.Module):
-    """Mean and deviation of each channel of a latent, measured on training data."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("deviation", torch.ones(channels))
-
-    def measure(self, values: Float[Tensor, "scenes channels *grid"]) -> None:
-        """Takes the statistics of ``values``; channels that never change are left as they are."""
-        flat = values.detach().double().movedim(1, 0).flatten(1)
-        self.mean.copy_(flat.mean(1))
-        self.deviation.copy_(torch.where(flat.std(1) > 1e-6, flat.std(1), 1.0))
-
-    def normalize(self, values: Float[Tensor, "scenes channels *grid"]) -> Float[Tensor, "scenes channels *grid"]:
-        """To mean 0 and deviation 1, in the precision of the values."""
-        mean, deviation = self._shaped(values)
-        return (values - mean) / deviation
-
-    def denormalize(self, values: Float[Tensor, "scenes channels *grid"]) -> Float[Tensor, "scenes channels *grid"]:
-        """The inverse."""
-        mean, deviation = self._shaped(values)
-        return values * deviation + mean
-
-    def _shaped(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (1, -1) + (1,) * (values.dim() - 2)
-        return self.mean.to(values.dtype).view(shape), self.deviation.to(values.dtype).view(shape)
-
-
-class Whitening(nn.Module):
-    """Takes out of vectors what correlates: neighbouring poses of a path agree to centimetres, and noise that leaves
-    each number its own would have to be undone by the network.
-
-    The factor of the covariance is upper triangular, so the last k numbers of a vector are whitened by themselves, and
-    can be kept while the others are sampled.
-    """
-
-    mean: Tensor
-    factor: Tensor
-
-    def __init__(self, dimensions: int):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(dimensions))
-        self.register_buffer("factor", torch.eye(dimensions))
-
-    def measure(self, values: Float[Tensor, "scenes dimensions"]) -> None:
-        """Takes the statistics of ``values``; the correlations only if they are of many scenes."""
-        flat = values.detach().double()
-        scenes, dimensions = flat.shape
-        deviation = torch.where(flat.std(0) > 1e-6, flat.std(0), 1.0)
-        standard = (flat - flat.mean(0)) / deviation
-        correlation = torch.eye(dimensions, dtype=torch.double, device=flat.device)
-        if scenes >= 4 * dimensions:
-            correlation = (1 - SHRINKAGE) * standard.T @ standard / (scenes - 1) + SHRINKAGE * correlation
-        factor = torch.linalg.cholesky(correlation.flip(0, 1)).flip(0, 1)
-        self.mean.copy_(flat.mean(0))
-        self.factor.copy_(deviation[:, None] * factor)
-
-    def normalize(self, values: Float[Tensor, "scenes dimensions"]) -> Float[Tensor, "scenes dimensions"]:
-        """To mean 0 and unit covariance, in the precision of the values."""
-        mean, factor = self.mean.to(values.dtype), self.factor.to(values.dtype)
-        with torch.autocast(values.device.type, enabled=False):  # half precision would lose what is fine
-            return torch.linalg.solve_triangular(factor, (values - mean).T, upper=True).T
-
-    def denormalize(self, values: Float[Tensor, "scenes dimensions"]) -> Float[Tensor, "scenes dimensions"]:
-        """The inverse."""
-        mean, factor = self.mean.to(values.dtype), self.factor.to(values.dtype)
-        with torch.autocast(values.device.type, enabled=False):
-            return values @ factor.T + mean
-
-
-class MapEncoder(nn.Module):
-    """A bird's-eye map as tokens for cross-attention, and as a picture beside the latents.
-
-    Class ``classes`` means unknown: a map of nothing else is no condition, and parts of a map may be left open.
-    """
-
-    def __init__(self, classes: int, size: int, width: int, shrink: int = 4):
-        super().__init__()
-        if size % shrink:
-            raise ValueError(f"a map of {size} cells cannot be shrunk {shrink} times; choose a multiple")
-        self.classes, self.size, levels = classes, size, shrink.bit_length() - 1
-        self.embedding = nn.Embedding(classes + 1, width // 2)
-        widths = (width // 2,) + (width,) * levels
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in itertools.pairwise(widths))
-        self.head = nn.Conv2d(width, width, 3, padding=1)
-        self.place = nn.Parameter(0.02 * torch.randn((size // shrink) ** 2, width))
-
-    def forward(
-        self, bev: Int64[Tensor, "scenes x y"] | None, scenes: int
-    ) -> tuple[Float[Tensor, "scenes tokens width"], Float[Tensor, "scenes width u v"]]:
-        """Tokens and picture; without a map those of an unknown one."""
-        if bev is None:
-            bev = torch.full((1, self.size, self.size), self.classes, device=self.place.device).expand(scenes, -1, -1)
-        if bev.shape[1:] != (self.size, self.size):
-            raise ValueError(
-                f"a BEV map must have {self.size} x {self.size} cells, got {' x '.join(map(str, bev.shape[1:]))}; "
-                "resample it without mixing classes"
-            )
-        hidden = self.embedding(bev).movedim(-1, 1)
-        for convolution in self.shrink:
-            hidden = functional.silu(convolution(hidden))
-        picture = self.head(hidden)
-        return functional.silu(picture).flatten(2).movedim(1, 2) + self.place, picture
-
-
-class EmbeddingEncoder(nn.Module):
-    """An embedding by another network, of a class or a text, as tokens for cross-attention; zeros are no condition."""
-
-    def __init__(self, dimensions: int, width: int):
-        super().__init__()
-        self.dimensions = dimensions
-        self.norm, self.linear = nn.LayerNorm(dimensions), nn.Linear(dimensions, width)
-
-    def forward(
-        self, embedding: Float[Tensor, "scenes tokens dimensions"] | None, scenes: int
-    ) -> Float[Tensor, "scenes tokens width"]:
-        """Tokens; without an embedding that of no condition."""
-        if embedding is None:
-            embedding = self.linear.weight.new_zeros(scenes, 1, self.dimensions)
-        if embedding.shape[-1] != self.dimensions:
-            raise ValueError(
-                f"an embedding must have {self.dimensions} numbers a token, got {embedding.shape[-1]}; take the "
-                "encoder that the weights were trained with"
-            )
-        return self.linear(self.norm(embedding.to(self.linear.weight.dtype)))
 
 
 class GlobalDenoiser(ModelMixin, ConfigMixin):
@@ -229,6 +97,18 @@ class GridDenoiser(ModelMixin, ConfigMixin):
     g enters by conditional group norm, the coarser latent beside the input, and a map by cross-attention. Beyond the
     paper the U-Net is told where each pixel lies, and sees the map and the camera path drawn beside its input: with
     attention and group norm alone it takes long to learn that these are places.
+
+    Args:
+        channels: of the latent, heights folded in.
+        size: cells of the latent along x and y.
+        parent_channels: of the coarser latent that is given; 0 for none.
+        patch: cells along x and y that become the channels of one pixel.
+        widths, attention: at each resolution of the U-Net, which halves in between.
+        dimensions: of g with the camera path; 0 leaves g out.
+        map_classes: of the condition; 0 leaves it out.
+        map_beside: whether the U-Net sees the map beside its input, not by attention alone.
+        embedding_dimensions: of each token of an embedding of a class or a text; 0 leaves it out.
+        path_beside: whether the U-Net sees the camera path of g drawn beside its input.
     """
 
     config_name = "config.json"
@@ -251,35 +131,17 @@ class GridDenoiser(ModelMixin, ConfigMixin):
         embedding_dimensions: int = 0,
         path_beside: bool = False,
     ):
-        """Sets the widths; the paper's are far larger.
-
-        Args:
-            channels: of the latent, heights folded in.
-            size: cells of the latent along x and y.
-            parent_channels: of the coarser latent that is given; 0 for none.
-            patch: cells along x and y that become the channels of one pixel.
-            widths, attention: at each resolution of the U-Net, which halves in between.
-            dimensions: of g with the camera path; 0 leaves g out.
-            map_classes: of the condition; 0 leaves it out.
-            map_beside: whether the U-Net sees the map beside its input, not by attention alone.
-            embedding_dimensions: of each token of an embedding of a class or a text; 0 leaves it out.
-            path_beside: whether the U-Net sees the camera path of g drawn beside its input.
-        """
+        """Sets the widths; the paper's are far larger."""
         super().__init__()
-        if size % patch or (size // patch) % 2 ** (len(widths) - 1):
-            raise ValueError(
-                f"{size} cells in patches of {patch} cannot be halved {len(widths) - 1} times; choose fewer widths"
-            )
-        if len(attention) != len(widths):
-            raise ValueError(f"give attention for each of {len(widths)} widths, got {len(attention)}")
+        _require_levels(size, patch, widths, attention)
+        if path_beside and dimensions < 5 * POSES:
+            raise ValueError(f"g of {dimensions} numbers has no camera path, which takes {5 * POSES}; leave it out")
         self.scaling, self.parent_scaling = Scaling(channels), Scaling(parent_channels)
         self.global_scaling = Scaling(dimensions)
         self.map_encoder = MapEncoder(map_classes, map_size, map_width) if map_classes else None
         embeds = bool(embedding_dimensions)
         self.embedding_encoder = EmbeddingEncoder(embedding_dimensions, map_width) if embeds else None
         beside = map_width if map_classes and map_beside else 0
-        if path_beside and dimensions < 5 * POSES:
-            raise ValueError(f"g of {dimensions} numbers has no camera path, which takes {5 * POSES}; leave it out")
         self.open = nn.Parameter(torch.zeros(1, map_width))  # what attention looks at where there is no map
         self.unet = UNet2DConditionModel(
             sample_size=size // patch,
@@ -356,6 +218,16 @@ class _LinearBlock(nn.Module):
         scale, shift = self.modulation(functional.silu(time)).chunk(2, dim=-1)
         hidden = self.linear(functional.silu(self.norm(vector) * (1 + scale) + shift))
         return self.skip(vector) + self.out(functional.silu(hidden))
+
+
+def _require_levels(size: int, patch: int, widths: Sequence[int], attention: Sequence[bool]) -> None:
+    """A ValueError says which sizes do not fit the levels of a U-Net."""
+    if size % patch or (size // patch) % 2 ** (len(widths) - 1):
+        raise ValueError(
+            f"{size} cells in patches of {patch} cannot be halved {len(widths) - 1} times; choose fewer widths"
+        )
+    if len(attention) != len(widths):
+        raise ValueError(f"give attention for each of {len(widths)} widths, got {len(attention)}")
 
 
 def embed_time(timestep: Shaped[Tensor, " scenes"]) -> Float[Tensor, "scenes frequencies"]:

@@ -46,7 +46,14 @@ class LatentEncoding:
 
 
 class LatentAutoencoder(ModelMixin, ConfigMixin):
-    """Three encoders, two code books and a decoder."""
+    """Three encoders, two code books and a decoder.
+
+    Args:
+        downsampling: of c against the field along x, y and z: 4, 8 or 16.
+        use_global: without it g is zero.
+        use_fine: without it f is zero.
+        quantize: without it c and f stay continuous.
+    """
 
     config_name = "config.json"
 
@@ -67,14 +74,7 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         use_fine: bool = True,
         quantize: bool = True,
     ):
-        """Sets the widths; the paper's are ``PAPER``.
-
-        Args:
-            downsampling: of c against the field along x, y and z: 4, 8 or 16.
-            use_global: without it g is zero.
-            use_fine: without it f is zero.
-            quantize: without it c and f stay continuous.
-        """
+        """Sets the widths."""
         super().__init__()
         x, y, z = resolution
         if downsampling not in (4, 8, 16) or x % downsampling or y % downsampling:

@@ -52,7 +52,25 @@ class Encoding:
 
 
 class SceneAutoencoder(ModelMixin, ConfigMixin):
-    """Encodes posed images into a ``VoxelField``, renders it and decodes the features to pictures."""
+    """Encodes posed images into a ``VoxelField``, renders it and decodes the features to pictures.
+
+    Args:
+        channels: features of a voxel, of which the first three are sRGB.
+        bins: depths along the ray of each pixel.
+        stride: pixels of the image per pixel of the grid on which features are predicted.
+        octaves: of the decoder's position code.
+        pixel_angle: radians between neighbouring rays in the middle of the pictures to train on: 64 pixels over 90
+            degrees by default.
+        pooling: ``occupancy`` divides by the sum of the weights, ``mean`` by the number of bins as in the paper,
+            ``attention`` weighs views against each other.
+        density: ``explicit`` from the predicted densities, ``inferred`` from the pooled features alone.
+        complete: whether a network over the folded grid repairs and completes what was pooled.
+        weigh_evidence: whether a small map turns hits and passing light into density; else it is the mean of the
+            predicted densities, as in the paper.
+        carry_colors: whether the first seven features start from the pictures' own colours and contrasts.
+        signed: whether densities of empty voxels are negative, so that surfaces lie anywhere between voxels.
+        sky_rows: of the panorama of what lies beyond the box; it has twice as many columns.
+    """
 
     config_name = "config.json"
 
@@ -76,25 +94,7 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         signed: bool = True,
         sky_rows: int = 16,
     ):
-        """Sets the widths; the resolution is that of the field.
-
-        Args:
-            channels: features of a voxel, of which the first three are sRGB.
-            bins: depths along the ray of each pixel.
-            stride: pixels of the image per pixel of the grid on which features are predicted.
-            octaves: of the decoder's position code.
-            pixel_angle: radians between neighbouring rays in the middle of the pictures to train on: 64 pixels over 90
-                degrees by default.
-            pooling: ``occupancy`` divides by the sum of the weights, ``mean`` by the number of bins as in the paper,
-                ``attention`` weighs views against each other.
-            density: ``explicit`` from the predicted densities, ``inferred`` from the pooled features alone.
-            complete: whether a network over the folded grid repairs and completes what was pooled.
-            weigh_evidence: whether a small map turns hits and passing light into density; else it is the mean of the
-                predicted densities, as in the paper.
-            carry_colors: whether the first seven features start from the pictures' own colours and contrasts.
-            signed: whether densities of empty voxels are negative, so that surfaces lie anywhere between voxels.
-            sky_rows: of the panorama of what lies beyond the box; it has twice as many columns.
-        """
+        """Sets the widths; the resolution is that of the field."""
         super().__init__()
         if channels < 3 or stride < 1 or bins < 1 or min(resolution) < 1 or sky_rows < 1:
             raise ValueError(
@@ -110,16 +110,24 @@ class SceneAutoencoder(ModelMixin, ConfigMixin):
         self.evidence = nn.Sequential(nn.Linear(EVIDENCE + channels, 32), nn.SiLU(), nn.Linear(32, 1 + 8))
         inputs = (8 + channels) * self.grid[2]
         self.grid_network = UNet(inputs, (1 + channels) * self.grid[2], tuple(grid_widths)) if complete else None
-        if carry_colors:
-            nn.init.zeros_(self.image_network.head.weight[:channels])
-            nn.init.zeros_(self.image_network.head.bias[:channels])  # type: ignore[index]
-        if weigh_evidence:  # the networks start from what lifting knows, and learn what to change
-            nn.init.zeros_(self.evidence[2].weight[:1])  # type: ignore[index]
-            nn.init.constant_(self.evidence[2].bias[:1], THICK if signed else 0.0)  # type: ignore[index]
-            for parameter in () if self.grid_network is None else self.grid_network.head.parameters():
-                nn.init.zeros_(parameter)
         self.sky_code = nn.Parameter(torch.zeros(channels - 3))
         self.decoder = ImageDecoder(channels, widths=tuple(decoder_widths), octaves=octaves, pixel_angle=pixel_angle)
+        if carry_colors:
+            self._start_from_pictures(channels)
+        if weigh_evidence:
+            self._start_from_evidence(THICK if signed else 0.0)
+
+    def _start_from_pictures(self, channels: int) -> None:
+        """The features are at first the pictures' own colours; training finds what to change."""
+        nn.init.zeros_(self.image_network.head.weight[:channels])
+        nn.init.zeros_(self.image_network.head.bias[:channels])  # type: ignore[index]
+
+    def _start_from_evidence(self, logit: float) -> None:
+        """Densities are at first what lifting knows, with ``logit`` added; training finds what to change."""
+        nn.init.zeros_(self.evidence[2].weight[:1])  # type: ignore[index]
+        nn.init.constant_(self.evidence[2].bias[:1], logit)  # type: ignore[index]
+        for parameter in () if self.grid_network is None else self.grid_network.head.parameters():
+            nn.init.zeros_(parameter)
 
     def encode(self, views: Views, box: Box) -> Encoding:
         """The field that the views of one scene give; see ``encode_batch``.

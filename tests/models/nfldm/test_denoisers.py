@@ -10,7 +10,9 @@ from torch import nn
 
 from nfldm3d import DataFormatError
 from nfldm3d.data.encoded_scenes import EncodedScene, EncodedScenes, start_folder, write_encoding
-from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser, MapEncoder, Scaling, Whitening
+from nfldm3d.models.nfldm.condition_encoders import MapEncoder
+from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
+from nfldm3d.models.nfldm.latent_statistics import Scaling, Whitening
 from nfldm3d.models.nfldm.trajectories import POSES
 from nfldm3d.training.denoiser_stage import DenoiserStage, LatentSetSource, Level, make_denoiser, make_schedule
 from nfldm3d.training.stage import SampleSource, Stage
