@@ -50,6 +50,26 @@ def read_classes(
     return classes
 
 
+def read_map(
+    bev: BevInput, names: Sequence[str], palette: Sequence[Sequence[int]], size: int, scenes: int
+) -> Int64[Tensor, "scenes x y"]:
+    """Class numbers for each scene, from one map for all or one for each; see ``read_classes``.
+
+    Args:
+        size: cells of the maps that the weights were trained with; 0 for none.
+
+    Raises:
+        ValueError: the weights take no maps, or others, or there are not as many as scenes.
+        DataFormatError: the file is no picture.
+    """
+    if not size:
+        raise ValueError("these weights were trained without maps; leave out bev, or take other weights")
+    classes = read_classes(bev, names, palette, size)
+    if len(classes) not in (1, scenes):
+        raise ValueError(f"got {len(classes)} maps for {scenes} scenes; give one for all, or one for each")
+    return classes.expand(scenes, -1, -1)
+
+
 def _read_picture(path: Path, palette: Sequence[Sequence[int]]) -> Shaped[Tensor, "x y"]:
     """Class numbers by colour; transparent pixels are left open."""
     from PIL import Image

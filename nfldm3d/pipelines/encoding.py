@@ -21,6 +21,7 @@ from nfldm3d.models.nfldm.scene_voxels import ORIENTATIONS, orient_map, tensors_
 from nfldm3d.models.nfldm.trajectories import orient_path, pack_path, path_of
 from nfldm3d.models.nfldm.views import cubic_box
 from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
+from nfldm3d.pipelines.embeddings import embedding_of, embedding_size
 
 Kept = Literal["fields", "decoded", "latents"]
 MAX_BAD_SHARE = 0.05
@@ -64,16 +65,7 @@ def encode_scenes(
         ValueError: the folder holds other encodings, weights of stage 2 are missing, too many scenes are broken, or a
             scene has no embedding.
     """
-    if keep != "fields" and networks.latent is None:
-        raise ValueError("latents need the weights of stage 2; give a folder that holds latent_autoencoder")
-    if embeddings is not None and keep != "latents":
-        raise ValueError("embeddings go with latents; leave them out, or keep latents")
-    parts = [networks.scene] if keep == "fields" else [networks.scene, networks.latent]
-    header: dict[str, object] = {"keep": keep, "weights": [fingerprint(part) for part in parts if part is not None]}
-    if keep == "latents":
-        header |= _describe(_first_whole(scenes), networks.scene.grid)
-        if embeddings is not None:
-            header["embedding_size"] = _embedding_size(embeddings)
+    header = _header(networks, scenes, keep, embeddings)
     start_folder(folder, header, getattr(scenes, "keys", ()))  # a plain list tells none before it is read
     turns = (tuple(range(ORIENTATIONS)) if keep == "latents" else (0,)) if turns is None else turns
     written, present, problems = 0, 0, []
@@ -87,12 +79,29 @@ def encode_scenes(
             continue
         missing = [turn for turn in turns if not has_encoding(folder, sample.key, turn)]
         present += len(turns) - len(missing)
-        embedding = None if embeddings is None else _embedding_of(embeddings, sample.key)
+        embedding = None if embeddings is None else embedding_of(embeddings, sample.key)
         for scene in _encode(networks, sample, missing, keep, embedding) if missing else ():
             check_finite(scene.tensors, sample.key)
             write_encoding(folder, scene)
             written += 1
     return EncodingReport(written, present, tuple(problems))
+
+
+def _header(
+    networks: Autoencoders, scenes: Scenes, keep: Kept, embeddings: Mapping[str, Tensor] | None
+) -> dict[str, object]:
+    """What tells the encodings of a folder from others; a ValueError says what does not go together."""
+    if keep != "fields" and networks.latent is None:
+        raise ValueError("latents need the weights of stage 2; give a folder that holds latent_autoencoder")
+    if embeddings is not None and keep != "latents":
+        raise ValueError("embeddings go with latents; leave them out, or keep latents")
+    parts = [networks.scene] if keep == "fields" else [networks.scene, networks.latent]
+    header: dict[str, object] = {"keep": keep, "weights": [fingerprint(part) for part in parts if part is not None]}
+    if keep == "latents":
+        header |= _describe(_first_whole(scenes), networks.scene.grid)
+        if embeddings is not None:
+            header["embedding_size"] = embedding_size(embeddings)
+    return header
 
 
 def _first_whole(scenes: Scenes) -> SceneSample:
@@ -121,19 +130,6 @@ def fingerprint(network: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _embedding_size(embeddings: Mapping[str, Tensor]) -> int:
-    sizes = {tuple(value.shape) if value.dim() != 1 else (1, len(value)) for value in embeddings.values()}
-    if len(sizes) != 1 or len(shape := sizes.pop()) != 2:
-        raise ValueError("embeddings must all be of one shape, (numbers,) or (tokens, numbers); pad the tokens")
-    return int(shape[1])
-
-
-def _embedding_of(embeddings: Mapping[str, Tensor], key: str) -> Float[Tensor, "tokens numbers"]:
-    if key not in embeddings:
-        raise ValueError(f"there is no embedding of scene {key}; give one for every scene")
-    return torch.atleast_2d(embeddings[key])
 
 
 def _encode(

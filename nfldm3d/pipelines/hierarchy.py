@@ -32,6 +32,11 @@ class Condition:
         bev, embedding = (None if some is None else some[scenes] for some in (self.bev, self.embedding))
         return replace(self, bev=bev, embedding=embedding)
 
+    def to(self, device: torch.device) -> "Condition":
+        """The same on another device."""
+        bev, embedding = (None if some is None else some.to(device) for some in (self.bev, self.embedding))
+        return replace(self, bev=bev, embedding=embedding)
+
     def guide(self, look: "Look", sees_path: bool = False) -> Tensor:
         """v with guidance away from what the network makes without the conditions (Ho & Salimans 2022)."""
         known = guided = look(self.bev, self.embedding, True)
@@ -164,11 +169,11 @@ class Hierarchy:
 
     def interpolate(self, first: SceneLatents, second: SceneLatents, count: int = 8) -> SceneLatents:
         """``count`` scenes from one to the other, ends included: great circles between normalised latents."""
-        shares = torch.linspace(0, 1, count, device=first.paths.device)
+        shares = torch.linspace(0, 1, count, device=self.device)
         parts = []
         for a, b, model in zip(
-            self.fold(first),
-            self.fold(second),
+            self.fold(first.to(self.device)),
+            self.fold(second.to(self.device)),
             (self.denoiser_g, self.denoiser_c, self.denoiser_f),
             strict=True,
         ):

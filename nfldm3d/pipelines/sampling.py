@@ -20,6 +20,15 @@ StepCallback: TypeAlias = Callable[[str, int, Tensor], Tensor | None]
 several times, with candidates of which one is taken."""
 
 
+def step_callback(pipeline: Any, callback: Callable[..., dict[str, Any]]) -> StepCallback:
+    """What diffusers calls ``callback_on_step_end``, as the loop here calls it."""
+
+    def on_step(level: str, step: int, latents: Tensor) -> Tensor | None:
+        return callback(pipeline, step, None, {"level": level, "latents": latents}).get("latents")
+
+    return on_step
+
+
 class SamplingError(ValueError):
     """Sampling gave numbers that are not finite."""
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -16,15 +15,16 @@ from nfldm3d.geometry import Box
 from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
 from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
 from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
-from nfldm3d.models.nfldm.trajectories import unpack_path
 from nfldm3d.models.nfldm.views import Views
 from nfldm3d.models.weight_folders import INDEX, device_of, find_weights, require_options
 from nfldm3d.pipelines.autoencoders import Autoencoders
-from nfldm3d.pipelines.bev_input import BevInput, read_classes
+from nfldm3d.pipelines.bev_input import BevInput, read_map
+from nfldm3d.pipelines.embeddings import read_embedding
 from nfldm3d.pipelines.encoding import fingerprint
+from nfldm3d.pipelines.generation import GeneratedScenes, choose_draws, generate_scenes
 from nfldm3d.pipelines.generator_files import OPTIONAL, PARTS, read_parts
 from nfldm3d.pipelines.hierarchy import Condition, Hierarchy
-from nfldm3d.pipelines.sampling import Generators, Sampler, split_generator
+from nfldm3d.pipelines.sampling import Generators, Sampler, step_callback
 from nfldm3d.pipelines.scene_coding import SceneCoder
 from nfldm3d.pipelines.scene_editing import Editor, extend, resample
 from nfldm3d.pipelines.scene_latents import SceneLatents
@@ -34,17 +34,6 @@ from nfldm3d.scene import Scene
 Callback = Callable[["SceneGenerator", int, Tensor | None, dict[str, Any]], dict[str, Any]]
 """As diffusers' ``callback_on_step_end``: the pipeline, the step, None, and ``level`` and ``latents``; what it returns
 under ``latents`` is gone on with."""
-
-
-@dataclass(frozen=True)
-class GeneratedScenes:
-    """What ``SceneGenerator.generate`` returns."""
-
-    scenes: list[Scene]
-    """Each with its latents, its cameras along the sampled path, and the sha256 of the weights."""
-    latents: SceneLatents
-    trajectories: Float[Tensor, "scenes poses 5"]
-    """Poses of the paths: x, y, z in metres, cosine and sine of the heading."""
 
 
 class SceneGenerator(DiffusionPipeline):
@@ -194,60 +183,28 @@ class SceneGenerator(DiffusionPipeline):
         """
         if num_scenes < 1 or batch_size < 1:
             raise ValueError(f"num_scenes and batch_size must be at least 1, got {num_scenes} and {batch_size}")
-        wanted = list(range(num_scenes) if numbers is None else numbers)
-        if not wanted or not 0 <= min(wanted) <= max(wanted) < num_scenes:
-            raise ValueError(f"numbers must name scenes from 0 to {num_scenes - 1}, got {wanted}")
+        draws = choose_draws(num_scenes, numbers, generator)
         sampler = self.sampler(num_inference_steps, scheduler, callback_on_step_end)
         classes = None if bev is None else self.read_map(bev, num_scenes)
-        tokens = None if embedding is None else self._read_embedding(embedding, num_scenes)
-        generators = split_generator(generator, num_scenes)
-        hierarchy, parts, scenes = self.hierarchy, [], []
-        for first in range(0, len(wanted), batch_size):
-            part = wanted[first : first + batch_size]
-            maps, known = (None if some is None else some[part].to(hierarchy.device) for some in (classes, tokens))
-            draws = [generators[number] for number in part]
-            condition = Condition(maps, known, guidance_scale, path_guidance_scale)
-            latents = hierarchy.sample(sampler, draws, condition, trajectory)
-            scenes += self.decode(latents)
-            parts.append(latents)
-        made = SceneLatents.stack(parts)
-        return GeneratedScenes(scenes, made, torch.stack([unpack_path(path, self.box) for path in made.paths]))
+        dimensions = int(self.denoiser_c.config["embedding_dimensions"])
+        tokens = None if embedding is None else read_embedding(embedding, dimensions, num_scenes)
+        condition = Condition(classes, tokens, guidance_scale, path_guidance_scale)
+        return generate_scenes(self.coder, self.hierarchy, sampler, draws, condition, trajectory, batch_size)
 
     def sampler(
         self, steps: int = 40, scheduler: Any = None, callback: Callback | None = None, rounds: int = 1
     ) -> Sampler:
         """How to sample; raises a ValueError for a scheduler that would give noise."""
-
-        def on_step(level: str, step: int, latents: Tensor) -> Tensor | None:
-            assert callback is not None
-            return callback(self, step, None, {"level": level, "latents": latents}).get("latents")
-
         shown = not getattr(self, "_progress_bar_config", {}).get("disable", False)
         wanted = self.scheduler if scheduler is None else scheduler
-        sampler = Sampler(wanted, steps, rounds, shown, None if callback is None else on_step)
+        on_step = None if callback is None else step_callback(self, callback)
+        sampler = Sampler(wanted, steps, rounds, shown, on_step)
         require_fit(wanted, steps, self.scheduler)
         return sampler
 
     def read_map(self, bev: BevInput, scenes: int = 1) -> Int64[Tensor, "scenes x y"]:
         """Class numbers of a bird's-eye map, as ``generate`` takes it; a ValueError says what is wrong with it."""
-        if not self.map_size:
-            raise ValueError("these weights were trained without maps; leave out bev, or take other weights")
-        classes = read_classes(bev, self.config["map_classes"], self.config["map_palette"], self.map_size)
-        if len(classes) not in (1, scenes):
-            raise ValueError(f"got {len(classes)} maps for {scenes} scenes; give one for all, or one for each")
-        return classes.expand(scenes, -1, -1)
-
-    def _read_embedding(self, embedding: Float[Tensor, "..."], scenes: int) -> Float[Tensor, "scenes tokens embedding"]:
-        wanted = int(self.denoiser_c.config["embedding_dimensions"])
-        if not wanted:
-            raise ValueError("these weights were trained without embeddings; leave it out, or take other weights")
-        tokens = embedding.float()[(None,) * (3 - embedding.dim())] if 1 <= embedding.dim() <= 3 else embedding
-        if tokens.dim() != 3 or tokens.shape[-1] != wanted or len(tokens) not in (1, scenes):
-            raise ValueError(
-                f"an embedding of shape {tuple(embedding.shape)} does not fit {scenes} scenes; give ({wanted},), "
-                f"(tokens, {wanted}) or ({scenes}, tokens, {wanted})"
-            )
-        return tokens.expand(scenes, -1, -1)
+        return read_map(bev, self.config["map_classes"], self.config["map_palette"], self.map_size, scenes)
 
     @torch.no_grad()
     def edit(
@@ -338,5 +295,4 @@ class SceneGenerator(DiffusionPipeline):
 
     def interpolate(self, first: SceneLatents, second: SceneLatents, count: int = 8) -> SceneLatents:
         """``count`` scenes from one to the other, ends included: great circles between normalised latents."""
-        device = self._execution_device
-        return self.hierarchy.interpolate(first.to(device), second.to(device), count)
+        return self.hierarchy.interpolate(first, second, count)
