@@ -260,7 +260,7 @@ DAMAGES = {
     "list": (lambda p: (p / "config.json").write_text("[1]"), "not a table of options"),
     "truncated": (
         lambda p: (p / WEIGHTS).write_bytes((p / WEIGHTS).read_bytes()[:-9]),
-        "damaged or truncated",
+        "is no whole safetensors file",
     ),
     "no weights": (lambda p: (p / WEIGHTS).unlink(), f"holds no weights; copy {WEIGHTS}"),
     "no config": (lambda p: (p / "config.json").unlink(), "holds no config.json"),
