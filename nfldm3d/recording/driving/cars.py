@@ -17,6 +17,8 @@ from nfldm3d.recording.driving.textures import find_texture, read_texture
 from nfldm3d.recording.driving.track import Surface, join_parts
 
 INCH, MILLIMETRE = 0.0254, 0.001
+AFTER_TRACKS = 1000
+"""Cars are drawn after all surfaces of a track."""
 SKIN_SIZE = 256
 """Pixels along a side of the texture of a body."""
 WHEEL_SIDES = 14
@@ -59,7 +61,7 @@ class Car:
 
     def model(self, textures: Textures) -> Model:
         """The car as it was drawn; the nodes of its body are called skin."""
-        model = Model(self.body)
+        model = Model(self.body, first=AFTER_TRACKS)
         for surface in self.surfaces:
             is_body = surface.texture is not None and surface.texture.stem == self.body
             model.add(surface, textures, name="skin" if is_body else "triangles")

@@ -5,7 +5,9 @@ number of its class. A picture is drawn several times finer and averaged later; 
 the middle of every final pixel, so that they belong together and are exact.
 """
 
+import weakref
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,14 +60,14 @@ class Stage:
             ImportError: panda3d is missing.
             OSError: the machine has no EGL.
         """
-        self._pipe, self._engine = _open_pipe()
+        self._engine, _ = _open_engine()
         from panda3d.core import AmbientLight, DirectionalLight, NodePath
 
         self.seen, self.classes = NodePath("seen"), NodePath("classes")
         self._things = [root.attach_new_node("things") for root in (self.seen, self.classes)]
-        self._fine = _Target(self._engine, self._pipe, size * supersampling, self.seen, None)
-        self._coarse = _Target(self._engine, self._pipe, size, self.classes, self._fine)
-        self._above = _Target(self._engine, self._pipe, map_size, self.classes, self._fine)
+        self._fine = _Target(size * supersampling, self.seen)
+        self._coarse = _Target(size, self.classes)
+        self._above = _Target(map_size, self.classes)
         self._sun = self.seen.attach_new_node(DirectionalLight("sun"))
         self._ambient = self.seen.attach_new_node(AmbientLight("sky"))
         self.seen.set_light(self._sun)
@@ -145,36 +147,25 @@ class Stage:
         return classes.astype(np.uint8), np.where(depth < 1.0, high - depth * (high - low), np.nan)
 
     def _render(self, targets: set["_Target"], lens: Any, world_from_camera: Float[np.ndarray, "4 4"]) -> None:
-        for target in (self._fine, self._coarse, self._above):
-            target.buffer.set_active(target in targets)
-            if target in targets:
-                target.aim(lens, world_from_camera)
+        for target in targets:
+            target.buffer.set_active(True)
+            target.aim(lens, world_from_camera)
         self._engine.render_frame()
+        for target in targets:  # the engine draws all that are active, those of other stages too
+            target.buffer.set_active(False)
 
 
 class _Target:
     """A picture that a graph is drawn into, with its depth."""
 
-    def __init__(self, engine: Any, pipe: Any, size: int, graph: "NodePath", sharing: "_Target | None"):
-        from panda3d.core import (
-            Camera,
-            FrameBufferProperties,
-            GraphicsOutput,
-            GraphicsPipe,
-            Texture,
-            WindowProperties,
-        )
+    def __init__(self, size: int, graph: "NodePath"):
+        from panda3d.core import Camera, GraphicsOutput, Texture
 
-        properties = FrameBufferProperties()
-        properties.set_rgba_bits(8, 8, 8, 8)
-        properties.set_depth_bits(24)
-        shape, how = WindowProperties.size(size, size), GraphicsPipe.BF_refuse_window
-        args = ("target", 0, properties, shape, how)
-        host = () if sharing is None else (sharing.buffer.get_gsg(), sharing.buffer)
+        engine, host = _open_engine()
         self.size = size
-        self.buffer: Any = engine.make_output(pipe, *args, *host)
-        if self.buffer is None:
-            raise OSError(NO_EGL)
+        self.buffer: Any = _make_buffer(engine, host.get_pipe(), size, host)
+        self.buffer.set_active(False)
+        weakref.finalize(self, engine.remove_window, self.buffer)
         self._color, self._depth = Texture(), Texture()
         self.buffer.add_render_texture(self._color, GraphicsOutput.RTM_copy_ram, GraphicsOutput.RTP_color)
         self.buffer.add_render_texture(self._depth, GraphicsOutput.RTM_copy_ram, GraphicsOutput.RTP_depth)
@@ -213,7 +204,9 @@ NO_EGL = (
 )
 
 
-def _open_pipe() -> tuple[Any, Any]:
+@cache
+def _open_engine() -> tuple[Any, Any]:
+    """The one engine of this process, and a buffer whose context all share: panda3d draws nothing in a second one."""
     try:
         from panda3d.core import GraphicsEngine, GraphicsPipeSelection, load_prc_file_data
     except ImportError as error:
@@ -222,7 +215,23 @@ def _open_pipe() -> tuple[Any, Any]:
     pipe = GraphicsPipeSelection.get_global_ptr().make_module_pipe("p3headlessgl")
     if pipe is None or not pipe.is_valid():
         raise OSError(NO_EGL)
-    return pipe, GraphicsEngine(pipe)
+    engine = GraphicsEngine(pipe)
+    host = _make_buffer(engine, pipe, 1, None)
+    host.set_active(False)
+    return engine, host
+
+
+def _make_buffer(engine: Any, pipe: Any, size: int, host: Any) -> Any:
+    from panda3d.core import FrameBufferProperties, GraphicsPipe, WindowProperties
+
+    properties = FrameBufferProperties()
+    properties.set_rgba_bits(8, 8, 8, 8)
+    properties.set_depth_bits(24)
+    how, sharing = GraphicsPipe.BF_refuse_window, () if host is None else (host.get_gsg(), host)
+    buffer = engine.make_output(pipe, "target", 0, properties, WindowProperties.size(size, size), how, *sharing)
+    if buffer is None:
+        raise OSError(NO_EGL)
+    return buffer
 
 
 def _to_metres(level: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:

@@ -22,10 +22,12 @@ CLASS_STEP = 16
 class Model:
     """Triangles that can be put into a stage, in both graphs."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, *, first: int = 0):
+        """``first`` is the place of its first surface in the order in which all are drawn: of those that lie in one
+        plane the first is seen, and panda3d's own order differs from run to run."""
         from panda3d.core import NodePath
 
-        self.seen, self.classes = NodePath(name), NodePath(name)
+        self.seen, self.classes, self._order = NodePath(name), NodePath(name), first
         self._tiles: dict[tuple[int, int], tuple[NodePath, NodePath]] = {}
 
     def add(self, surface: Surface, textures: "Textures", *, name: str = "triangles") -> None:
@@ -38,6 +40,9 @@ class Model:
             seen, classes = (_attach(root, triangles, name) for root in self._tile(x, y))
             _show_texture(seen, surface, textures.picture(surface))
             _show_class(classes, surface.kind, textures.class_picture(surface))
+            for node in (seen, classes):
+                node.set_bin("fixed", self._order)
+        self._order += 1
 
     def join(self) -> None:
         """Joins what can be drawn at once, which loses the names."""

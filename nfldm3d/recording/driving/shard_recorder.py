@@ -14,7 +14,7 @@ from nfldm3d.recording.driving.torcs import TRACKS, VERSION, TorcsData, split_of
 from nfldm3d.recording.driving.world import SceneShape, World
 from nfldm3d.recording.shards import RecordingReport, ShardPlan, record_shards, split_shards
 
-RECORDER = 2
+RECORDER = 1
 """Counts the changes after which equal options give other scenes."""
 PLACES_PER_SCENE = 4
 """So many places are tried for each scene before it is given up."""

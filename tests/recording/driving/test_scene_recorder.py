@@ -153,7 +153,18 @@ def test_a_machine_without_egl_is_told_what_to_install(monkeypatch: pytest.Monke
     assert GraphicsPipeSelection is not None
     monkeypatch.setattr("panda3d.core.GraphicsPipeSelection", Selection)
     with pytest.raises(OSError, match="no EGL .*sudo apt install libegl1 libgl1-mesa-dri"):
-        drawing.Stage(8)
+        drawing._open_engine.__wrapped__()
+
+
+def test_stages_do_not_disturb_each_other():
+    here, there = stage_of(square(None, ROAD)), stage_of(square(None, TERRAIN, height=1.0), size=24)
+    pose = look_along(np.array((0.0, 0.0, 4.0)), 0.0, -np.pi / 2 + 1e-6)
+    for _ in range(2):
+        assert (here.draw(pose).classes == ROAD).all() and np.allclose(here.draw(pose).depth, 4, atol=1e-3)
+        drawn = there.draw(pose)
+        assert drawn.classes.shape == (24, 24) and (drawn.classes == TERRAIN).all()
+    del here
+    assert np.allclose(there.draw(pose).depth, 3, atol=1e-3)
 
 
 def test_a_scene_holds_all_that_was_asked_for(scenes: list[SceneSample], world: World):
