@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int64
@@ -33,6 +34,8 @@ from nfldm3d.scene import Scene
 
 SIZE = 64
 """Pixels along each side of them."""
+NumberedPictures: TypeAlias = tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]
+"""Pictures, and the number of the scene that each shows."""
 
 
 @dataclass
@@ -69,50 +72,20 @@ def judge_generator(
     """
     budget = budget or GeneratorBudget()
     device = pipeline._execution_device
-    report, draws = GeneratorReport(), torch.Generator().manual_seed(budget.seed)
-
-    def embed(images: Tensor) -> Tensor:
-        return torch.cat([classifier.embed(part.to(device)).float().cpu() for part in images.split(256)])
-
-    real_pictures, real_scenes = _real_pictures(held_out, budget.pictures)
-    seen_pictures, seen_scenes = _real_pictures(training, 2 * budget.pictures)
-    real, seen = embed(real_pictures), embed(seen_pictures)
     scenes = generate_scenes(pipeline, budget, "free", budget.scenes, pieces)
-    pictures, made_scenes = _own_pictures(scenes, budget)
-    made = embed(pictures)
-    half, other = seen[::2], seen[1::2]
-    floor = float(frechet_distance(half, real))
-    distance = float(frechet_distance(made, real))
-    rebuilt = embed(_rebuilt_pictures(pipeline, training, budget))
-    covered = measure_coverage(made, real, made_scenes=made_scenes, real_scenes=real_scenes)
-    ceiling = measure_coverage(half, real, made_scenes=seen_scenes[::2], real_scenes=real_scenes)
-    report.figures |= {
-        "frechet": distance,
-        "frechet_floor": floor,
-        "frechet_ratio": distance / floor,
-        "frechet_halves": float(frechet_distance(half, other)),
-        "frechet_rebuilt": float(frechet_distance(rebuilt, real)),
-        "kernel_distance": float(kernel_distance(made, real, generator=draws)),
-        "kernel_distance_floor": float(kernel_distance(half, real, generator=draws)),
-        "precision": covered.precision,
-        "recall": covered.recall,
-        "density": covered.density,
-        "coverage": covered.coverage,
-        "recall_of_training": ceiling.recall,
-    }
+    made = _own_pictures(scenes, budget)
+    figures = _judge_pictures(made, pipeline, classifier, training, held_out, budget)
     if inception is not None:
-        report.figures |= _judge_by_inception(inception.to(device), pictures, training, held_out, budget)
+        figures |= _judge_by_inception(inception.to(device), made[0], training, held_out, budget)
     if video is not None:
-        made_clips, real_clips = _own_clips(scenes), _real_clips(held_out)
-        first, second = (_embed_clips(video.to(device), clips, budget.progress) for clips in (made_clips, real_clips))
-        report.figures["fvd"] = float(frechet_distance(first, second))
+        figures["fvd"] = _judge_clips(video.to(device), scenes, held_out, budget)
     memory = judge_memory(pipeline, scenes, training, count=budget.remembered, progress=budget.progress)
-    report.figures |= memory.figures
-    report.strips = [_strip(scene, training[number]) for scene, number in zip(scenes[:8], memory.nearest, strict=False)]
+    figures |= memory.figures
+    strips = [_strip(scene, training[number]) for scene, number in zip(scenes[:8], memory.nearest, strict=False)]
     if reader is not None and pipeline.map_size:
-        report.figures |= judge_maps(pipeline, reader, held_out, budget, pieces)
-    report.figures["edit_kept_psnr"] = judge_edits(pipeline, scenes[: budget.edited], budget)
-    return report
+        figures |= judge_maps(pipeline, reader, held_out, budget, pieces)
+    figures["edit_kept_psnr"] = judge_edits(pipeline, scenes[: budget.edited], budget)
+    return GeneratorReport(figures, strips)
 
 
 @renamed_argument("generator", "pipeline")
@@ -175,6 +148,45 @@ def judge_edits(pipeline: SceneGenerator, scenes: Sequence[Scene], budget: Gener
     return sum(scores) / len(scores) if scores else math.nan
 
 
+def _judge_pictures(
+    made: NumberedPictures,
+    pipeline: SceneGenerator,
+    classifier: FrameClassifier,
+    training: Scenes,
+    held_out: Scenes,
+    budget: GeneratorBudget,
+) -> dict[str, float]:
+    """Figures of generated, rebuilt and training pictures beside held-out ones, as the classifier sees them."""
+
+    def embed(images: Tensor) -> Tensor:
+        parts = images.split(256)
+        return torch.cat([classifier.embed(part.to(pipeline._execution_device)).float().cpu() for part in parts])
+
+    real_pictures, real_scenes = _real_pictures(held_out, budget.pictures)
+    seen_pictures, seen_scenes = _real_pictures(training, 2 * budget.pictures)
+    real, seen, own = embed(real_pictures), embed(seen_pictures), embed(made[0])
+    half, other = seen[::2], seen[1::2]
+    rebuilt = embed(_rebuilt_pictures(pipeline, training, budget))
+    distance, floor = float(frechet_distance(own, real)), float(frechet_distance(half, real))
+    covered = measure_coverage(own, real, made_scenes=made[1], real_scenes=real_scenes)
+    ceiling = measure_coverage(half, real, made_scenes=seen_scenes[::2], real_scenes=real_scenes)
+    draws = torch.Generator().manual_seed(budget.seed)
+    return {
+        "frechet": distance,
+        "frechet_floor": floor,
+        "frechet_ratio": distance / floor,
+        "frechet_halves": float(frechet_distance(half, other)),
+        "frechet_rebuilt": float(frechet_distance(rebuilt, real)),
+        "kernel_distance": float(kernel_distance(own, real, generator=draws)),
+        "kernel_distance_floor": float(kernel_distance(half, real, generator=draws)),
+        "precision": covered.precision,
+        "recall": covered.recall,
+        "density": covered.density,
+        "coverage": covered.coverage,
+        "recall_of_training": ceiling.recall,
+    }
+
+
 def _judge_by_inception(
     inception: InceptionFeatures, pictures: Tensor, training: Scenes, held_out: Scenes, budget: GeneratorBudget
 ) -> dict[str, float]:
@@ -207,6 +219,12 @@ def _own_clips(scenes: Sequence[Scene]) -> list[Float[Tensor, "frames 3 height w
     return [render(s, s.cameras.resized(SIZE, SIZE)[1::2]).image.cpu() for s in scenes if s.cameras is not None]
 
 
+def _judge_clips(video: VideoFeatures, scenes: Sequence[Scene], held_out: Scenes, budget: GeneratorBudget) -> float:
+    """The Fréchet distance of generated to recorded clips."""
+    made, real = (_embed_clips(video, clips, budget.progress) for clips in (_own_clips(scenes), _real_clips(held_out)))
+    return float(frechet_distance(made, real))
+
+
 def _embed_clips(video: VideoFeatures, clips: Sequence[Tensor], progress: bool) -> Float[Tensor, "clips features"]:
     device, shown = next(video.parameters()).device, {"desc": "clips", "leave": False, "disable": not progress}
     return torch.cat([video(clip[None].to(device)).cpu() for clip in tqdm(clips, **shown)])
@@ -227,16 +245,14 @@ def _strip(scene: Scene, sample: SceneSample) -> Float[Tensor, "3 height width"]
     return torch.cat([*pictures, *real], dim=-1)
 
 
-def _real_pictures(scenes: Scenes, count: int) -> tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]:
-    """Recorded pictures, the same number of each scene, those taken along walks first; and the scenes' numbers."""
+def _real_pictures(scenes: Scenes, count: int) -> NumberedPictures:
+    """Recorded pictures, the same number of each scene, those taken along walks first."""
     each = math.ceil(count / len(scenes))
     return _join([sample.images[_walks_first(sample)[:each]].float() / 255 for sample in spread(scenes, count)], count)
 
 
-def _join(
-    parts: Sequence[Float[Tensor, "_ 3 height width"]], count: int
-) -> tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]:
-    """The pictures of several scenes, at most ``count``, and the number of the scene that each belongs to."""
+def _join(parts: Sequence[Float[Tensor, "_ 3 height width"]], count: int) -> NumberedPictures:
+    """The pictures of several scenes, at most ``count``."""
     lengths = torch.tensor([len(part) for part in parts])
     return torch.cat(list(parts))[:count], torch.arange(len(parts)).repeat_interleave(lengths)[:count]
 
@@ -260,10 +276,8 @@ def _walks_first(sample: SceneSample) -> list[int]:
     return sorted(range(len(sample.images)), key=lambda view: sample.kinds[view : view + 1] != ("walk",))
 
 
-def _own_pictures(
-    scenes: Sequence[Scene], budget: GeneratorBudget
-) -> tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]:
-    """Renders along each scene's own path, and the scenes' numbers."""
+def _own_pictures(scenes: Sequence[Scene], budget: GeneratorBudget) -> NumberedPictures:
+    """Renders along each scene's own path."""
     count, parts = budget.pictures, []
     each = math.ceil(count / len(scenes))
     for scene in tqdm(scenes, desc="render", leave=False, disable=not budget.progress):

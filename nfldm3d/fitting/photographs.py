@@ -1,7 +1,6 @@
 """Fits scenes to photographs: draw rays, compare; refine and prune on a schedule."""
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfldm3d import ops
+from nfldm3d._moved import renamed_argument
 from nfldm3d._types import PathName
 from nfldm3d.appearance import SphericalHarmonics
 from nfldm3d.data.posed_images import PosedImages
@@ -46,6 +46,7 @@ PHOTO = "photo"
 """Name of the mean squared error of colours among the losses."""
 
 
+@renamed_argument("show_progress", "progress")
 def fit(
     images: PosedImages,
     *,
@@ -53,7 +54,6 @@ def fit(
     checkpoint: PathName | None = None,
     device: torch.device | str = "cpu",
     progress: bool = True,
-    show_progress: bool | None = None,
 ) -> Scene:
     """Fits a scene to posed images.
 
@@ -64,15 +64,11 @@ def fit(
         checkpoint: a file that keeps the state once a minute; if it exists, the fit goes on from there. Delete it to
             start anew.
         progress: whether a bar is shown.
-        show_progress: the old name of ``progress``.
 
     Raises:
         ValueError: if there are no images, or the grids do not fit in memory (the message says how much they need).
         DataFormatError: if the checkpoint is damaged, or belongs to other pictures, cameras or options.
     """
-    if show_progress is not None:
-        warnings.warn("show_progress is now progress; the old name goes with the next release", DeprecationWarning, 2)
-        progress = show_progress
     options = options or FitOptions()
     if len(images) == 0:
         raise ValueError("there are no images to fit; give at least one")

@@ -110,17 +110,8 @@ def record_shards(
             parts[name] = index_shard(folder / name)
             bar.update(len(parts[name][1]))
             _save_index(folder, parts)
-    recorded = sum(scene.views for plan in todo for scene in parts[plan.name][1])
-    parts = _save_whole_index(folder, plans, parts)
-    found = {plan.name: [scene.key for scene in parts[plan.name][1]] for plan in plans if plan.name in parts}
-    scenes = sum(len(keys) for keys in found.values())
-    return RecordingReport(
-        scenes,
-        sum(_count_skipped(plan, found[plan.name]) for plan in plans if plan.name in found),
-        sum(plan.quota for plan in plans) - scenes,
-        recorded,
-        time.monotonic() - start,
-    )
+    views = sum(scene.views for plan in todo for scene in parts[plan.name][1])
+    return _report(plans, _save_whole_index(folder, plans, parts), views, time.monotonic() - start)
 
 
 def split_shards(world: str, split: str, first: int, quota: int, places: int) -> list[ShardPlan]:
@@ -139,6 +130,18 @@ def split_shards(world: str, split: str, first: int, quota: int, places: int) ->
         )
         for part in range(count)
     ]
+
+
+def _report(plans: Sequence[ShardPlan], parts: Mapping[str, Part], views: int, seconds: float) -> RecordingReport:
+    found = {plan.name: [scene.key for scene in parts[plan.name][1]] for plan in plans if plan.name in parts}
+    scenes = sum(len(keys) for keys in found.values())
+    return RecordingReport(
+        scenes,
+        sum(_count_skipped(plan, found[plan.name]) for plan in plans if plan.name in found),
+        sum(plan.quota for plan in plans) - scenes,
+        views,
+        seconds,
+    )
 
 
 def _count_skipped(plan: ShardPlan, keys: list[str]) -> int:

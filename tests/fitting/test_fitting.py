@@ -197,7 +197,7 @@ def test_a_fit_does_not_go_on_with_what_has_changed(tmp_path, monkeypatch, chang
 def test_the_old_name_of_progress_warns_once_more():
     images = views_of(ball_scene(), count=4, size=(16, 12))
     options = replace(QUICK, steps=1, voxels=4**3, rays_per_step=16)
-    with pytest.warns(DeprecationWarning, match="show_progress is now progress"):
+    with pytest.warns(DeprecationWarning, match="show_progress of fit is now progress"):
         fit(images, options=options, show_progress=False)
 
 
