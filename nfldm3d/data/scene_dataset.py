@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from nfldm3d._types import PathName
-from nfldm3d.data.scene_sample import SceneSample, decode_scene
+from nfldm3d.data.sample_files import decode_scene
+from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scene_shards import INDEX_NAME, SceneEntry, ShardIndex, read_index, read_members
 from nfldm3d.files import DataFormatError
 

@@ -2,7 +2,7 @@
 
 A shard ``train-000000.tar`` holds scenes one after the other, each as files ``KEY.json``, ``KEY.rgb.png``,
 ``KEY.depth.png``, ``KEY.masks.png``, ``KEY.labels.png``, ``KEY.bev.png`` and ``KEY.bev_height.npy`` (see
-``scene_sample``). ``index.json`` holds their offsets, so that a scene is one read from the middle of a file; it can be
+``sample_files``). ``index.json`` holds their offsets, so that a scene is one read from the middle of a file; it can be
 rebuilt from the shards.
 """
 
@@ -17,7 +17,8 @@ from pathlib import Path
 
 from nfldm3d._types import PathName
 from nfldm3d.data.json_record import Record
-from nfldm3d.data.scene_sample import SceneSample, encode_scene
+from nfldm3d.data.sample_files import encode_scene
+from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.files import DataFormatError, atomic_write, parse_json, read_json, resolve_inside
 
 INDEX_NAME = "index.json"

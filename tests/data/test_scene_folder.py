@@ -19,8 +19,8 @@ from torch import Tensor
 from nfldm3d import Box, Camera, placement
 from nfldm3d.cli.scene_sets import open_scenes
 from nfldm3d.data import PosedImages, SceneFolder, read_posed_images
+from nfldm3d.data.sample_files import decode_scene, encode_scene
 from nfldm3d.data.scene_box import find_box
-from nfldm3d.data.scene_sample import decode_scene, encode_scene
 from nfldm3d.files import DataFormatError
 
 ROOM = Box((-2.0, -3.0, 0.25), (4.5, 3.0, 2.75))

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from small_scenes import small_scene, without_extras
 
-from nfldm3d.data.scene_sample import SceneSample, decode_scene, encode_scene
+from nfldm3d.data.sample_files import decode_scene, encode_scene
+from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scene_shards import index_shard, read_index, read_members, rebuild_index, write_shard
 from nfldm3d.files import DataFormatError
 

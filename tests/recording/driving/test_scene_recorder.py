@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from small_tracks import GRADE, TRACK
 
+from nfldm3d.data.sample_files import decode_scene, encode_scene
 from nfldm3d.data.scene_folder import SceneFolder
-from nfldm3d.data.scene_sample import SceneSample, decode_scene, encode_scene
+from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.recording.driving import drawing
 from nfldm3d.recording.driving.capture_recorder import record_folders
 from nfldm3d.recording.driving.drawing import Stage

@@ -14,8 +14,9 @@ import torch
 import tyro
 
 from nfldm3d.cli.capture import CaptureVizdoom
+from nfldm3d.data.sample_files import encode_scene
 from nfldm3d.data.scene_dataset import SceneDataset
-from nfldm3d.data.scene_sample import SceneSample, encode_scene
+from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.recording.vizdoom import shard_recorder
 from nfldm3d.recording.vizdoom.doom_grid import WalkGrid
 from nfldm3d.recording.vizdoom.doom_places import BOX_UNITS, list_places, open_place
