@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nfldm3d.data.scene_sample import encode_scene
+from nfldm3d.data.sample_files import encode_scene
 from nfldm3d.recording.driving.scene_recorder import record_scene
 from nfldm3d.recording.driving.surfaces import CAR, MARKING, ROAD, TERRAIN
 from nfldm3d.recording.driving.torcs import TRACKS, TorcsData
