@@ -15,6 +15,7 @@ from nfldm3d.cli.values import require_at_least
 from nfldm3d.data import read_posed_images
 from nfldm3d.files import check_output
 from nfldm3d.jobs import Share
+from nfldm3d.models.nfldm.scene_voxels import ORIENTATIONS
 from nfldm3d.models.weight_folders import DEFAULT
 from nfldm3d.placement import Up, keep_motion
 from nfldm3d.scene_file import check_target
@@ -59,6 +60,7 @@ class Encode:
     def run(self) -> None:
         """Encodes and saves."""
         require_at_least(self, scene=0, views=1)
+        self._check()
         device, one = open_device(self.device), self.out.suffix == ".nfld"
         if one:
             check_target(self.out)
@@ -77,6 +79,12 @@ class Encode:
             scenes = open_scenes(self.data, self.split, whole=True, read=read)
             figures = self._encode_one(networks, scenes) if one else self._encode_all(networks, scenes, given)
         print(json.dumps(figures))  # noqa: T201 - the command's result
+
+    def _check(self) -> None:
+        if wrong := [turn for turn in self.turns or () if not 0 <= turn < ORIENTATIONS]:
+            raise ValueError(f"--turns are numbers from 0 to {ORIENTATIONS - 1}, got {wrong[0]}")
+        if self.images is not None and not self.images.is_dir():
+            raise ValueError(f"--images {self.images} is no folder; name the one that holds the pictures")
 
     def _encode_all(self, networks, scenes, embeddings) -> dict[str, object]:
         from nfldm3d.pipelines.encoding import encode_scenes

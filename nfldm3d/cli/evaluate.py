@@ -148,8 +148,10 @@ class Evaluate:
     def _shown(self, scenes: Scenes) -> Iterator[SceneSample]:
         from tqdm.auto import tqdm
 
-        numbers = tqdm(range(len(scenes)), desc="judge", unit="scene", disable=self.json)
-        return (scenes[number] for number in numbers)
+        with tqdm(total=len(scenes), desc="judge", unit="scene", disable=self.json) as bar:  # ends its line on errors
+            for number in range(len(scenes)):
+                yield scenes[number]
+                bar.update()
 
     def _claim(self, networks: Sequence[torch.nn.Module | None], scenes: SceneDataset | SceneFolder) -> "Pieces | None":
         """The folder that processes share, for an evaluation of these networks on these scenes."""

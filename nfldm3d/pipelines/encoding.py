@@ -68,6 +68,8 @@ def encode_scenes(
     header = _header(networks, scenes, keep, embeddings)
     start_folder(folder, header, getattr(scenes, "keys", ()))  # a plain list tells none before it is read
     turns = (tuple(range(ORIENTATIONS)) if keep == "latents" else (0,)) if turns is None else turns
+    if wrong := [turn for turn in turns if not 0 <= turn < ORIENTATIONS]:
+        raise ValueError(f"turns are numbers from 0 to {ORIENTATIONS - 1}, got {wrong[0]}")
     written, present, problems = 0, 0, []
     for number in tqdm((share or Share()).of(len(scenes)), desc="encode", unit="scene", disable=not progress):
         try:

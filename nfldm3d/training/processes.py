@@ -26,7 +26,7 @@ def start_processes(options: TrainingOptions, optional_parameters: bool) -> "Acc
     try:
         import tensorboard  # noqa: F401 - missed here rather than after the model is built
         from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-        from accelerate.state import AcceleratorState
+        from accelerate.state import AcceleratorState, PartialState
     except ImportError as error:
         raise ImportError("training needs accelerate and tensorboard: pip install nfldm3d[train]") from error
     on_cpu = options.device == "cpu" or not torch.cuda.is_available()
@@ -35,7 +35,9 @@ def start_processes(options: TrainingOptions, optional_parameters: bool) -> "Acc
         raise ValueError("precision fp16 needs a CUDA device; use bf16 or fp32 on a CPU")
     if precision == "auto":
         precision = "bf16" if _computes_bf16(on_cpu) else "fp32"
-    AcceleratorState._reset_state()  # keeps the processes, but lets this run have another precision than the last
+    # A process alone may train on another device and in another precision than the last time; several stay together.
+    alone = not PartialState._shared_state or PartialState().num_processes == 1
+    AcceleratorState._reset_state(reset_partial_state=alone)
     parallel = DistributedDataParallelKwargs(find_unused_parameters=optional_parameters)
     return Accelerator(
         cpu=on_cpu,

@@ -87,6 +87,16 @@ def test_training_learns(tmp_path: Path) -> None:
     assert len(losses) == 25 and losses[-1] < 0.05 * losses[0]
 
 
+@pytest.mark.cuda
+def test_a_run_on_the_cpu_may_follow_one_on_the_gpu(tmp_path: Path) -> None:
+    devices = []
+    for device in ("auto", "cpu"):
+        stage = ToyStage(plain=True)
+        train(stage, tmp_path / device, options=replace(OPTIONS, steps=2, device=device, evaluate_every=0))
+        devices += {parameter.device.type for parameter in stage.model.parameters()}
+    assert devices == ["cuda", "cpu"]
+
+
 def test_crashed_run_goes_on_bit_for_bit(straight: Path, tmp_path: Path) -> None:
     with pytest.raises(CrashError):
         train(ToyStage(before_loss=crash_at(14)), tmp_path, options=OPTIONS)

@@ -86,7 +86,8 @@ def test_a_capture_becomes_views_in_one_call() -> None:
     masks[1, 0] = False
     capture = PosedImages.from_tensors(images, camera, depth=depth, masks=masks)
     views = Views.from_posed_images(capture)
-    assert torch.equal(views.images, images) and views.camera is camera
+    assert torch.equal(views.images, images)
+    assert torch.equal(views.camera.world_from_camera, camera.world_from_camera)
     assert views.depth is not None and torch.equal(views.depth, depth * masks)
     assert views.mask is not None and torch.equal(views.mask, masks)
     assert Views.from_posed_images(capture, use_depth=False).depth is None
