@@ -74,6 +74,9 @@ def test_data_sets_are_encoded_and_judged(shards: Path, weights: Path, tmp_path:
     run("encode", shards, "--out", tmp_path / "scene.nfld", "--weights", weights, "--views", 3, *GPU)
     given = ["--data", shards, "--weights", weights, "--scenes", 1, "--json", *GPU]
     run("evaluate", "autoencoders", *given, "--views", 3, "--page", tmp_path / "a.png")
+    for keep in ("fields", "decoded", "latents"):
+        assert len(list((tmp_path / keep).glob("*.safetensors"))) == 2 * 4  # two orientations of four scenes
+    assert Scene.load(tmp_path / "scene.nfld").field.channels > 0 and (tmp_path / "a.png").stat().st_size > 0
 
 
 def test_generators_are_judged(shards: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
