@@ -21,7 +21,7 @@ from nfldm3d.data.encoded_scenes import EncodedScenes
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import spread
-from nfldm3d.evaluation.autoencoders import judge_autoencoders
+from nfldm3d.evaluation.autoencoder_report import judge_autoencoders
 from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
 from nfldm3d.models.nfldm.scene_autoencoder import PAPER, SceneAutoencoder
 from nfldm3d.pipelines.autoencoders import Autoencoders

@@ -43,7 +43,7 @@ MOVED = {
     "nfldm3d.models.views": "nfldm3d.models.nfldm.views",
     "nfldm3d.ops.memory": "nfldm3d.ops.allocation",
     "nfldm3d.paths": "nfldm3d.rendering.paths",
-    "nfldm3d.pipelines.autoencoder_scores": "nfldm3d.evaluation.autoencoders",
+    "nfldm3d.pipelines.autoencoder_scores": "nfldm3d.evaluation.autoencoder_report",
     "nfldm3d.pipelines.generator_scores": "nfldm3d.evaluation.generator",
     "nfldm3d.pipelines.memorisation": "nfldm3d.evaluation.memorisation",
     "nfldm3d.training.batches": "nfldm3d.training.sample_stream",

@@ -126,7 +126,7 @@ class Evaluate:
 
     def _judge_autoencoders(self) -> dict[str, object]:
         from nfldm3d.cli.scene_sets import open_scenes
-        from nfldm3d.evaluation.autoencoders import judge_autoencoders
+        from nfldm3d.evaluation.autoencoder_report import judge_autoencoders
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines import Autoencoders
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from nfldm3d.data.scenes import Scenes
-from nfldm3d.evaluation.autoencoders import AutoencoderReport, judge_autoencoders
+from nfldm3d.evaluation.autoencoder_report import AutoencoderReport, judge_autoencoders
 from nfldm3d.jobs import Share
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.scene import Scene

@@ -15,7 +15,7 @@ from nfldm3d.export.marching_cubes import marching_cubes
 from nfldm3d.export.mesh import Mesh, vertex_normals
 from nfldm3d.export.occluders import Occluder
 from nfldm3d.export.optional import import_optional
-from nfldm3d.export.pieces import find_pieces
+from nfldm3d.export.regions import find_pieces
 from nfldm3d.export.surface_samples import read_density
 from nfldm3d.export.visibility import Triangles, find_visible
 from nfldm3d.fields import Field, VoxelField, voxelize

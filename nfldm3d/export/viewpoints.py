@@ -8,8 +8,7 @@ from torch import Tensor
 
 from nfldm3d.camera import Camera
 from nfldm3d.export.occluders import Occluder, see
-from nfldm3d.export.pieces import number_regions
-from nfldm3d.geometry import Box
+from nfldm3d.export.regions import number_regions
 
 PLACES = 32
 """At most so many places to stand join the cameras."""
@@ -45,13 +44,6 @@ def find_viewpoints(cameras: Camera, occluder: Occluder) -> Viewpoints:
     seen = see(occluder, places[pairs[:, 0]], eyes[pairs[:, 1]])
     witnesses = seen.view(len(places), len(eyes)).sum(1)
     return Viewpoints(cameras, places[witnesses >= min(WITNESSES, len(eyes))], height)
-
-
-def look_inwards(cameras: Camera, box: Box) -> bool:
-    """Whether nearly all cameras look at the middle of a box, as around an object, not about themselves in a room."""
-    offset = cameras.centers - cameras.centers.new_tensor(box.center)
-    inwards = -(offset * cameras.forward).sum(-1) / offset.norm(dim=-1).clamp(min=1e-9)
-    return bool((inwards > 0.5).float().mean() > 0.9)
 
 
 def _reach(occluder: Occluder, eyes: Float[Tensor, "eyes 3"], height: float) -> Float[Tensor, "places 3"]:

@@ -13,9 +13,10 @@ from torch import Tensor
 from nfldm3d.camera import Camera
 from nfldm3d.export.coloring import find_pictured, spread_views
 from nfldm3d.export.occluders import Occluder, see
-from nfldm3d.export.pieces import find_pieces, number_regions
-from nfldm3d.export.viewpoints import Viewpoints, find_viewpoints, look_inwards
+from nfldm3d.export.regions import find_pieces, number_regions
+from nfldm3d.export.viewpoints import Viewpoints, find_viewpoints
 from nfldm3d.geometry import Box
+from nfldm3d.rendering.paths import look_inwards
 
 LIFT = 0.6
 """How far above a face it is looked at, in voxels: below one, so that narrow gaps count, and enough for flat looks."""

@@ -77,6 +77,13 @@ def read_camera_path(
     return Camera(camera.world_from_camera, focal, camera.principal, width, height)
 
 
+def look_inwards(cameras: Camera, box: Box) -> bool:
+    """Whether nearly all cameras look at the middle of a box, as around an object, not about themselves in a room."""
+    offset = cameras.centers - cameras.centers.new_tensor(box.center)
+    inwards = -(offset * cameras.forward).sum(-1) / offset.norm(dim=-1).clamp(min=1e-9)
+    return bool((inwards > 0.5).float().mean() > 0.9)
+
+
 def _read_pose(path: PathName, number: int, frame: object) -> torch.Tensor:
     values = frame.get("camera_to_world", frame.get("transform_matrix")) if isinstance(frame, dict) else None
     try:
@@ -114,8 +121,7 @@ def _orbit(scene: Scene, views: int, width: int, height: int) -> Camera:
     look = {"views": views, "width": width, "height": height, "horizontal_fov_degrees": 60.0}
     if scene.cameras is not None:
         offset = scene.cameras.centers.cpu() - torch.tensor(box.center)
-        inwards = -(offset * scene.cameras.forward.cpu()).sum(-1) / offset.norm(dim=-1).clamp(min=1e-9)
-        if bool((inwards > 0.5).float().mean() > 0.9):
+        if look_inwards(scene.cameras, box):
             rise = torch.asin((offset[:, 2] / offset.norm(dim=-1)).median().clamp(-1, 1))
             distance = float(offset.norm(dim=-1).median())
             return Camera.orbit(box.center, distance, elevation_degrees=math.degrees(float(rise)), **look)

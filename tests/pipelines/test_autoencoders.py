@@ -13,7 +13,7 @@ from nfldm3d.cli import main
 from nfldm3d.data.encoded_scenes import EncodedScenes
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
-from nfldm3d.evaluation.autoencoders import judge_autoencoders
+from nfldm3d.evaluation.autoencoder_report import judge_autoencoders
 from nfldm3d.models.nfldm.latent_autoencoder import Latents
 from nfldm3d.models.nfldm.scene_voxels import tensors_from_voxels
 from nfldm3d.pipelines.autoencoders import Autoencoders, views_of

@@ -115,7 +115,4 @@ def path_cameras(path: Float[Tensor, "poses 5"], width: int, height: int, field_
     rotation = torch.stack((right, up, -forward), dim=-1)
     pose = torch.eye(4, device=path.device).repeat(len(path), 1, 1)
     pose[:, :3, :3], pose[:, :3, 3] = rotation, path[:, :3]
-    focal = width / 2 / math.tan(math.radians(field_of_view) / 2)
-    focals = torch.full((len(path), 2), focal, device=path.device)
-    middle = torch.tensor((width / 2, height / 2), device=path.device).repeat(len(path), 1)
-    return Camera(pose, focals, middle, width, height)
+    return Camera.from_fov(pose, width=width, height=height, horizontal_fov_degrees=field_of_view)
