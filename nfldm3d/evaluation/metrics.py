@@ -82,6 +82,8 @@ def sharpness(
 
 LPIPS_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 """What torchvision calls the ImageNet weights of each network."""
+LPIPS_PIXELS = 2**18
+"""Pixels that go through the network of LPIPS at once: one picture at a time is three times slower on a CPU."""
 
 
 class Lpips(nn.Module):
@@ -124,8 +126,9 @@ class Lpips(nn.Module):
         if mask is not None:
             shares = _count(mask, image, "lpips").reshape(-1) / (mask.shape[-2] * mask.shape[-1])
             image, target = (torch.where(mask.unsqueeze(-3), picture, 0) for picture in (image, target))
-        pairs = zip(_flat(image).split(1), _flat(target).split(1), strict=True)
-        distances = torch.stack([self.distance(a, b, normalize=True).mean() for a, b in pairs])
+        together = max(1, LPIPS_PIXELS // (image.shape[-2] * image.shape[-1]))
+        pairs = zip(_flat(image).split(together), _flat(target).split(together), strict=True)
+        distances = torch.cat([self.distance(a, b, normalize=True).mean((1, 2, 3)) for a, b in pairs])
         return distances.mean() if shares is None else (distances[shares > 0] / shares[shares > 0]).mean()
 
     @classmethod
