@@ -126,7 +126,7 @@ def test_scene_stage_judges_with_and_without_depth() -> None:
 def test_lpips_takes_the_place_of_ssim(caplog: pytest.LogCaptureFixture) -> None:
     class Distance(torch.nn.Module):
         def forward(self, a: Tensor, b: Tensor, normalize: bool) -> Tensor:
-            return (a - b).square().mean()
+            return (a - b).square().mean((1, 2, 3), keepdim=True)
 
     caplog.set_level("INFO")
     source = SceneSource([room_sample(0), room_sample(1)], DRAWING)
