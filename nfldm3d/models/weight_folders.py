@@ -43,6 +43,8 @@ class LoadOptions(TypedDict, total=False):
     """Taken for the sake of other people's scripts: networks are always read one after another."""
 
 
+SAFE_FILES = ("*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model")
+"""Not the safetensors beside the folders of the parts: they hold the same weights once more."""
 HUB_ONLY = ("revision", "token", "cache_dir", "force_download")
 
 
@@ -116,12 +118,12 @@ def _find_here(weights: PathName, options: dict[str, Any]) -> Path:
 
 
 def _download(name: str, options: dict[str, Any]) -> Path:
-    """The files of a name on the Hub: JSON and safetensors, nothing else."""
+    """The files of a name on the Hub: JSON, safetensors of its parts and tokenizers' words, nothing else."""
     from huggingface_hub import snapshot_download
 
     wanted = {key: options[key] for key in (*HUB_ONLY, "local_files_only") if options.get(key)}
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"], **wanted))
+        return Path(snapshot_download(name, allow_patterns=list(SAFE_FILES), **wanted))
     except (OSError, ValueError) as error:  # huggingface_hub's errors are one or the other
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataFormatError(name, f"cannot be had from the Hub ({line}); check the name and the network") from error

@@ -50,7 +50,7 @@ def test_a_hub_is_asked_for_safe_files(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert find_weights("owner/name", hub=True, revision="v1", variant="fp16", cache_dir="here") == tmp_path
-    patterns = ["*.json", "*.safetensors"]
+    patterns = ["*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model"]
     assert asked == {"name": "owner/name", "allow_patterns": patterns, "revision": "v1", "cache_dir": "here"}
 
 

@@ -1,0 +1,68 @@
+"""Diffusion models of the pixels themselves as priors: the first stage of cascades such as DeepFloyd's, and our own."""
+
+from dataclasses import dataclass
+
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from nfldm3d.guidance.embedders import Embedder
+from nfldm3d.guidance.latent_prior import predict_noise, require_widths, resize, sample_size
+from nfldm3d.guidance.noise_schedule import NoiseSchedule
+from nfldm3d.guidance.prior import Described
+from nfldm3d.models.priors.image_denoiser import ImageDenoiser
+
+COLORS = 3
+
+
+@dataclass(frozen=True)
+class PixelPrior:
+    """A U-Net on pictures scaled to [-1, 1]; see ``Prior``."""
+
+    unet: UNet2DConditionModel | ImageDenoiser
+    schedule: NoiseSchedule
+    embedder: Embedder
+
+    def __post_init__(self):
+        if isinstance(self.unet, ImageDenoiser):
+            self.unet.require_prior(self.embedder.numbers)
+        else:
+            require_widths(self.unet, COLORS, self.embedder.numbers)
+
+    @property
+    def image_size(self) -> int:
+        """See ``Prior``."""
+        return int(self.unet.config["size"]) if isinstance(self.unet, ImageDenoiser) else sample_size(self.unet)
+
+    @property
+    def alphas_cumprod(self) -> Float[Tensor, " steps"]:
+        """See ``Prior``."""
+        return self.schedule.alphas_cumprod
+
+    def to_latents(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views channels rows columns"]:
+        """See ``Prior``."""
+        return 2 * resize(images, self.image_size) - 1
+
+    def to_images(self, latents: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
+        """See ``Prior``."""
+        return latents / 2 + 0.5
+
+    def predict_noise(
+        self,
+        latents: Float[Tensor, "views channels rows columns"],
+        t: Int64[Tensor, " views"],
+        condition: Float[Tensor, "views tokens numbers"],
+    ) -> Float[Tensor, "views channels rows columns"]:
+        """See ``Prior``."""
+        if not isinstance(self.unet, ImageDenoiser):
+            return predict_noise(self.unet, self.schedule, latents, t, condition)
+        predicted = self.unet(latents, t.to(latents.device), condition[:, 0])
+        return self.schedule.noise_from(predicted, latents, t)
+
+    def embed(self, described: Described) -> Float[Tensor, "views tokens numbers"]:
+        """See ``Prior``."""
+        return self.embedder.embed(described)
+
+    def embed_nothing(self, views: int) -> Float[Tensor, "views tokens numbers"]:
+        """See ``Prior``."""
+        return self.embedder.embed_nothing(views)

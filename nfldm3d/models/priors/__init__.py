@@ -1,0 +1,1 @@
+"""Networks that know pictures: the prior that sharpens scenes, and the restorer of their renders."""

@@ -1,0 +1,53 @@
+"""The small denoiser of pictures: what it is told matters, and sizes that do not fit are refused."""
+
+import pytest
+import torch
+
+from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_schedule
+
+
+def make(**options: int) -> ImageDenoiser:
+    network = ImageDenoiser(size=16, widths=(8, 16), blocks=1, memory=16, **options)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def test_it_begins_at_zero(generator: torch.Generator) -> None:
+    network = ImageDenoiser(size=16, widths=(8, 16), blocks=1)
+    assert not network(torch.randn(2, 3, 16, 24, generator=generator), torch.tensor([3, 800])).any()
+
+
+def test_all_that_it_is_told_matters(generator: torch.Generator) -> None:
+    network = make(embedding=5, beside=2)
+    noisy = torch.randn(1, 3, 16, 24, generator=generator)
+    t, known, seen = torch.tensor([400]), torch.randn(1, 5, generator=generator), torch.rand(1, 2, 16, 24)
+    with torch.no_grad():
+        answer = network(noisy, t, known, seen)
+        others = (
+            network(noisy + 0.1, t, known, seen),
+            network(noisy, t + 300, known, seen),
+            network(noisy, t, -known, seen),
+            network(noisy, t, 0 * known, seen),
+            network(noisy, t, known, 1 - seen),
+        )
+    assert answer.shape == noisy.shape
+    assert all(not torch.allclose(answer, other, atol=1e-4) for other in others)
+
+
+def test_sizes_that_cannot_be_halved_are_refused() -> None:
+    with pytest.raises(ValueError, match="20 pixels in patches of 2 cannot be halved 2 times"):
+        ImageDenoiser(size=20, widths=(8, 8, 8))
+
+
+def test_a_restorer_is_no_prior() -> None:
+    with pytest.raises(ValueError, match="restores renders and is no prior"):
+        make(beside=5).require_prior(5)
+    with pytest.raises(ValueError, match="told embeddings of 5 numbers, not 7"):
+        make(embedding=5).require_prior(7)
+
+
+def test_its_noise_goes_from_none_to_all() -> None:
+    share = make_image_schedule().alphas_cumprod
+    assert share[0] > 0.999 and share[-1] < 1e-4
