@@ -87,7 +87,8 @@ def latent_autoencoder(**options: object) -> LatentAutoencoder:
     with torch.random.fork_rng([]):
         torch.manual_seed(4)
         model = LatentAutoencoder(**(arguments | options)).eval()
-        for tensor in (*model.parameters(), model.quantizer_c.codebook, model.quantizer_f.codebook):
+        books = [tensor for name, tensor in model.named_buffers() if name.endswith("codebook")]
+        for tensor in (*model.parameters(), *books):
             tensor.data.add_(0.2 * torch.randn_like(tensor))
     return model
 
@@ -109,7 +110,7 @@ def scene_generator(map_classes: int = 3, embedding_dimensions: int = 0, **optio
     with torch.random.fork_rng([]):
         torch.manual_seed(4)
         latent = latent_autoencoder()
-        dimensions = int(latent.config["global_dimensions"]) + 5 * POSES
+        dimensions = latent.vector_size + 5 * POSES
         condition = {"dimensions": dimensions, "map_classes": map_classes, "map_size": 8, "map_width": 32}
         condition["embedding_dimensions"] = embedding_dimensions
         g = GlobalDenoiser(widths=(16, 16), **condition)

@@ -122,6 +122,12 @@ class TrainLatentAutoencoder(_OnFields):
     """Whether there is a g."""
     use_fine: bool = True
     """Whether there is an f."""
+    fine_codes: int = 128
+    """Codes of f in each list."""
+    fine_stages: int = 2
+    """Lists of codes for f, each for what the ones before leave over; the paper has 1."""
+    sky_dimensions: int = 96
+    """Numbers of g for the panorama alone; 0 as in the paper, where it shares the others."""
     start_from: str | None = None
     """Weights of stage 2 to begin with, where they fit: a run folder or a folder with latent_autoencoder."""
     resume: bool = False
@@ -144,6 +150,9 @@ class TrainLatentAutoencoder(_OnFields):
             downsampling=self.downsampling,
             use_global=self.use_global,
             use_fine=self.use_fine,
+            fine_codes=self.fine_codes,
+            fine_stages=self.fine_stages,
+            sky_dimensions=self.sky_dimensions,
         )
         begin_with(model, self.start_from, LATENT)
         source = LatentSource(EncodedScenes(self.fields), scenes, scenes.keys)

@@ -98,7 +98,7 @@ class Hierarchy:
     ) -> Float[Tensor, "scenes dimensions"]:
         """g with the camera path, which is kept if it is given, and else fits the map; see ``draw_fitting``."""
         model = self.denoiser_g
-        size = int(self.latent_autoencoder.config["global_dimensions"]) + 5 * POSES
+        size = self.latent_autoencoder.vector_size + 5 * POSES
         if model is None:
             return torch.zeros(len(generators), size, device=self.device)
         kept = None

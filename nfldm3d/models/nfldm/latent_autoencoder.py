@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfldm3d.blocks import ResidualBlock, fold, unfold
-from nfldm3d.models.nfldm.quantizer import Quantized, VectorQuantizer
+from nfldm3d.models.nfldm.panorama import PanoramaDecoder, PanoramaEncoder
+from nfldm3d.models.nfldm.quantizer import Quantized, ResidualQuantizer, VectorQuantizer
 from nfldm3d.models.nfldm.scene_voxels import Voxels
 
 SKY_WIDTH = 192
@@ -25,7 +26,7 @@ SKY_WIDTH = 192
 
 @dataclass(frozen=True)
 class Latents:
-    """What a scene is made from; ``c`` is not folded."""
+    """What a scene is made from; ``c`` is not folded, and ``g`` ends with the panorama's own numbers, if it has any."""
 
     g: Float[Tensor, "scenes global"]
     c: Float[Tensor, "scenes channels zs xs ys"]
@@ -53,6 +54,9 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         use_global: without it g is zero.
         use_fine: without it f is zero.
         quantize: without it c and f stay continuous.
+        fine_stages: lists of ``fine_codes`` codes that stand for a column of f, each for what the ones before leave.
+        sky_dimensions: numbers of g that hold the panorama alone, beside the ``global_dimensions`` that are seen by
+            the field's decoder; 0 lets the panorama share those.
     """
 
     config_name = "config.json"
@@ -73,6 +77,8 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         use_global: bool = True,
         use_fine: bool = True,
         quantize: bool = True,
+        fine_stages: int = 1,
+        sky_dimensions: int = 0,
     ):
         """Sets the widths."""
         super().__init__()
@@ -95,13 +101,26 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         self.encoder_c = _Encoder(folded, (fine_width,) + (width,) * levels, latents * self.coarse_heights)
         self.encoder_f = _Encoder(folded, (fine_width,), latents)
         self.quantizer_c = VectorQuantizer(coarse_codes, latents)
-        self.quantizer_f = VectorQuantizer(fine_codes, latents)
+        self.quantizer_f = (
+            VectorQuantizer(fine_codes, latents)
+            if fine_stages == 1
+            else ResidualQuantizer(fine_codes, latents, fine_stages)
+        )
         self.decoder = _Decoder(
             latents * self.coarse_heights, latents, folded, (width, fine_width), levels, global_dimensions
         )
-        self.sky_decoder = nn.Sequential(
-            nn.Linear(global_dimensions, SKY_WIDTH), nn.SiLU(), nn.Linear(SKY_WIDTH, sky_rows * sky_rows * 6)
-        )
+        if sky_dimensions:
+            self.panorama_encoder = PanoramaEncoder(sky_rows, 2 * sky_dimensions)
+            self.panorama_decoder = PanoramaDecoder(sky_rows, sky_dimensions)
+        else:
+            self.sky_decoder = nn.Sequential(
+                nn.Linear(global_dimensions, SKY_WIDTH), nn.SiLU(), nn.Linear(SKY_WIDTH, sky_rows * sky_rows * 6)
+            )
+
+    @property
+    def vector_size(self) -> int:
+        """Numbers of g, the panorama's own among them."""
+        return int(self.config["global_dimensions"]) + int(self.config["sky_dimensions"])
 
     def encode(self, voxels: Voxels) -> LatentEncoding:
         """The latents of fields, in single precision: c and f not yet quantised, g as mean and log of the variance.
@@ -115,6 +134,9 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         sky = (voxels.sky - 0.5).to(self.dtype)
         seen = torch.cat((self.encoder_g(picture).mean((-2, -1)), self.sky_encoder(sky)), dim=-1)
         mean, log_variance = self.global_head(seen).float().chunk(2, dim=-1)
+        if self.config["sky_dimensions"]:
+            own_mean, own_variance = self.panorama_encoder(sky).float().chunk(2, dim=-1)
+            mean, log_variance = torch.cat((mean, own_mean), dim=-1), torch.cat((log_variance, own_variance), dim=-1)
         c = self.encoder_c(picture).float().unflatten(1, (-1, self.coarse_heights))
         f = self.encoder_f(picture).float()
         mean = mean if self.config["use_global"] else torch.zeros_like(mean)
@@ -133,9 +155,15 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         """Fields of latents, in single precision; quantise them first."""
         latents = latents.to(self.dtype)
         c = latents.c.flatten(1, 2)  # (scenes channels z x y) -> (scenes channels*z x y)
-        grid = unfold(self.decoder(c, latents.f, latents.g).float(), self.heights)
+        shared, own = latents.g.split(
+            (int(self.config["global_dimensions"]), int(self.config["sky_dimensions"])), dim=1
+        )
+        grid = unfold(self.decoder(c, latents.f, shared).float(), self.heights)
         rows = int(self.config["sky_rows"])
-        sky = self.sky_decoder(latents.g).float().unflatten(-1, (rows, 2 * rows, 3))
+        if self.config["sky_dimensions"]:
+            sky = self.panorama_decoder(own).float()
+        else:
+            sky = self.sky_decoder(shared).float().unflatten(-1, (rows, 2 * rows, 3))
         return Voxels(torch.sigmoid(grid[..., 0]), grid[..., 1:], sky + 0.3)
 
     def _check(self, voxels: Voxels) -> None:

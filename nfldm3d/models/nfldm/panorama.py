@@ -1,12 +1,66 @@
-"""What lies beyond the box, as a small panorama around its middle."""
+"""What lies beyond the box, as a small panorama around its middle, and as a vector."""
 
 import math
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 BLURS = 6
+WIDTH, LEAST_ROWS = 48, 4
+"""Channels of the networks between panoramas and vectors, and the rows that they come down to."""
+
+
+class PanoramaEncoder(nn.Module):
+    """Panoramas to vectors: convolutions that go around the horizon, halved down to about four rows."""
+
+    def __init__(self, rows: int, outputs: int):
+        super().__init__()
+        levels = _levels(rows)
+        small = rows >> levels
+        self.stem = nn.Conv2d(3, WIDTH, 3)
+        self.shrink = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, 2) for _ in range(levels))
+        self.head = nn.Linear(WIDTH * small * 2 * small, outputs)
+
+    def forward(self, sky: Float[Tensor, "scenes rows columns 3"]) -> Float[Tensor, "scenes outputs"]:
+        hidden = self.stem(_wrap(sky.movedim(-1, 1)))
+        for shrink in self.shrink:
+            hidden = shrink(_wrap(functional.silu(hidden)))
+        return self.head(functional.silu(hidden).flatten(1))
+
+
+class PanoramaDecoder(nn.Module):
+    """The way back."""
+
+    def __init__(self, rows: int, inputs: int):
+        super().__init__()
+        levels = _levels(rows)
+        self.rows = rows >> levels
+        self.stem = nn.Linear(inputs, WIDTH * self.rows * 2 * self.rows)
+        self.grow = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3) for _ in range(levels))
+        self.head = nn.Conv2d(WIDTH, 3, 3)
+
+    def forward(self, vector: Float[Tensor, "scenes inputs"]) -> Float[Tensor, "scenes rows columns 3"]:
+        hidden = self.stem(vector).unflatten(1, (WIDTH, self.rows, 2 * self.rows))
+        for grow in self.grow:
+            larger = functional.interpolate(functional.silu(hidden), scale_factor=2.0, mode="nearest")
+            hidden = grow(_wrap(larger))
+        return self.head(_wrap(functional.silu(hidden))).movedim(1, -1)
+
+
+def _levels(rows: int) -> int:
+    """How often a number of rows can be halved, down to ``LEAST_ROWS``."""
+    levels = 0
+    while rows % 2 == 0 and rows > LEAST_ROWS:
+        rows, levels = rows // 2, levels + 1
+    return levels
+
+
+def _wrap(picture: Float[Tensor, "scenes channels rows columns"]) -> Float[Tensor, "scenes channels rows2 columns2"]:
+    """One pixel more on each side: around the horizon, and at the poles what is there."""
+    around = torch.cat((picture[..., -1:], picture, picture[..., :1]), dim=-1)
+    return torch.cat((around[..., :1, :], around, around[..., -1:, :]), dim=-2)
 
 
 def gather_panorama(

@@ -16,7 +16,8 @@ class Quantized(NamedTuple):
 
     values: Float[Tensor, "*batch dimensions"]
     """The codes; the gradient passes straight through to the vectors."""
-    indices: Int64[Tensor, "*batch"]
+    indices: Int64[Tensor, "*codes"]
+    """Of the batch's shape; with an axis more if several codes stand for a vector."""
     commitment: Float[Tensor, ""]
     """Mean squared distance that pulls the vectors towards their codes."""
 
@@ -87,6 +88,36 @@ class VectorQuantizer(nn.Module):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.broadcast(codes, 0)
         self.codebook[idle], self.usage[idle], self.sums[idle] = codes, mean, codes * mean
+
+
+class ResidualQuantizer(nn.Module):
+    """Lists of codes one after another, each for what the ones before leave over (Zeghidour et al. 2021, III-C).
+
+    Two lists of 128 codes make 16,384 vectors, and all codes are used.
+    """
+
+    def __init__(self, codes: int, dimensions: int, stages: int):
+        super().__init__()
+        if stages < 1:
+            raise ValueError(f"a residual quantizer has at least 1 stage, got {stages}")
+        self.stages = nn.ModuleList(VectorQuantizer(codes, dimensions) for _ in range(stages))
+
+    @property
+    def usage(self) -> Float[Tensor, " codes"]:
+        """How often each code of each list was used lately, the lists one after another."""
+        return torch.cat([stage.usage for stage in self.stages])  # type: ignore[misc]
+
+    def forward(self, vectors: Float[Tensor, "*batch dimensions"]) -> Quantized:
+        """Sums of codes; ``indices`` count through all lists, with those of each vector along a last axis."""
+        made, indices, start = torch.zeros_like(vectors), [], 0
+        commitment = vectors.new_zeros(())
+        for stage in self.stages:
+            part = stage((vectors - made).detach())
+            made = made + part.values.detach()
+            commitment = commitment + (vectors - made).square().mean()
+            indices.append(part.indices + start)
+            start += len(stage.usage)  # type: ignore[arg-type]
+        return Quantized(vectors + (made - vectors).detach(), torch.stack(indices, dim=-1), commitment)
 
 
 def perplexity(indices: Int64[Tensor, "*batch"], codes: int) -> float:

@@ -12,6 +12,7 @@ from small_rooms import BOX, GRID, latent_autoencoder, scene_autoencoder
 
 from nfldm3d import DataFormatError, EnvironmentMap, VoxelField
 from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder, Latents
+from nfldm3d.models.nfldm.panorama import PanoramaDecoder, PanoramaEncoder
 from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.nfldm.scene_voxels import (
     FULL,
@@ -84,6 +85,33 @@ def test_every_latent_reaches_the_field(generator: torch.Generator) -> None:
         assert float((other.occupancy - made.occupancy).abs().max()) > 1e-3, name
         assert float((other.features - made.features).abs().max()) > 1e-3, name
         assert (float((other.sky - made.sky).abs().max()) > 1e-3) == (name == "g")
+
+
+@torch.no_grad()
+def test_a_panorama_has_numbers_of_its_own(generator: torch.Generator) -> None:
+    model = latent_autoencoder(sky_dimensions=3, fine_stages=2)
+    assert model.vector_size == 9
+    voxels = random_voxels(generator)
+    encoding = model.encode(voxels)
+    latents, codes = model.quantize(encoding.latents)
+    assert latents.g.shape == encoding.log_variance.shape == (2, 9) and codes["f"].indices.shape[-1] == 2
+    made = model.decode(latents)
+    assert made.sky.shape == voxels.sky.shape
+    for part, sky_moves in ((slice(6), False), (slice(6, 9), True)):
+        g = latents.g.clone()
+        g[:, part] += 1.0
+        other = model.decode(Latents(g, latents.c, latents.f))
+        assert (float((other.sky - made.sky).abs().max()) > 1e-3) == sky_moves
+        assert (float((other.features - made.features).abs().max()) > 1e-3) != sky_moves
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("rows", "least"), [(4, 4), (8, 4), (12, 3), (32, 4), (6, 3)])
+def test_panoramas_of_all_sizes_go_around_the_horizon(rows: int, least: int, generator: torch.Generator) -> None:
+    encoder, decoder = PanoramaEncoder(rows, 7), PanoramaDecoder(rows, 7)
+    sky = torch.rand(2, rows, 2 * rows, 3, generator=generator)
+    assert encoder(sky).shape == (2, 7)
+    assert decoder.rows == least and decoder(torch.randn(2, 7, generator=generator)).shape == sky.shape
 
 
 @torch.no_grad()

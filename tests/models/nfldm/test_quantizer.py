@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nfldm3d.models.nfldm.quantizer import VectorQuantizer, perplexity
+from nfldm3d.models.nfldm.quantizer import ResidualQuantizer, VectorQuantizer, perplexity
 
 CENTERS = torch.tensor([[4.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, -3.0], [-4.0, -4.0, 2.0]])
 
@@ -128,3 +128,39 @@ def test_perplexity_is_the_number_of_equally_likely_codes() -> None:
     assert perplexity(torch.full((7,), 3), 20) == pytest.approx(1)
     skewed = perplexity(torch.tensor([0, 0, 0, 1]), 2)
     assert skewed == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)), rel=1e-5)
+
+
+def test_each_list_of_codes_stands_for_what_the_ones_before_leave(generator: torch.Generator) -> None:
+    quantizer = ResidualQuantizer(5, 3, 2).eval()
+    first, second = quantizer.stages
+    for stage, size in ((first, 1.0), (second, 0.2)):
+        stage.codebook.copy_(size * torch.randn(5, 3, generator=generator))
+    vectors = torch.randn(4, 7, 3, generator=generator)
+    result = quantizer(vectors)
+    rough = first(vectors).values
+    assert torch.allclose(result.values, rough + second(vectors - rough).values, atol=1e-6)
+    assert result.indices.shape == (4, 7, 2) and bool((result.indices[..., 1] >= 5).all())
+    assert len(quantizer.usage) == 10 and int(result.indices.max()) < 10
+    with pytest.raises(ValueError, match="at least 1 stage, got 0"):
+        ResidualQuantizer(5, 3, 0)
+
+
+def test_two_lists_of_codes_lose_less_than_one(generator: torch.Generator) -> None:
+    one, two = VectorQuantizer(16, 3, decay=0.9).train(), ResidualQuantizer(8, 3, 2).train()
+    for stage in two.stages:
+        stage.decay = 0.9
+    for _ in range(60):
+        vectors = torch.randn(300, 3, generator=generator)
+        one(vectors), two(vectors)
+    vectors = torch.randn(2000, 3, generator=generator)
+    lost = [float((quantizer.eval()(vectors).values - vectors).square().mean()) for quantizer in (one, two)]
+    assert lost[1] < 0.8 * lost[0]
+
+
+def test_gradients_pass_straight_through_all_lists(generator: torch.Generator) -> None:
+    quantizer = ResidualQuantizer(6, 3, 3)
+    vectors = torch.randn(8, 3, generator=generator, requires_grad=True)
+    (through,) = torch.autograd.grad(quantizer(vectors).values.sum(), vectors)
+    assert torch.equal(through, torch.ones_like(vectors))
+    (pull,) = torch.autograd.grad(quantizer.eval()(vectors).commitment, vectors)
+    assert bool(pull.any()) and pull.grad_fn is None
