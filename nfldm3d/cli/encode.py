@@ -44,6 +44,9 @@ class Encode:
     embeddings: Path | None = None
     """With latents, a condition for the denoisers: a .safetensors file with a tensor for each scene, by its key, such
     as the embedding of its class or of a text."""
+    fields: Path | None = None
+    """With latents or decoded fields: a folder of the same scenes' fields, kept before with the same weights of stage
+    1, from which they are made without looking at pictures again."""
     scene: int = 0
     """Which scene of the data set, if OUT is a scene file."""
     views: int = 16
@@ -73,6 +76,10 @@ class Encode:
         given = None if self.embeddings is None else read_embeddings(self.embeddings)
         if given is not None and one:
             raise ValueError("--embeddings goes with --keep latents and a folder as --out, not with one scene file")
+        if self.fields is not None and one:
+            raise ValueError(
+                "--fields goes with --keep latents or decoded and a folder as --out, not with a scene file"
+            )
         with writing(self.out if one else None, overwrite=True):
             networks = Autoencoders.from_pretrained(self.weights, device, hub=self.hub)
             read = functools.partial(read_posed_images, images=self.images, up=self.up)
@@ -87,6 +94,7 @@ class Encode:
             raise ValueError(f"--images {self.images} is no folder; name the one that holds the pictures")
 
     def _encode_all(self, networks, scenes, embeddings) -> dict[str, object]:
+        from nfldm3d.data.encoded_scenes import EncodedScenes
         from nfldm3d.pipelines.encoding import encode_scenes
 
         report = encode_scenes(
@@ -96,6 +104,7 @@ class Encode:
             keep=self.keep,
             turns=self.turns,
             embeddings=embeddings,
+            fields=None if self.fields is None else EncodedScenes(self.fields),
             share=Share.from_launcher(),
         )
         return {"written": report.written, "present": report.present, "left_out": len(report.problems)}

@@ -12,12 +12,29 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from nfldm3d._types import PathName
-from nfldm3d.data.encoded_scenes import EncodedScene, check_finite, has_encoding, start_folder, write_encoding
+from nfldm3d.data.encoded_scenes import (
+    EncodedScene,
+    EncodedScenes,
+    check_finite,
+    has_encoding,
+    read_encoding,
+    start_folder,
+    write_encoding,
+)
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes
 from nfldm3d.files import DataFormatError
+from nfldm3d.geometry import Box
 from nfldm3d.jobs import Share
-from nfldm3d.models.nfldm.scene_voxels import ORIENTATIONS, orient_map, tensors_from_voxels, voxels_of
+from nfldm3d.models.nfldm.scene_voxels import (
+    ORIENTATIONS,
+    Voxels,
+    orient_map,
+    stack_voxels,
+    tensors_from_voxels,
+    voxels_from_tensors,
+    voxels_of,
+)
 from nfldm3d.models.nfldm.trajectories import orient_path, pack_path, path_of
 from nfldm3d.models.nfldm.views import cubic_box
 from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
@@ -48,6 +65,7 @@ def encode_scenes(
     keep: Kept = "fields",
     turns: Sequence[int] | None = None,
     embeddings: Mapping[str, Float[Tensor, "..."]] | None = None,
+    fields: EncodedScenes | None = None,
     share: Share | None = None,
     progress: bool = True,
 ) -> EncodingReport:
@@ -59,12 +77,15 @@ def encode_scenes(
             and latents are kept in all eight.
         embeddings: of a class or a text for each scene, by its key: a vector, or tokens of as many numbers. Kept with
             latents, as a condition for denoisers.
+        fields: the same scenes' fields, kept before: pictures are not looked at again for what is made of fields.
         share: of the scenes, where several processes fill one folder; default: all.
 
     Raises:
         ValueError: the folder holds other encodings, weights of stage 2 are missing, too many scenes are broken, or a
-            scene has no embedding.
+            scene has no embedding; ``fields`` are of another network.
     """
+    if fields is not None:
+        _require_fields_of(networks, fields, keep)
     header = _header(networks, scenes, keep, embeddings)
     start_folder(folder, header, getattr(scenes, "keys", ()))  # a plain list tells none before it is read
     turns = (tuple(range(ORIENTATIONS)) if keep == "latents" else (0,)) if turns is None else turns
@@ -82,7 +103,7 @@ def encode_scenes(
         missing = [turn for turn in turns if not has_encoding(folder, sample.key, turn)]
         present += len(turns) - len(missing)
         embedding = None if embeddings is None else embedding_of(embeddings, sample.key)
-        for scene in _encode(networks, sample, missing, keep, embedding) if missing else ():
+        for scene in _encode(networks, sample, missing, keep, embedding, fields) if missing else ():
             check_finite(scene.tensors, sample.key)
             write_encoding(folder, scene)
             written += 1
@@ -134,24 +155,52 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _require_fields_of(networks: Autoencoders, fields: EncodedScenes, keep: Kept) -> None:
+    if keep == "fields":
+        raise ValueError("fields are kept already; leave the folder of fields out, or keep latents or decoded ones")
+    header = fields.header
+    if header.get("keep") != "fields" or header.get("weights") != [fingerprint(networks.scene)]:
+        raise ValueError(
+            f"{fields.folder} holds no fields of these weights of stage 1; write them with nfldm3d encode --keep fields"
+        )
+
+
+def _voxels(networks: Autoencoders, sample: SceneSample, box: Box, fields: EncodedScenes | None) -> Voxels:
+    """The field of a scene: read, where it was kept upright, or else made."""
+    if fields is not None and has_encoding(fields.folder, sample.key, 0):
+        tensors = read_encoding(fields.folder, sample.key, 0).tensors
+        try:
+            return voxels_from_tensors(tensors).to(networks.scene.device)
+        except ValueError as error:
+            raise DataFormatError(fields.folder / sample.key, str(error)) from error
+    encoding = networks.scene.encode(views_of(sample).to(networks.scene.device), box)
+    return voxels_of(encoding.field, encoding.background)
+
+
 def _encode(
-    networks: Autoencoders, sample: SceneSample, turns: Sequence[int], keep: Kept, embedding: Tensor | None
+    networks: Autoencoders,
+    sample: SceneSample,
+    turns: Sequence[int],
+    keep: Kept,
+    embedding: Tensor | None,
+    fields: EncodedScenes | None,
 ) -> Iterator[EncodedScene]:
     box = cubic_box(sample.box, networks.scene.grid)
-    encoding = networks.scene.encode(views_of(sample).to(networks.scene.device), box)
-    voxels = voxels_of(encoding.field, encoding.background)
-    for turn in turns:
-        turned = voxels.oriented(turn)
-        if keep == "fields":
-            yield EncodedScene(sample.key, turn, tensors_from_voxels(turned))
-            continue
-        assert networks.latent is not None
-        latents = networks.latent.encode(turned).latents
-        if keep == "decoded":
-            decoded = networks.latent.decode(networks.latent.quantize(latents)[0])
-            yield EncodedScene(sample.key, turn, tensors_from_voxels(decoded))
-            continue
-        tensors = {"g": latents.g[0], "c": latents.c[0], "f": latents.f[0]}
+    voxels = _voxels(networks, sample, box, fields)
+    turned = stack_voxels([voxels.oriented(turn) for turn in turns])
+    if keep == "fields":
+        for number, turn in enumerate(turns):
+            yield EncodedScene(sample.key, turn, tensors_from_voxels(turned[number : number + 1]))
+        return
+    assert networks.latent is not None
+    latents = networks.latent.encode(turned).latents
+    if keep == "decoded":
+        decoded = networks.latent.decode(networks.latent.quantize(latents)[0])
+        for number, turn in enumerate(turns):
+            yield EncodedScene(sample.key, turn, tensors_from_voxels(decoded[number : number + 1]))
+        return
+    for number, turn in enumerate(turns):
+        tensors = {name: getattr(latents, name)[number] for name in ("g", "c", "f")}
         tensors["path"] = orient_path(pack_path(path_of(sample), box), turn)
         if sample.bev is not None:
             tensors["bev"] = orient_map(sample.bev.classes, turn)

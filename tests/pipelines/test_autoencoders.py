@@ -96,6 +96,23 @@ def test_decoded_fields_are_what_latents_hold(weights: Path, tmp_path: Path) -> 
         encode_scenes(Autoencoders(networks.scene, None), [scene], tmp_path / "none", keep="decoded")
 
 
+def test_latents_come_from_fields_that_were_kept(weights: Path, tmp_path: Path) -> None:
+    networks, scene = Autoencoders.from_pretrained(weights), room_sample(0)
+    encode_scenes(networks, [scene], tmp_path / "fields", turns=(0,))
+    fields = EncodedScenes(tmp_path / "fields")
+    dark = replace(scene, images=torch.zeros_like(scene.images))  # nobody looks at the pictures again
+    encode_scenes(networks, [scene], tmp_path / "direct", keep="latents", turns=(0, 5))
+    encode_scenes(networks, [dark], tmp_path / "kept", keep="latents", turns=(0, 5), fields=fields)
+    for number in range(2):
+        direct, kept = (EncodedScenes(tmp_path / name)[number].tensors for name in ("direct", "kept"))
+        assert all(torch.allclose(direct[name], kept[name], atol=2e-2) for name in direct)
+    with pytest.raises(ValueError, match="fields are kept already"):
+        encode_scenes(networks, [scene], tmp_path / "again", fields=fields)
+    other = Autoencoders(scene_autoencoder(sky_rows=8), networks.latent)
+    with pytest.raises(ValueError, match="holds no fields of these weights of stage 1"):
+        encode_scenes(other, [scene], tmp_path / "other", keep="latents", fields=fields)
+
+
 def test_embeddings_are_kept_with_latents(tmp_path: Path) -> None:
     networks, scenes = Autoencoders(scene_autoencoder(), latent_autoencoder()), [room_sample(0), room_sample(1)]
     given = {sample.key: torch.full((5,), float(number)) for number, sample in enumerate(scenes)}
