@@ -28,6 +28,11 @@ def read_classes(
     """
     if isinstance(bev, BevMap):
         where, classes = "the BEV map", bev.classes
+        if tuple(bev.class_names) != tuple(names):
+            raise ValueError(
+                f"{where} has classes of another world ({', '.join(bev.class_names)}); these weights know "
+                f"{', '.join(names)}: take a map, or weights, of one world"
+            )
     elif isinstance(bev, Tensor | np.ndarray):
         where, classes = "the BEV map", torch.as_tensor(bev)
     else:

@@ -147,6 +147,12 @@ def paint(path: Path, size: int = 8, color: tuple[int, int, int] = (0, 255, 10))
     return path
 
 
+def of_another_world() -> BevMap:
+    return BevMap(
+        torch.zeros(8, 8, dtype=torch.uint8), None, (0.0, 0.0), 0.5, ("road", "terrain"), ((0, 0, 0), (9, 9, 9))
+    )
+
+
 @pytest.mark.parametrize(
     ("bev", "message"),
     [
@@ -158,6 +164,10 @@ def paint(path: Path, size: int = 8, color: tuple[int, int, int] = (0, 255, 10))
         (lambda p: paint(p / "a.png", 9), "a.png has 9 x 9 cells"),
         (lambda p: paint(p / "a.png", 8, (1, 2, 3)), "a.png has unknown colours: #010203; paint with #00ff0a, #3cc30a"),
         (lambda p: p / "none.png", "none.png does not exist"),
+        (
+            lambda p: of_another_world(),
+            r"another world \(road, terrain\); these weights know class 0, class 1, class 2",
+        ),
     ],
 )
 def test_bad_maps_are_refused(
