@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nfldm3d._types import PathName
+from nfldm3d.file_locks import locked
 from nfldm3d.files import (
     DataFormatError,
     atomic_write,
@@ -25,6 +26,7 @@ from nfldm3d.files import (
 )
 
 NOTE = ".nfldm3d.json"
+LOCK = ".nfldm3d.lock"
 NOTE_FORMAT = "nfldm3d.written"
 
 
@@ -55,19 +57,22 @@ def note_written(*paths: PathName) -> None:
     for path in map(Path, paths):
         folder, files = (path, _files_below(path)) if path.is_dir() else (path.parent, [path])
         sums = {file.relative_to(folder).as_posix(): measure_file(file) for file in files}
-        content = {"format": NOTE_FORMAT, "files": _read_note(folder) | sums}
-        with atomic_write(folder / NOTE) as temporary:
+        with locked(folder / LOCK), atomic_write(folder / NOTE) as temporary:  # other commands write beside this one
+            content = {"format": NOTE_FORMAT, "files": _read_note(folder) | sums}
             temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 @contextmanager
 def writing(*paths: PathName | None, overwrite: bool) -> Iterator[None]:
-    """Asks ``require_free`` for each path before the block that writes it, and notes those that are there after it."""
+    """Asks ``require_free`` for each path before the block that writes it, and notes those that are there after it,
+    even if it fails: what an interrupted command has written is ours too."""
     targets = [Path(path) for path in paths if path is not None]
     for target in targets:
         require_free(target, overwrite=overwrite)
-    yield
-    note_written(*(target for target in targets if target.exists()))
+    try:
+        yield
+    finally:
+        note_written(*(target for target in targets if target.exists()))
 
 
 @contextmanager
@@ -118,8 +123,8 @@ def _find_foreign(path: Path) -> Path | None:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Everything but folders, and empty ones too, without the note."""
-    inner = (path for path in sorted(folder.rglob("*")) if path != folder / NOTE)
+    """Everything but folders, and empty ones too, without the note and its lock."""
+    inner = (path for path in sorted(folder.rglob("*")) if path not in (folder / NOTE, folder / LOCK))
     return [path for path in inner if path.is_symlink() or not path.is_dir() or not any(path.iterdir())]
 
 

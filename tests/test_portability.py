@@ -5,12 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from nfldm3d import files
-from nfldm3d.training import run_folder
 
 ROOT = Path(__file__).parents[1]
 UNIX_MODULES = {"crypt", "fcntl", "grp", "nis", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
@@ -63,17 +61,6 @@ def test_files_are_flushed_as_each_system_allows(tmp_path: Path, monkeypatch: py
         files.flush_folder(tmp_path)
     monkeypatch.undo()
     assert path.read_bytes() == b"content"
-
-
-def test_run_folders_are_locked_on_windows_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
-    fake = SimpleNamespace(LK_NBLCK=2, locking=lambda handle, mode, count: asked.append((mode, count)))
-    monkeypatch.setitem(sys.modules, "msvcrt", fake)
-    monkeypatch.setattr(sys, "platform", "win32")
-    with open(tmp_path / "lock", "a+", encoding="utf-8") as file:
-        run_folder._lock(file)
-        assert file.tell() == 0
-    assert asked == [(2, 1)]
 
 
 @pytest.mark.slow

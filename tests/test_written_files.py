@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from nfldm3d.files import DataFormatError, atomic_write
-from nfldm3d.written_files import NOTE, atomic_folder, note_written, require_free, writing
+from nfldm3d.written_files import LOCK, NOTE, atomic_folder, note_written, require_free, writing
 
 
 def names(folder: Path) -> list[str]:
@@ -101,6 +102,41 @@ def test_what_was_written_may_be_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is there already"), writing(*paths, overwrite=False):
         raise AssertionError("the work began")
     assert names(tmp_path) == [NOTE, "a.bin", "b"] and paths[0].read_bytes() == b"xx"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_what_an_interrupted_command_wrote_is_its_own(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.glb"
+    with pytest.raises(error), writing(path, tmp_path / "never.png", overwrite=False):
+        path.write_bytes(b"whole")
+        raise error
+    require_free(path, overwrite=True)
+    assert names(tmp_path) == [NOTE, "a.glb"]
+
+
+def write_and_note(folder: Path, first: int) -> None:
+    for number in range(first, first + 10):
+        (folder / f"{number}.png").write_bytes(b"mine")
+        note_written(folder / f"{number}.png")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the children touch files alone
+def test_commands_beside_each_other_lose_no_notes(tmp_path: Path) -> None:
+    processes = [get_context("fork").Process(target=write_and_note, args=(tmp_path, 10 * n)) for n in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    for number in range(40):
+        require_free(tmp_path / f"{number}.png", overwrite=True)
+    assert len(names(tmp_path)) == 41
+
+
+def test_a_lock_that_a_killed_command_left_is_no_file_of_others(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "scene") as temporary:
+        (temporary / "a").touch()
+    (tmp_path / "scene" / LOCK).touch()
+    require_free(tmp_path / "scene", overwrite=True)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": "nfldm3d.written"}', '{"files": {}}'])

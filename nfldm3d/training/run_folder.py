@@ -13,16 +13,15 @@ import logging
 import os
 import platform
 import shutil
-import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
+from nfldm3d.file_locks import locked
 from nfldm3d.files import DataFormatError, atomic_write, read_json
 from nfldm3d.training.run_options import TrainingOptions
 from nfldm3d.training.saved_state import TrainingState, find_damage, read_progress, remove_checkpoint, save_checkpoint
@@ -30,7 +29,6 @@ from nfldm3d.training.saved_state import TrainingState, find_damage, read_progre
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-LOCKED_BYTE = 2**30
 EXACTNESS = ("batch_size", "accumulate", "learning_rate", "schedule", "warmup_steps", "weight_decay", "betas")
 EXACTNESS += ("clip_norm", "ema_decay", "precision", "seed", "steps", "time_budget")
 """Options that must stay as they are for a run to go on as if it had never stopped."""
@@ -66,19 +64,9 @@ class RunFolder:
         self.require_own()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = open(self.path / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed below, with the lock
         except OSError as error:
             raise ValueError(f"cannot write {self.path}: {error.strerror}; choose another folder") from error
-        with file:
-            file.seek(0)
-            owner = file.read()
-            try:
-                _lock(file)
-            except OSError as error:
-                raise ValueError(f"{self.path} is in use by {owner}; stop it or choose another folder") from error
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+        with locked(self.path / "lock", wait=False):
             for left in self.checkpoints.glob(".step-*"):  # of a process that was killed while it saved
                 shutil.rmtree(left, ignore_errors=True)
             yield
@@ -184,20 +172,6 @@ class RunFolder:
         if which == "best" and best.is_dir() and find_damage(best) is None:
             return best
         return self.checkpoint(step)
-
-
-def _lock(file: IO[str]) -> None:
-    """Takes the lock on an open file, which the system frees with the process; raises OSError if another holds it."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        file.seek(LOCKED_BYTE)  # far behind the text, which others may read
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        file.seek(0)
-    else:
-        import fcntl
-
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by the processes that read samples
 
 
 def _require_space(folder: Path, state: TrainingState) -> None:
