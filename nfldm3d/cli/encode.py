@@ -12,7 +12,8 @@ import tyro
 
 from nfldm3d.cli.devices import open_device
 from nfldm3d.cli.values import require_at_least
-from nfldm3d.data import read_posed_images
+from nfldm3d.data import SceneFolder, read_posed_images
+from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.files import check_output
 from nfldm3d.jobs import Share
 from nfldm3d.models.nfldm.scene_voxels import ORIENTATIONS
@@ -69,7 +70,6 @@ class Encode:
             check_target(self.out)
         else:
             check_output(self.out, folder=True)
-        from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.data.encoded_scenes import read_embeddings
         from nfldm3d.pipelines import Autoencoders
 
@@ -82,16 +82,25 @@ class Encode:
             )
         with writing(self.out if one else None, overwrite=True):
             networks = Autoencoders.from_pretrained(self.weights, device, hub=self.hub)
-            read = functools.partial(read_posed_images, images=self.images, up=self.up)
-            scenes = open_scenes(self.data, self.split, whole=True, read=read)
+            scenes = self._open_scenes(one)
             figures = self._encode_one(networks, scenes) if one else self._encode_all(networks, scenes, given)
         print(json.dumps(figures))  # noqa: T201 - the command's result
 
     def _check(self) -> None:
         if wrong := [turn for turn in self.turns or () if not 0 <= turn < ORIENTATIONS]:
             raise ValueError(f"--turns are numbers from 0 to {ORIENTATIONS - 1}, got {wrong[0]}")
-        if self.images is not None and not self.images.is_dir():
-            raise ValueError(f"--images {self.images} is no folder; name the one that holds the pictures")
+
+    def _open_scenes(self, one: bool) -> SceneDataset | SceneFolder:
+        from nfldm3d.cli.scene_sets import VIEWS, open_scenes
+
+        read = functools.partial(read_posed_images, images=self.images, up=self.up)
+        views = max(VIEWS, self.views) if one else VIEWS
+        scenes = open_scenes(self.data, self.split, whole=True, views=views, read=read)
+        if isinstance(scenes, SceneDataset) and (self.images is not None or self.up != "auto"):
+            raise ValueError(
+                f"{self.data} holds shards, which have their pictures in them and z up; leave --images and --up out"
+            )
+        return scenes
 
     def _encode_all(self, networks, scenes, embeddings) -> dict[str, object]:
         from nfldm3d.data.encoded_scenes import EncodedScenes

@@ -1,6 +1,5 @@
 """``nfldm3d evaluate``: how good trained networks are on scenes that they have not seen."""
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,9 @@ from nfldm3d.written_files import writing
 
 if TYPE_CHECKING:
     from nfldm3d.evaluation.pieces import Pieces
+
+COMPARED = 8
+"""Views of a capture that are left to compare with, at least, if it has so many."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,13 @@ class Evaluate:
         return {**rounded, "scenes": self.scenes}
 
     def _judge_autoencoders(self) -> dict[str, object]:
-        from nfldm3d.cli.scene_sets import open_scenes
+        from nfldm3d.cli.scene_sets import VIEWS, open_scenes
         from nfldm3d.evaluation.autoencoder_report import judge_autoencoders
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines import Autoencoders
 
         networks = Autoencoders.from_pretrained(self.weights, open_device(self.device), hub=self.hub)
-        found = open_scenes(self.data, self.split, whole=True)
+        found = open_scenes(self.data, self.split, whole=True, views=max(VIEWS, self.views + COMPARED))
         count = min(self.scenes, len(found))
         chosen = Selection(found, [number * len(found) // count for number in range(count)])
         pieces = self._claim([networks.scene, networks.latent], found)
@@ -166,7 +168,7 @@ class Evaluate:
         named = ("what", "split", "scenes", "views", "steps", "guidance_scale", "seed")
         options = {name: getattr(self, name) for name in named}
         options["weights"] = [fingerprint(network) for network in networks if network is not None]
-        options["data"] = hashlib.sha256("\n".join(scenes.keys).encode()).hexdigest()
+        options["data"] = scenes.fingerprint
         claim_folder(self.out, "evaluation.json", options, what="an evaluation", pieces="*_?????.*")
         return Pieces(self.out, share)
 

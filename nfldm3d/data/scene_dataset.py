@@ -12,6 +12,7 @@ from nfldm3d._types import PathName
 from nfldm3d.data.sample_files import decode_scene
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scene_shards import INDEX_NAME, SceneEntry, ShardIndex, read_index, read_members
+from nfldm3d.data.scenes import hash_content
 from nfldm3d.files import DataFormatError
 
 MAX_BAD_SHARE = 0.05
@@ -58,6 +59,9 @@ class SceneDataset:
         for problem in self.problems.values():
             logger.warning("a scene is left out: %s", problem)
         check_share(self.folder, self.problems, len(chosen))
+        sums = {shard.name: shard.sha256 for shard in index.shards}
+        self.fingerprint = hash_content([(scene.key, sums[scene.shard]) for scene in self.scenes])
+        """Tells these scenes from others: a sha256 of their names and of the sha256 of their shards."""
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,14 +22,15 @@ from torch import Tensor
 from nfldm3d._types import PathName
 from nfldm3d.data.capture_files import natural_key
 from nfldm3d.data.driving_rig import DrivingRig
+from nfldm3d.data.image_files import SUFFIXES
 from nfldm3d.data.json_record import Record
 from nfldm3d.data.layouts import find_layout, read_posed_images
 from nfldm3d.data.posed_images import PosedImages
-from nfldm3d.data.rig_file import RigFile
+from nfldm3d.data.rig_file import RIG_FILE, RigFile
 from nfldm3d.data.scene_box import find_box
 from nfldm3d.data.scene_dataset import check_share
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.data.scenes import spread_views
+from nfldm3d.data.scenes import hash_content, spread_views
 from nfldm3d.file_names import compose
 from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.geometry import Box
@@ -36,6 +38,8 @@ from nfldm3d.geometry import Box
 Side = Literal["train", "test", "all"]
 
 SPLITS_NAME = "splits.json"
+CAPTURED = (*SUFFIXES, ".npy", ".bin", ".txt", ".ply")
+DESCRIPTIONS = (RIG_FILE, "transforms*.json")
 TEST_SHARE = 10
 """One in so many captures is for testing."""
 
@@ -112,6 +116,14 @@ class SceneFolder:
     def keys(self) -> tuple[str, ...]:
         """The names of the scenes."""
         return tuple(scene.key for scene in self.scenes)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells these scenes from others: a sha256 of the names, sizes and times of the captures' files, which are not
+        read, and of how they are read."""
+        windows = [(scene.key, *_ends(scene.moments)) for scene in self.scenes]
+        files = [_describe_files(path) for path in sorted({scene.path for scene in self.scenes})]
+        return hash_content([windows, files, self.views, self.size, _describe_reader(self.read)])
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -226,6 +238,29 @@ def _to_sample(scene: FolderScene, views: PosedImages) -> SceneSample:
         masks=views.load_masks(),
         metric=views.metric,
     )
+
+
+def _ends(moments: range | None) -> tuple[int, ...]:
+    return () if moments is None else (moments.start, moments.stop)
+
+
+def _describe_files(place: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of what a capture may consist of. Results that lie there as well do not count."""
+    root = place.parent if place.is_file() else place
+    found = [
+        path
+        for path in root.rglob("[!.]*")
+        if path.suffix.lower() in CAPTURED or path == place or any(map(path.match, DESCRIPTIONS))
+    ]
+    looks = [(path.relative_to(root).as_posix(), path.stat()) for path in found if path.is_file()]
+    return sorted((name, look.st_size, look.st_mtime_ns) for name, look in looks)
+
+
+def _describe_reader(read: Callable[[Path], PosedImages]) -> list[str]:
+    """The name of a reader, and what options ``functools.partial`` gave it."""
+    given = read.keywords if isinstance(read, partial) else {}
+    function = read.func if isinstance(read, partial) else read
+    return [getattr(function, "__qualname__", type(function).__name__), *sorted(f"{k}={v}" for k, v in given.items())]
 
 
 def _read_box(values: object, source: Path) -> Box:

@@ -1,6 +1,7 @@
 """Data sets of scenes, whatever they are read from."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
@@ -30,6 +31,11 @@ class Selection:
 
     def __getitem__(self, index: int) -> SceneSample:
         return self.scenes[self.numbers[index]]
+
+
+def hash_content(content: object) -> str:
+    """A sha256 of JSON values, which tells them from others."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def require_scenes(scenes: Scenes) -> Scenes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -87,18 +87,18 @@ def encode_scenes(
     if fields is not None:
         _require_fields_of(networks, fields, keep)
     header = _header(networks, scenes, keep, embeddings)
-    start_folder(folder, header, getattr(scenes, "keys", ()))  # a plain list tells none before it is read
+    keys = getattr(scenes, "keys", ())  # a plain list tells none before it is read
+    start_folder(folder, header, keys)
     turns = (tuple(range(ORIENTATIONS)) if keep == "latents" else (0,)) if turns is None else turns
     if wrong := [turn for turn in turns if not 0 <= turn < ORIENTATIONS]:
         raise ValueError(f"turns are numbers from 0 to {ORIENTATIONS - 1}, got {wrong[0]}")
     written, present, problems = 0, 0, []
     for number in tqdm((share or Share()).of(len(scenes)), desc="encode", unit="scene", disable=not progress):
-        try:
-            sample = scenes[number]
-        except DataFormatError as error:
-            problems.append(str(error))
-            if len(problems) > max(1, MAX_BAD_SHARE * len(scenes)):
-                raise DataFormatError(folder, f"{len(problems)} scenes are broken, e.g. {problems[0]}") from error
+        if keys and all(has_encoding(folder, keys[number], turn) for turn in turns):
+            present += len(turns)  # without a look at the scene
+            continue
+        sample = _read(scenes, number, problems, folder)
+        if sample is None:
             continue
         missing = [turn for turn in turns if not has_encoding(folder, sample.key, turn)]
         present += len(turns) - len(missing)
@@ -108,6 +108,17 @@ def encode_scenes(
             write_encoding(folder, scene)
             written += 1
     return EncodingReport(written, present, tuple(problems))
+
+
+def _read(scenes: Scenes, number: int, problems: list[str], folder: PathName) -> SceneSample | None:
+    """A scene; None if it is broken, which is added to ``problems`` until they are too many."""
+    try:
+        return scenes[number]
+    except DataFormatError as error:
+        problems.append(str(error))
+        if len(problems) > max(1, MAX_BAD_SHARE * len(scenes)):
+            raise DataFormatError(folder, f"{len(problems)} scenes are broken, e.g. {problems[0]}") from error
+        return None
 
 
 def _header(
@@ -120,10 +131,12 @@ def _header(
         raise ValueError("embeddings go with latents; leave them out, or keep latents")
     parts = [networks.scene] if keep == "fields" else [networks.scene, networks.latent]
     header: dict[str, object] = {"keep": keep, "weights": [fingerprint(part) for part in parts if part is not None]}
+    if data := getattr(scenes, "fingerprint", None):
+        header["data"] = data
     if keep == "latents":
         header |= _describe(_first_whole(scenes), networks.scene.grid)
         if embeddings is not None:
-            header["embedding_size"] = embedding_size(embeddings)
+            header |= {"embedding_size": embedding_size(embeddings), "embeddings": _hash_tensors(embeddings)}
     return header
 
 
@@ -148,8 +161,12 @@ def _describe(sample: SceneSample, grid: tuple[int, int, int]) -> dict[str, obje
 
 def fingerprint(network: nn.Module) -> str:
     """A sha256 of all weights, which tells networks apart."""
+    return _hash_tensors(network.state_dict())
+
+
+def _hash_tensors(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> str:
     digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
+    for name, value in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
     return digest.hexdigest()

@@ -81,6 +81,42 @@ def test_encoding_goes_on_where_it_stopped(weights: Path, tmp_path: Path) -> Non
         encode_scenes(networks, scenes, tmp_path / "fields", keep="latents")
 
 
+class Noted(list[SceneSample]):
+    """A data set that knows its scenes by name, and notes which of them are read."""
+
+    keys = ("room_0", "room_1")
+    fingerprint = "first"
+
+    def __init__(self):
+        super().__init__(replace(room_sample(number), key=key) for number, key in enumerate(self.keys))
+        self.seen: list[int] = []
+
+    def __getitem__(self, index):
+        self.seen.append(index)
+        return super().__getitem__(index)
+
+
+def test_scenes_that_are_encoded_are_not_read_again(weights: Path, tmp_path: Path) -> None:
+    networks, scenes = Autoencoders.from_pretrained(weights), Noted()
+    encode_scenes(networks, scenes, tmp_path / "fields", turns=(0, 2))
+    (tmp_path / "fields" / "room_1.2.safetensors").unlink()
+    scenes.seen.clear()
+    report = encode_scenes(networks, scenes, tmp_path / "fields", turns=(0, 2))
+    assert scenes.seen == [1] and (report.written, report.present) == (1, 3)
+
+
+def test_other_data_and_embeddings_are_other_encodings(weights: Path, tmp_path: Path) -> None:
+    networks, scenes = Autoencoders.from_pretrained(weights), Noted()
+    given = dict.fromkeys(scenes.keys, torch.ones(5))
+    encode_scenes(networks, scenes, tmp_path / "out", keep="latents", turns=(0,), embeddings=given)
+    with pytest.raises(ValueError, match="encodings with embeddings "):
+        other = given | {"room_1": torch.zeros(5)}
+        encode_scenes(networks, scenes, tmp_path / "out", keep="latents", turns=(0,), embeddings=other)
+    scenes.fingerprint = "second"
+    with pytest.raises(ValueError, match="encodings with data 'first', not 'second'"):
+        encode_scenes(networks, scenes, tmp_path / "out", keep="latents", turns=(0,), embeddings=given)
+
+
 def test_decoded_fields_are_what_latents_hold(weights: Path, tmp_path: Path) -> None:
     networks, scene = Autoencoders.from_pretrained(weights), room_sample(0)
     assert networks.latent is not None
