@@ -138,13 +138,13 @@ class CaptureDriving:
             shape=SceneShape(size=self.size, box=self.box, stops=self.stops, free=self.free),
         )
         data = TorcsData.find(self.data)
+        share = Share.from_launcher()
         if self.layout == "shards":
-            share = Share.from_launcher()
             _print_report(record_scenes(self.out, data, options=options, workers=self.workers, share=share))
             return
         from nfldm3d.recording.driving.capture_recorder import record_captures
 
-        _print_report(record_captures(self.out, data, options, layout=self.layout, workers=self.workers))
+        _print_report(record_captures(self.out, data, options, layout=self.layout, workers=self.workers, share=share))
 
 
 @dataclass(frozen=True)

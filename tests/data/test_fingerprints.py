@@ -26,9 +26,9 @@ def write_scenes(folder: Path, *, grey: int = 0, test_grey: int = 0) -> Path:
 
 def test_shards_are_known_by_what_they_hold(tmp_path: Path):
     a, again, other, other_test = (tmp_path / name for name in ("a", "again", "other", "other_test"))
-    for folder in (a, again, other, other_test):
+    for folder, greys in ((a, {}), (again, {}), (other, {"grey": 9}), (other_test, {"test_grey": 9})):
         folder.mkdir()
-    write_scenes(a), write_scenes(again), write_scenes(other, grey=9), write_scenes(other_test, test_grey=9)
+        write_scenes(folder, **greys)
     known = SceneDataset(a).fingerprint
     assert known == SceneDataset(again).fingerprint == SceneDataset(other_test).fingerprint
     assert known != SceneDataset(other).fingerprint and SceneDataset(a).keys == SceneDataset(other).keys

@@ -11,7 +11,7 @@ from typing import Literal
 from nfldm3d._types import PathName
 from nfldm3d.data.scene_folder import SPLITS_NAME
 from nfldm3d.files import atomic_write
-from nfldm3d.jobs import claim_folder
+from nfldm3d.jobs import Share, claim_folder
 from nfldm3d.recording.driving.rig_recorder import record_drive, write_drive
 from nfldm3d.recording.driving.scene_recorder import record_scene
 from nfldm3d.recording.driving.shard_recorder import DrivingOptions, note_options, plan_shards
@@ -30,12 +30,15 @@ def record_captures(
     *,
     layout: Layout = "captures",
     workers: int | None = None,
+    share: Share | None = None,
     progress: bool = True,
 ) -> RecordingReport:
     """Records each scene into a subfolder, as ``transforms.json`` or as ``rig.json``; ``splits.json`` tells the splits.
 
     Args:
         workers: processes, by default as many as there are cores; the result does not depend on it.
+        share: of the tracks' parts, where several launched processes record into one folder; default: all. The last
+            one to end lists the scenes of them all in ``splits.json``.
 
     Raises:
         ValueError: the folder holds a recording with other options.
@@ -45,30 +48,29 @@ def record_captures(
     folder, start = Path(folder), time.monotonic()
     noted = note_options(options) | {"layout": layout}
     claim_folder(folder, RECORDING_NAME, noted, what="a recording", pieces="*/*.json")
-    plans, found, fresh = plan_shards(options), dict[str, list[str]](), 0
-    quota = sum(plan.quota for plan in plans)
+    plans, fresh = plan_shards(options), 0
+    own = [plans[number] for number in (share or Share()).of(len(plans))]
     with (
-        tqdm(total=quota, desc="record", unit="scene", disable=not progress) as bar,
-        start_workers(min(workers or os.cpu_count() or 1, len(plans))) as submit,
+        tqdm(total=_quota(own), desc="record", unit="scene", disable=not progress) as bar,
+        start_workers(min(workers or os.cpu_count() or 1, max(1, len(own)))) as submit,
     ):
-        for future in as_completed([submit(record_folders, folder, data, options, layout, plan) for plan in plans]):
-            plan, keys, new = future.result()
-            found[plan.name], fresh = keys, fresh + new
+        for future in as_completed([submit(record_folders, folder, data, options, layout, plan) for plan in own]):
+            keys, new = future.result()
+            fresh += new
             bar.update(len(keys))
-    _write_splits(folder, plans, found)
-    scenes = sum(len(keys) for keys in found.values())
+    scenes = _write_splits(folder, plans)
     views = options.shape.views if layout == "captures" else options.shape.views - options.shape.free
-    return RecordingReport(scenes, 0, quota - scenes, fresh * views, time.monotonic() - start)
+    return RecordingReport(scenes, 0, _quota(plans) - scenes, fresh * views, time.monotonic() - start)
 
 
 def record_folders(
     folder: Path, data: TorcsData, options: DrivingOptions, layout: Layout, plan: ShardPlan
-) -> tuple[ShardPlan, list[str], int]:
+) -> tuple[list[str], int]:
     """Records the scenes of one plan that are not there; returns the names of all of them, and how many are new."""
     os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software renderer: other processes have the other cores
-    keys, new = [key for key in (scene_key(plan.map, n) for n in plan.places) if (folder / key).is_dir()], 0
+    keys, new = _find_recorded(folder, plan), 0
     if len(keys) >= plan.quota:
-        return plan, keys, 0
+        return keys, 0
     world = World.open(data, plan.map, options.shape, options.seed)
     keys = []
     for number in plan.places:
@@ -80,7 +82,7 @@ def record_folders(
         elif _record_folder(folder / key, world, layout, number):
             keys.append(key)
             new += 1
-    return plan, keys, new
+    return keys, new
 
 
 def _record_folder(folder: Path, world: World, layout: Layout, number: int) -> bool:
@@ -96,9 +98,22 @@ def _record_folder(folder: Path, world: World, layout: Layout, number: int) -> b
     return True
 
 
-def _write_splits(folder: Path, plans: Sequence[ShardPlan], found: dict[str, list[str]]) -> None:
-    splits: dict[str, list[str]] = {"train": [], "test": []}
-    for plan in plans:
-        splits[split_of(plan.map)] += found[plan.name]
-    with atomic_write(folder / SPLITS_NAME) as temporary:
-        temporary.write_text(json.dumps(splits, indent=1), encoding="utf-8")
+def _quota(plans: Sequence[ShardPlan]) -> int:
+    return sum(plan.quota for plan in plans)
+
+
+def _find_recorded(folder: Path, plan: ShardPlan) -> list[str]:
+    """The names of the scenes of a plan that are there."""
+    return [key for key in (scene_key(plan.map, number) for number in plan.places) if (folder / key).is_dir()]
+
+
+def _write_splits(folder: Path, plans: Sequence[ShardPlan]) -> int:
+    """Lists the scenes in the folder, again if another process has added some meanwhile; returns how many they are."""
+    found: list[list[str]] | None = None
+    while found != (now := [_find_recorded(folder, plan) for plan in plans]):
+        found, splits = now, {"train": list[str](), "test": list[str]()}
+        for plan, keys in zip(plans, found, strict=True):
+            splits[split_of(plan.map)] += keys
+        with atomic_write(folder / SPLITS_NAME) as temporary:
+            temporary.write_text(json.dumps(splits, indent=1), encoding="utf-8")
+    return sum(map(len, now))
