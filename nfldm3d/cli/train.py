@@ -128,6 +128,8 @@ class TrainLatentAutoencoder(_OnFields):
     """Lists of codes for f, each for what the ones before leave over; the paper has 1."""
     sky_dimensions: int = 96
     """Numbers of g for the panorama alone; 0 as in the paper, where it shares the others."""
+    lpips: Path | None = None
+    """Weights of VGG-16 for a LPIPS loss, as in stage 1; by default what is found there, else there is none."""
     start_from: str | None = None
     """Weights of stage 2 to begin with, where they fit: a run folder or a folder with latent_autoencoder."""
     resume: bool = False
@@ -137,6 +139,7 @@ class TrainLatentAutoencoder(_OnFields):
         """Trains and writes the weights."""
         from nfldm3d.cli.scene_sets import open_scenes
         from nfldm3d.data.encoded_scenes import EncodedScenes
+        from nfldm3d.evaluation.metrics import Lpips
         from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
         from nfldm3d.pipelines import Autoencoders
         from nfldm3d.training.latent_stage import LatentSource, LatentStage
@@ -156,7 +159,8 @@ class TrainLatentAutoencoder(_OnFields):
         )
         begin_with(model, self.start_from, LATENT)
         source = LatentSource(EncodedScenes(self.fields), scenes, scenes.keys)
-        stage = LatentStage(model, scene, source, open_scenes(self.data, "test"))
+        lpips = Lpips.find_like() if self.lpips is None else Lpips.load(self.lpips, network="vgg")
+        stage = LatentStage(model, scene, source, open_scenes(self.data, "test"), lpips=lpips)
         run_stage(stage, (LATENT, model), self.out, self.options, self.resume)
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite, parse_name
 from nfldm3d.data.scenes import Scenes, require_scenes, spread
+from nfldm3d.evaluation.metrics import Lpips
 from nfldm3d.evaluation.scene_scores import judge_field, mean_scores, split_views
 from nfldm3d.files import DataFormatError
 from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder, Latents
@@ -50,6 +51,8 @@ class LatentWeights:
     """Mean absolute error of the decoded pictures."""
     structure: float = 0.2
     """One minus their structural similarity."""
+    perceptual: float = 0.1
+    """Their LPIPS, beside structural similarity, where its weights are given."""
     depth: float = 0.3
     """Relative difference of the expected depth to that of the field."""
     divergence: float = 1e-4
@@ -128,6 +131,7 @@ class LatentStage:
         held_out: Scenes,
         *,
         weights: LatentWeights | None = None,
+        lpips: Lpips | None = None,
         without_fine: float = 0.3,
         judged: int = 12,
     ):
@@ -135,7 +139,8 @@ class LatentStage:
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.scene_autoencoder = scene_autoencoder.eval().requires_grad_(False)
         self.source, self.held_out = source, require_scenes(held_out)
-        self.weights, self.without_fine, self.judged = weights or LatentWeights(), without_fine, judged
+        self.weights, self.lpips = weights or LatentWeights(), lpips
+        self.without_fine, self.judged = without_fine, judged
 
     def config(self) -> dict[str, Any]:
         """The network's constructor arguments."""
@@ -145,6 +150,8 @@ class LatentStage:
         """Moves both networks."""
         self.model.to(device)
         self.scene_autoencoder.to(device)  # type: ignore[arg-type]
+        if self.lpips is not None:
+            self.lpips.to(device)
 
     def loss(self, batch: LatentBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted mean over scenes of all parts, and each part."""
@@ -202,11 +209,15 @@ class LatentStage:
         inside = targets.inside(box)
         expected = rendered.distance / rendered.opacity.clamp(min=1e-2) * targets.cosine
         error = (expected - targets.depth).abs() / targets.depth.clamp(min=0.1)
-        return {
+        parts = {
             "picture": (picture - targets.images).abs().mean(),
             "structure": structural_loss(picture, targets.images),
             "depth": (error * inside).sum() / inside.sum().clamp(min=1),
         }
+        if self.lpips is not None:
+            with torch.autocast(picture.device.type, enabled=False):
+                parts["perceptual"] = self.lpips(picture, targets.images)
+        return parts
 
 
 def voxel_losses(made: Voxels, truth: Voxels) -> dict[str, Float[Tensor, ""]]:

@@ -123,11 +123,14 @@ def test_scene_stage_judges_with_and_without_depth() -> None:
     assert stage.config()["resolution"] == GRID and not any(name.startswith("_") for name in stage.config())
 
 
-def test_lpips_takes_the_place_of_ssim(caplog: pytest.LogCaptureFixture) -> None:
-    class Distance(torch.nn.Module):
-        def forward(self, a: Tensor, b: Tensor, normalize: bool) -> Tensor:
-            return (a - b).square().mean((1, 2, 3), keepdim=True)
+class Distance(torch.nn.Module):
+    """Stands for LPIPS."""
 
+    def forward(self, a: Tensor, b: Tensor, normalize: bool) -> Tensor:
+        return (a - b).square().mean((1, 2, 3), keepdim=True)
+
+
+def test_lpips_takes_the_place_of_ssim(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     source = SceneSource([room_sample(0), room_sample(1)], DRAWING)
     stage = SceneStage(scene_autoencoder(), source, [room_sample(1)], lpips=Lpips(Distance()))
@@ -183,6 +186,18 @@ def test_latent_stage_learns(options: dict, tmp_path: Path) -> None:
     assert {"occupancy", "features", "sky", "picture", "structure", "depth", "divergence", "commitment"} <= set(parts)
     now = stage.scene_autoencoder.state_dict()
     assert all(torch.equal(value, now[name]) for name, value in frozen.items())
+
+
+def test_latent_stage_takes_lpips_besides(tmp_path: Path) -> None:
+    stage = latent_stage(tmp_path)
+    stage.model.eval()
+    batch = latent_batch(stage)
+    with torch.no_grad():
+        plain, _ = stage.loss(batch, torch.Generator().manual_seed(0))
+        stage.lpips = Lpips(Distance())
+        total, parts = stage.loss(batch, torch.Generator().manual_seed(0))
+    added = stage.weights.perceptual * parts["perceptual"]
+    assert float(added) > 0 and float(total - plain) == pytest.approx(float(added), rel=1e-2)
 
 
 def test_latent_stage_judges_before_and_after(tmp_path: Path) -> None:
