@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nfldm3d.appearance import Appearance, EnvironmentMap, SphericalHarmonics
-from nfldm3d.fields import Field, VoxelField, grid_resolution, voxelize
+from nfldm3d.fields import Field, VoxelField, grid_resolution, read_innermost, voxelize
 from nfldm3d.geometry import Box, find_pose_problem, invert_pose, transform_points
 from nfldm3d.scene import Scene
 
@@ -93,7 +93,7 @@ def paste(scene: Scene, patch: Scene) -> Scene:
 
     def query(points: Tensor) -> tuple[Tensor, Tensor]:
         inside = new.box.contains(points)
-        (density, features), (old_density, old_features) = _read(new, points), field.interpolate(points)
+        (density, features), (old_density, old_features) = _query((new,), points), field.interpolate(points)
         return torch.where(inside, density, old_density), torch.where(inside[:, None], features, old_features)
 
     shape = tuple(field.density[parts].shape)
@@ -115,7 +115,7 @@ def compose(scene: Scene, other: Scene) -> Scene:
     guest = _in_appearance_of(scene, other)
 
     def query(points: Tensor) -> tuple[Tensor, Tensor]:
-        (density, features), (more, their_features) = _query(scene.levels, points), _read(guest, points)
+        (density, features), (more, their_features) = _query(scene.levels, points), _query((guest,), points)
         density, more = density.relu(), more.relu()
         alone = (density + more == 0) & guest.box.contains(points) & ~scene.box.contains(points)
         share = torch.where(alone, 1.0, more / (density + more).clamp(min=1e-30))
@@ -152,22 +152,15 @@ def _show_alike(ours: Appearance, theirs: Appearance) -> bool:
     )
 
 
-def _read(field: Field, points: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor]:
-    """Density, with its sign where a grid keeps it, and features; nothing beyond the box."""
-    if isinstance(field, VoxelField):
-        return field.interpolate(points)
-    (density, features), inside = field.query(points), field.box.contains(points)
-    return torch.where(inside, density, 0.0), torch.where(inside[:, None], features, 0.0)
-
-
 def _query(levels: Sequence[Field], points: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor]:
-    """Density and features of nested fields, each point from the innermost field around it."""
-    density, features = _read(levels[-1], points)
-    for level in reversed(levels[:-1]):
-        inside, (inner_density, inner_features) = level.box.contains(points), _read(level, points)
-        density = torch.where(inside, inner_density, density)
-        features = torch.where(inside[:, None], inner_features, features)
-    return density, features
+    """Density, with its sign where a grid keeps it, and features of nested fields; nothing beyond all boxes."""
+    values = read_innermost(levels, points, _read)
+    return values[..., 0], values[..., 1:]
+
+
+def _read(field: Field, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points values"]:
+    density, features = field.interpolate(points) if isinstance(field, VoxelField) else field.query(points)
+    return torch.cat((density[:, None], features), dim=-1)
 
 
 def _is_signed(fields: Sequence[Field]) -> bool:

@@ -28,17 +28,22 @@ class Ball:
     def to(self, target) -> "Ball":
         return replace(self, radius=self.radius.to(target), density=self.density.to(target))
 
+    def within(self, points: Tensor) -> Tensor:
+        """The same points; nobody may ask a field what is outside its box."""
+        assert self.box.scaled(1 + 1e-5).contains(points).all(), "a field was asked outside its box"
+        return points
+
     def offset(self, points: Tensor) -> Tensor:
         return points - points.new_tensor(self.box.center)
 
     def query_density(self, points: Tensor) -> Tensor:
-        return self.density * (1 - self.offset(points).square().sum(-1) / self.radius**2).relu()
+        return self.density * (1 - self.offset(self.within(points)).square().sum(-1) / self.radius**2).relu()
 
     def query(self, points: Tensor) -> tuple[Tensor, Tensor]:
         return self.query_density(points), 0.5 + 0.4 * self.offset(points)
 
     def normals(self, points: Tensor) -> Tensor:
-        return torch.nn.functional.normalize(self.offset(points), dim=-1)
+        return torch.nn.functional.normalize(self.offset(self.within(points)), dim=-1)
 
     def occupancy(self, threshold: float = 0.0) -> Tensor:
         cells = self.box.voxel_centers((8, 9, 7), like=self.radius)
@@ -49,7 +54,7 @@ class SolidBall(Ball):
     """The same density everywhere inside."""
 
     def query_density(self, points: Tensor) -> Tensor:
-        return self.density * (self.offset(points).norm(dim=-1) < self.radius)
+        return self.density * (self.offset(self.within(points)).norm(dim=-1) < self.radius)
 
 
 class StoredBall(Ball):

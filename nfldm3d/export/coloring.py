@@ -9,7 +9,7 @@ from torch import Tensor
 from nfldm3d.appearance import Appearance
 from nfldm3d.camera import Camera
 from nfldm3d.export.surface_samples import CHUNK, read_surface_features
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import VoxelField, split_levels
 from nfldm3d.geometry import Rays
 from nfldm3d.rendering import Renderer, integrate, prepare
 from nfldm3d.scene import Scene
@@ -177,9 +177,5 @@ def _render_points(
 
 def _split_levels(scene: Scene, points: Float[Tensor, "points 3"]) -> list[Bool[Tensor, " points"]]:
     """For each field of the scene the points that it is the innermost to hold; the outermost gets the rest."""
-    rest = torch.ones(len(points), dtype=torch.bool, device=points.device)
-    masks = []
-    for field in scene.levels[:-1]:
-        masks.append(rest & field.box.scaled(1 + 1e-5).contains(points))
-        rest = rest & ~masks[-1]
-    return [*masks, rest]
+    inner = split_levels(scene.levels[:-1], points, slack=1e-5)
+    return [*inner, ~torch.stack([torch.zeros_like(points[:, 0], dtype=torch.bool), *inner]).any(0)]

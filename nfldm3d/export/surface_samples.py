@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nfldm3d.fields import Field, VoxelField
+from nfldm3d.fields import Field, VoxelField, read_innermost
 
 STEP = 0.5
 """Distance of samples along the short ray through a surface, in voxels."""
@@ -45,11 +45,17 @@ def read_surface_features(
 def _read_queries(
     field: Field, places: Float[Tensor, "points samples 3"], step: float
 ) -> Float[Tensor, "points channels"]:
-    density, features = field.query(places)
-    weight = _visibility(density.float(), step)
+    values = read_innermost((field,), places, _read_all)  # the ray may begin or end beyond the box
+    weight = _visibility(values[..., 0].float(), step)
+    inside = field.box.contains(places).to(weight)
     total = weight.sum(-1, keepdim=True)
-    share = torch.where(total > 1e-12, weight / total.clamp(min=1e-12), 1 / weight.shape[1])
-    return (share[..., None] * features).sum(1)
+    share = torch.where(total > 1e-12, weight / total.clamp(min=1e-12), inside / inside.sum(-1, keepdim=True).clamp(1))
+    return (share[..., None] * values[..., 1:]).sum(1)
+
+
+def _read_all(field: Field, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points values"]:
+    density, features = field.query(points)
+    return torch.cat((density[:, None], features), dim=-1)
 
 
 def _read_taps(

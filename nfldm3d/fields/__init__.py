@@ -1,5 +1,6 @@
 """Fields: density and features at every point of a box, on a grid or otherwise."""
 
+from nfldm3d.fields.nesting import read_innermost, split_levels
 from nfldm3d.fields.protocol import (
     Brick,
     Field,
@@ -24,7 +25,9 @@ __all__ = [
     "find_missing",
     "grid_resolution",
     "occupied_cells",
+    "read_innermost",
     "require_voxels",
+    "split_levels",
     "surface_density",
     "voxelize",
 ]

@@ -82,13 +82,13 @@ class FusedField(Protocol):
         near_far: Float[Tensor, "rays 2"],
         step: float,
         early_stop: float,
-        occupancy: ops.Occupancy | None = None,
+        occupancy: ops.Occupancy | Bool[Tensor, "x y z"] | None = None,
         gradient: ops.FieldGradient | None = None,
     ) -> ops.RayIntegral:
         """What ``ops.integrate_rays`` computes.
 
         Args:
-            occupancy: the field's own, if it is known already.
+            occupancy: what the field's own ``occupancy`` gave, if it is known already.
             gradient: buffers that the backward pass adds into, for fields that can.
         """
         ...

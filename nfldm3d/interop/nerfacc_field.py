@@ -6,7 +6,6 @@ With t_min where the ray enters the scene's box, as ``NerfaccCallbacks.t_min`` g
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nfldm3d.camera import Camera
-from nfldm3d.fields import Field, VoxelField
+from nfldm3d.fields import Field, read_innermost
 from nfldm3d.geometry import Rays
 from nfldm3d.rendering import MIN_OPACITY, Rendering
 from nfldm3d.scene import Scene
@@ -72,7 +71,7 @@ class NerfaccCallbacks:
     ) -> Float[Tensor, "*batch"]:
         """Density in 1/metre at the middle of intervals: flat ones with their rays' indices, or (rays samples)."""
         points = self._samples(t_starts, t_ends, ray_indices).origins
-        return _read_innermost(self.scene.levels, points, _read_density)[..., 0]
+        return read_innermost(self.scene.levels, points, _read_density)[..., 0]
 
     def rgb_sigma_fn(
         self, t_starts: Float[Tensor, "*batch"], t_ends: Float[Tensor, "*batch"], ray_indices: Tensor | None = None
@@ -84,17 +83,17 @@ class NerfaccCallbacks:
         """
         self._require_per_ray()
         samples = self._samples(t_starts, t_ends, ray_indices)
-        values = _read_innermost(self.scene.levels, samples.origins, _read_all)
+        values = read_innermost(self.scene.levels, samples.origins, _read_all)
         density, features = values[..., 0], values[..., 1:]
         normals = None
         if self.scene.appearance.needs_normals:
-            normals = _read_innermost(self.scene.levels, samples.origins, lambda level, points: level.normals(points))
+            normals = read_innermost(self.scene.levels, samples.origins, lambda level, points: level.normals(points))
         opacity = torch.ones_like(density)
         return self.scene.appearance.image(features, opacity, samples, normals=normals), density
 
     def occ_eval_fn(self, x: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 1"]:
         """Density times step at world points: to first order, what one sample absorbs."""
-        return _read_innermost(self.scene.levels, x, _read_density) * self.render_step_size
+        return read_innermost(self.scene.levels, x, _read_density) * self.render_step_size
 
     def _samples(self, t_starts: Tensor, t_ends: Tensor, ray_indices: Int[Tensor, "*batch"] | None) -> Rays:
         """Rays that start at the middle of each interval."""
@@ -149,25 +148,3 @@ def _read_all(level: Field, points: Float[Tensor, "points 3"]) -> Float[Tensor, 
     """Density, then features."""
     density, features = level.query(points)
     return torch.cat((density.relu()[:, None], features), dim=-1)
-
-
-def _read_innermost(
-    levels: tuple[Field, ...], points: Float[Tensor, "*batch 3"], read: Callable[[Field, Tensor], Tensor]
-) -> Float[Tensor, "*batch values"]:
-    """What the innermost level around each point says; points beyond all boxes read zeros."""
-    flat = points.reshape(-1, 3)
-    ends = isinstance(levels[-1], VoxelField)  # reads zeros beyond its box by itself
-    if len(levels) == 1 and ends:
-        return read(levels[0], flat).unflatten(0, points.shape[:-1])
-    free = torch.ones(len(flat), dtype=torch.bool, device=flat.device)
-    places, values = [], []
-    for level in levels:
-        mine = free if ends and level is levels[-1] else free & level.box.contains(flat)
-        places.append(mine.nonzero()[:, 0])
-        values.append(read(level, flat[places[-1]]))
-        free = free & ~mine
-    if not ends:
-        places.append(free.nonzero()[:, 0])
-        values.append(values[0].new_zeros(len(places[-1]), *values[0].shape[1:]))
-    order = torch.cat(places).argsort()
-    return torch.cat(values)[order].unflatten(0, points.shape[:-1])

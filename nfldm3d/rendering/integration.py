@@ -38,7 +38,6 @@ def integrate(
         occupancy: from ``find_occupancy``; None looks anew.
     """
     if isinstance(field, FusedField):
-        assert not isinstance(occupancy, Tensor)
         return field.integrate(rays, near_far, step, early_stop, occupancy, gradient)
     if gradient is not None:
         raise ValueError(f"{type(field).__name__} has no grid that a gradient could be added to: leave it out")

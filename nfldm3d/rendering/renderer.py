@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nfldm3d import ops
 from nfldm3d.camera import Camera
-from nfldm3d.fields import Field
+from nfldm3d.fields import Field, read_innermost
 from nfldm3d.geometry import Rays
 from nfldm3d.rendering.integration import find_occupancy, integrate
 from nfldm3d.scene import Scene
@@ -158,8 +158,9 @@ class Renderer:
         distance = mean_distance(sums)
         piece = {"opacity": sums.opacity, "distance": distance}
         if wanted.normals or appearance.needs_normals:
-            visible = sums.opacity > MIN_OPACITY
-            piece["normals"] = torch.where(visible[:, None], _normals(scene.levels, rays.at(distance)), 0.0)
+            visible = sums.opacity > MIN_OPACITY  # other rays end in the camera, which may stand outside all boxes
+            piece["normals"] = normals = torch.zeros_like(rays.directions)
+            normals[visible] = read_innermost(scene.levels, rays[visible].at(distance[visible]), _read_normals)
         if wanted.features or not appearance.per_ray:
             piece["features"] = sums.features
         if appearance.per_ray:
@@ -257,10 +258,5 @@ def _over(front: ops.RayIntegral, back: ops.RayIntegral) -> ops.RayIntegral:
     )
 
 
-def _normals(levels: Sequence[Field], points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
-    """Normals from the innermost level around each point."""
-    result = torch.zeros_like(points)
-    for level in reversed(levels):
-        inside = level.box.contains(points)
-        result = torch.where(inside[:, None], level.normals(points), result)
-    return result
+def _read_normals(level: Field, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+    return level.normals(points)

@@ -244,6 +244,21 @@ def test_a_prepared_renderer_looks_at_empty_space_once() -> None:
     torch.testing.assert_close(colors.clamp(0, 1).view(13, 19, 3).movedim(-1, 0), pictures[0].image)
 
 
+class Marched(Ball):
+    """One with a march of its own, that keeps the mask which it gave."""
+
+    def integrate(self, rays, near_far, step, early_stop, occupancy=None, gradient=None):
+        assert isinstance(occupancy, Tensor)
+        return integrate(make_ball(), rays, near_far, step, early_stop, occupancy)
+
+
+def test_a_march_of_its_own_may_come_with_a_mask() -> None:
+    camera = look_at(make_ball())
+    marched, queried = (render(Scene(ball, Rgb()), camera) for ball in (make_ball(kind=Marched), make_ball()))
+    assert isinstance(make_ball(kind=Marched), FusedField)
+    torch.testing.assert_close(marched.image, queried.image, atol=1e-6, rtol=0)
+
+
 def test_a_prepared_renderer_keeps_what_it_saw() -> None:
     """As its documentation says: what was empty stays skipped, what was not may change in place."""
     field = VoxelField.zeros(Box((0.0, 0.0, 0.0), (2.0, 1.0, 1.5)), (8, 4, 6), 3)
