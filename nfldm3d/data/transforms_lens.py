@@ -60,9 +60,21 @@ def _parse(record: Record, size: tuple[int, int] | None) -> Intrinsics:
     return Intrinsics(width, height, (across, down), center, _distortion(record, fisheye), lens)
 
 
+def horizontal_focal(record: Record) -> float | None:
+    """Focal length as a share of the picture's width, of a file whose pictures nobody opens; None if it tells none."""
+    if "fl_x" in record and "w" in record:
+        share = record.number("fl_x") / record.integer("w")
+        if share <= 0:
+            raise record.problem("fl_x", "write a positive number of pixels")
+        return share
+    return _focal_by_angle(record, "x", 1)
+
+
 def _focal(record: Record, axis: str, size: int) -> float | None:
-    if f"fl_{axis}" in record:
-        return record.number(f"fl_{axis}")
+    return record.number(f"fl_{axis}") if f"fl_{axis}" in record else _focal_by_angle(record, axis, size)
+
+
+def _focal_by_angle(record: Record, axis: str, size: int) -> float | None:
     key = f"camera_angle_{axis}"
     if key not in record:
         return None

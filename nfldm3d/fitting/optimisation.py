@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nfldm3d._types import PathName
-from nfldm3d.fitting.checkpoint import Checkpoint
+from nfldm3d.files import DataFormatError
+from nfldm3d.fitting.checkpoint import ANEW, Checkpoint
 from nfldm3d.fitting.parameters import TensorParameters
 from nfldm3d.fitting.schedule import OptimisationError, Schedule, Step
 
@@ -36,7 +37,11 @@ class Parameters(Protocol):
         ...
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Puts what ``state`` gave in place of what is there."""
+        """Puts what ``state`` gave in place of what is there.
+
+        Raises:
+            ValueError: it is the state of something else; nothing has changed.
+        """
         ...
 
 
@@ -68,14 +73,17 @@ def optimise(
 
     Raises:
         OptimisationError: a loss or gradient is not finite; it names the step.
-        DataFormatError: the checkpoint is damaged or belongs to another run.
+        DataFormatError: the checkpoint is damaged, belongs to another run, or holds other tensors.
     """
     moving = TensorParameters(parameters) if isinstance(parameters, Mapping) else parameters
     schedule, step = schedule or Schedule(), Step()
     kept = checkpoint if checkpoint is None or isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
     if kept is not None and (found := kept.load(generator)) is not None:
+        try:
+            moving.restore(found.tensors)
+        except ValueError as error:
+            raise DataFormatError(kept.path, f"is the state of something else: {error}; {ANEW}") from error
         step.number, step.seconds = found.number, found.seconds
-        moving.restore(found.tensors)
     saved_at, clock = step.seconds, time.monotonic() - step.seconds
     with _open_bar(schedule.name, progress) as bar:
         while (share := schedule.share(step.number, step.seconds)) < 1 and not step.stopped:

@@ -1,11 +1,14 @@
 """Tensors and modules that a run moves by Adam, and that can be written down."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from nfldm3d.fitting.schedule import OptimisationError, Step
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What Adam keeps of a tensor, in its shape."""
 
 
 class TensorParameters:
@@ -63,6 +66,9 @@ class TensorParameters:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """See ``Parameters``."""
+        expected = self._values()
+        expected |= {f"adam.{name}.{key}": value for name, value in self._moving().items() for key in MOMENTS}
+        require_alike(state, expected, optional=[name for name in expected if name.startswith("adam.")])
         with torch.no_grad():
             for name, tensor in self._values().items():
                 tensor.copy_(state[name])
@@ -106,3 +112,16 @@ class TensorParameters:
                 f"step {step.number + 1}: the gradient of {name} is not finite; lower the rate ({step.rate:.3g} now), "
                 "or look for a division by zero in the loss"
             )
+
+
+def require_alike(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, optional: Collection[str] = ()
+) -> None:
+    """Raises a ValueError that names the first tensor which is missing from a state, or has another shape."""
+    for name, value in expected.items():
+        if name not in state:
+            if name in optional:
+                continue
+            raise ValueError(f"it lacks {name} of shape {tuple(value.shape)}")
+        if state[name].shape != value.shape:
+            raise ValueError(f"{name} has shape {tuple(state[name].shape)}, not {tuple(value.shape)}")

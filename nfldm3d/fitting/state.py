@@ -9,7 +9,7 @@ from nfldm3d.appearance import EnvironmentMap, SphericalHarmonics
 from nfldm3d.fields import VoxelField
 from nfldm3d.fitting.grids import StepSizes, TrainableGrid
 from nfldm3d.fitting.options import FitOptions
-from nfldm3d.fitting.parameters import TensorParameters
+from nfldm3d.fitting.parameters import TensorParameters, require_alike
 from nfldm3d.fitting.phases import PHASES, Phase
 from nfldm3d.fitting.schedule import Step
 from nfldm3d.ops import bricks as brick_ops
@@ -68,10 +68,10 @@ class FitState:
             self.options.smoothness * footprint,
             FOG_DECAY * footprint,
         )
+        if self.sky_parameters is not None:
+            self.sky_parameters.advance(step)  # first: it raises, before anything moves, if gradients are not finite
         for grid in self.grids:
             grid.step(sizes)
-        if self.sky_parameters is not None:
-            self.sky_parameters.advance(step)
 
     def state(self) -> dict[str, Tensor]:
         """Used bricks of all grids with their moments, the sky, and the phase."""
@@ -88,6 +88,12 @@ class FitState:
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
+        fixed = {name: value for name, value in self.state().items() if name == "phase" or name.endswith(".shape")}
+        require_alike(state, fixed)
+        for number, grid in enumerate(self.grids):
+            _require_bricks(part(f"grid{number}."), grid, f"grid{number}.")
+        if self.sky_parameters is not None:
+            require_alike(part(SKY), {"image": self.sky_parameters.parts["image"]})  # type: ignore[dict-item]
         self.number, self.carved = state["phase"].tolist()
         self.grids = [_unpack_grid(part(f"grid{number}."), grid) for number, grid in enumerate(self.grids)]
         if self.sky_parameters is not None:
@@ -113,6 +119,19 @@ def _pack_grid(grid: TrainableGrid) -> dict[str, Tensor]:
     packed = {name: brick_ops.gather_bricks(tensor, bricks) for name, tensor in _grid_tensors(grid).items()}
     shape = torch.tensor([*grid.density.shape, grid.steps], dtype=torch.int64)
     return {"shape": shape, "bricks": bricks, **packed}
+
+
+def _require_bricks(parts: dict[str, Tensor], like: TrainableGrid, prefix: str) -> None:
+    """Raises a ValueError unless there are as many bricks of each tensor as there are places for them."""
+    if "bricks" not in parts:
+        raise ValueError(f"it lacks {prefix}bricks")
+    count = len(parts["bricks"])
+    for name, tensor in _grid_tensors(like).items():
+        if name not in parts:
+            raise ValueError(f"it lacks {prefix}{name}")
+        shape = parts[name].shape
+        if shape[:1] != (count,) or shape[4:] != tensor.shape[3:]:
+            raise ValueError(f"{prefix}{name} has shape {tuple(shape)}, which does not fit {count} bricks")
 
 
 def _unpack_grid(parts: dict[str, Tensor], like: TrainableGrid) -> TrainableGrid:

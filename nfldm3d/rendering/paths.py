@@ -11,10 +11,16 @@ from torch import Tensor
 from nfldm3d import placement
 from nfldm3d._types import PathName
 from nfldm3d.camera import Camera
+from nfldm3d.data.json_record import Record
+from nfldm3d.data.transforms_lens import horizontal_focal
 from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.geometry import Box, find_pose_problem
 from nfldm3d.scene import Scene
 
+LENS = ("camera_angle_x", "fl_x", "w")
+"""What a transforms.json tells at top level or in every frame."""
+USUAL_ANGLE = 60.0
+"""Horizontal degrees where a file tells nothing."""
 PATHS = ("orbit", "panorama", "fly")
 OUTER_ELEVATION = 40.0
 """Degrees above the horizon of cameras that look at a scene from outside."""
@@ -64,16 +70,13 @@ def read_camera_path(
     frames = content.get("camera_path", content.get("frames")) if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames:
         raise DataFormatError(path, "holds neither 'frames' nor a 'camera_path'; give a list of cameras")
-    poses, fields_of_view = [], []
-    for number, frame in enumerate(frames):
-        pose = _read_pose(path, number, frame)
-        poses.append(pose)
-        fields_of_view.append(_read_fov(path, content, frame, width / height))
-    moved = torch.stack(poses)
+    moved = torch.stack([_read_pose(path, number, frame) for number, frame in enumerate(frames)])
+    lens = {key: content[key] for key in LENS if key in content}
+    records = [Record(Path(path), {**lens, **frame}, f"frame {number}") for number, frame in enumerate(frames)]
     if scene_from_world is not None:
         moved = scene_from_world @ placement.world_from_scene(content) @ moved
     camera = Camera.from_fov(moved.float(), width=width, height=height)
-    focal = torch.tensor([width / 2 / math.tan(fov / 2) for fov in fields_of_view])[:, None].expand(-1, 2)
+    focal = torch.tensor([_read_focal(record, width, height) for record in records])[:, None].expand(-1, 2)
     return Camera(camera.world_from_camera, focal, camera.principal, width, height)
 
 
@@ -96,24 +99,15 @@ def _read_pose(path: PathName, number: int, frame: object) -> torch.Tensor:
     return pose
 
 
-def _read_fov(path: PathName, content: dict, frame: dict, aspect: float) -> float:
-    """Horizontal field of view in radians."""
-    if "fov" in frame:  # nerfstudio: vertical, in degrees
-        return 2 * math.atan(math.tan(math.radians(_number(path, frame, "fov")) / 2) * aspect)
-    if "camera_angle_x" in content:
-        return _number(path, content, "camera_angle_x")
-    source = frame if "fl_x" in frame else content
-    if "fl_x" in source and ("w" in frame or "w" in content):
-        wide = _number(path, frame if "w" in frame else content, "w")
-        return 2 * math.atan(wide / 2 / _number(path, source, "fl_x"))
-    return math.radians(60)
-
-
-def _number(path: PathName, record: dict, name: str) -> float:
-    value = record[name]
-    if not isinstance(value, int | float) or value <= 0:
-        raise DataFormatError(path, f"{name} is {value!r}; write a positive number")
-    return float(value)
+def _read_focal(record: Record, width: int, height: int) -> float:
+    """Focal length in pixels of pictures of that size."""
+    if "fov" in record:  # nerfstudio: vertical, in degrees
+        angle = record.number("fov")
+        if not 0 < angle < 180:
+            raise record.problem("fov", "write the vertical field of view in degrees, between 0 and 180")
+        return height / 2 / math.tan(math.radians(angle) / 2)
+    share = horizontal_focal(record)
+    return width * (0.5 / math.tan(math.radians(USUAL_ANGLE) / 2) if share is None else share)
 
 
 def _orbit(scene: Scene, views: int, width: int, height: int) -> Camera:

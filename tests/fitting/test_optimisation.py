@@ -132,6 +132,30 @@ def test_a_checkpoint_of_another_run_is_refused_with_its_difference(tmp_path: Pa
     assert Checkpoint(tmp_path / "none").load() is None
 
 
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ({"point": torch.zeros(4)}, r"point has shape \(3,\), not \(4,\)"),
+        ({"place": torch.zeros(3)}, r"it lacks place of shape \(3,\)"),
+        ({"point": torch.zeros(3), "net": nn.Linear(2, 1)}, r"it lacks net.weight of shape \(1, 2\)"),
+    ],
+)
+def test_a_checkpoint_of_other_tensors_is_refused_and_changes_nothing(tmp_path: Path, parts: dict, problem: str):
+    point, path = torch.zeros(3), tmp_path / "run.safetensors"
+    TensorParameters({"point": point})
+    Checkpoint(path).save({"point": torch.ones(3)}, 3, 1.0)
+    before = [value.clone() for value in parts.values() if isinstance(value, Tensor)]
+    with pytest.raises(DataFormatError, match=f"run.safetensors: is the state of something else: {problem}; delete it"):
+        optimise(parts, lambda step: torch.zeros((), requires_grad=True), Schedule(9), checkpoint=path, progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(before, parts.values(), strict=False) if isinstance(b, Tensor))
+
+
+def test_moments_of_another_shape_are_refused():
+    moving = TensorParameters({"point": torch.zeros(3)})
+    with pytest.raises(ValueError, match=r"adam.point.exp_avg has shape \(2,\), not \(3,\)"):
+        moving.restore({"point": torch.ones(3), "adam.point.exp_avg": torch.zeros(2)})
+
+
 def test_numbers_that_are_not_finite_name_the_step_and_change_nothing():
     point = torch.zeros(3)
 

@@ -1,12 +1,16 @@
 """Camera paths see what they are for."""
 
 import itertools
+import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from nfldm3d import Camera, Rgb, Scene, VoxelField, make_path
+from nfldm3d.files import DataFormatError
 from nfldm3d.geometry import Box
+from nfldm3d.rendering.paths import read_camera_path
 
 
 def empty_scene(size: tuple[float, float, float], cameras: Camera | None = None) -> Scene:
@@ -50,3 +54,50 @@ def test_unknown_paths_are_refused() -> None:
         make_path(scene, "fly")
     with pytest.raises(ValueError, match="at least one view"):
         make_path(scene, "orbit", views=0)
+
+
+def write_path(folder: Path, *frames: dict, **top: object) -> Path:
+    poses = Camera.orbit((0.0, 0.0, 0.0), 2.0, views=max(1, len(frames))).world_from_camera.tolist()
+    written = [{"transform_matrix": pose, **frame} for pose, frame in zip(poses, frames or ({},), strict=True)]
+    path = folder / "path.json"
+    path.write_text(json.dumps({"frames": written, **top}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("top", "frame", "share"),
+    [
+        ({"fl_x": 30.0, "w": 40}, {}, 0.75),
+        ({"fl_x": 30.0, "w": 40, "camera_angle_x": 0.3}, {}, 0.75),
+        ({}, {"fl_x": 30.0, "w": 40}, 0.75),
+        ({"w": 40}, {"fl_x": 30.0}, 0.75),
+        ({"camera_angle_x": 1.5707963}, {}, 0.5),
+        ({}, {"camera_angle_x": 1.5707963}, 0.5),
+        ({"camera_angle_x": 0.3}, {"camera_angle_x": 1.5707963}, 0.5),
+        ({"fl_x": 30.0, "camera_angle_x": 1.5707963}, {}, 0.5),  # of a width that is not told
+        ({}, {"fov": 90.0}, 1 / 3),
+        ({}, {}, 0.75**0.5),
+    ],
+)
+def test_lenses_are_those_of_the_file(tmp_path: Path, top: dict, frame: dict, share: float) -> None:
+    cameras = read_camera_path(write_path(tmp_path, frame, **top), width=24, height=16)
+    torch.testing.assert_close(cameras.focal, torch.full((1, 2), 24 * share))
+
+
+@pytest.mark.parametrize(
+    ("top", "frame", "problem"),
+    [
+        ({}, {"fov": 180.0}, r"frame 0\.fov is 180.0; write the vertical field of view in degrees, between 0 and 180"),
+        ({}, {"fov": -30}, "fov is -30; "),
+        ({}, {"fov": True}, "fov is True; write a number"),
+        ({"camera_angle_x": 3.2}, {}, "camera_angle_x is 3.2; write the field of view in radians"),
+        ({}, {"camera_angle_x": 0}, "camera_angle_x is 0; "),
+        ({"fl_x": 0, "w": 40}, {}, "fl_x is 0; write a positive number of pixels"),
+        ({"fl_x": -30, "w": 40}, {}, "fl_x is -30; "),
+        ({"fl_x": 30, "w": 0}, {}, "w is 0; write a whole number of pixels"),
+        ({"fl_x": "wide", "w": 40}, {}, "fl_x is 'wide'; write a number"),
+    ],
+)
+def test_lenses_that_would_mirror_pictures_are_refused(tmp_path: Path, top: dict, frame: dict, problem: str) -> None:
+    with pytest.raises(DataFormatError, match=problem):
+        read_camera_path(write_path(tmp_path, frame, **top), width=24, height=16)
