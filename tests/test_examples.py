@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_fits import ball_scene, views_of
-from small_rooms import labelled, room_sample, scene_generator
+from small_rooms import labelled, scene_generator
 
 from nfldm3d import Box
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
@@ -70,52 +70,55 @@ def test_nerfacc_training(folder, monkeypatch, capsys):
     assert float(by_nerfacc) > 17 and abs(float(by_nerfacc) - float(by_render)) < 0.2
 
 
-@pytest.mark.slow
-def test_ablations(folder, monkeypatch, capsys):
-    box, written = Box((1.0, -2.0, 0.9), (5.0, 2.0, 1.9)), []  # of the proportions of the example's fields
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of the proportions of the examples' fields, and weights."""
+    folder, written = tmp_path_factory.mktemp("worlds"), []
+    box = Box((1.0, -2.0, 0.9), (5.0, 2.0, 1.9))
     for split in ("train", "test"):
-        samples = [replace(room_sample(n, views=6), box=box, key=f"{split}_{n}", split=split) for n in range(2)]
-        (folder / "shards").mkdir(exist_ok=True)
-        written.append(write_shard(folder / "shards" / f"{split}-000000.tar", samples))
+        some = [labelled(n + 4 * (split == "test")) for n in range(4)]
+        kinds = ("walk",) * len(some[0].images)
+        samples = [
+            replace(sample, box=box, key=f"{split}_{n}", split=split, trajectory=WALK, kinds=kinds)
+            for n, sample in enumerate(some)
+        ]
+        written.append(write_shard(folder / f"{split}-000000.tar", samples))
     scenes = tuple(scene for _, entries in written for scene in entries)
-    write_index(folder / "shards", ShardIndex(tuple(shard for shard, _ in written), scenes))
-    few = [str(folder / "shards"), "--which", "pooling", "--steps", "1", "--judged", "1"]
-    run("ablations.py", few, monkeypatch)
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    write_index(folder, ShardIndex(tuple(shard for shard, _ in written), scenes))
+    scene_generator().save_pretrained(folder / "weights")
+    FrameClassifier(2, 2, 16, features=4, width=8).save_pretrained(folder / "weights" / "frame_classifier")
+    BevReader((8, 8, 4), 5, 3, (8, 8)).save_pretrained(folder / "weights" / "bev_reader")
+    return folder
+
+
+def rows_of(name: str, which: str, worlds: Path, given: list[str], monkeypatch, capsys) -> list[dict]:
+    run(name, [str(worlds), "--which", which, "--weights", str(worlds / "weights"), *given], monkeypatch)
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("which", "names"), [("direct", ["c+f", "voxels"]), ("baseline", ["g+c+f", "GAUDI-style"])])
+def test_ablations_of_generators(which, names, worlds, monkeypatch, capsys):
+    few = ["--steps", "1", "--denoiser-steps", "1", "--scenes", "2", "--generated", "2", "--views", "8"]
+    rows = rows_of("ablations.py", which, worlds, [*few, "--sampling-steps", "2"], monkeypatch, capsys)
+    assert [row["generator"] for row in rows] == names
+    assert all(row["low"] <= row["frechet_ratio"] <= row["high"] for row in rows)
+
+
+@pytest.mark.slow
+def test_ablations(worlds, monkeypatch, capsys):
+    rows = rows_of("ablations.py", "pooling", worlds, ["--steps", "1", "--judged", "2"], monkeypatch, capsys)
     assert [row["pooling"] for row in rows] == ["mean", "attention"] and "psnr" in rows[0]
+    low, high = rows[1]["gain"]
+    assert low <= rows[1]["psnr"] - rows[0]["psnr"] + 0.001 <= high + 0.002 and "gain" not in rows[0]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers' solvers
-@pytest.mark.parametrize(("which", "rows"), [("sampler", 3), ("guidance", 5), ("direct", 2)])
-def test_generator_ablations(which, rows, folder, tmp_path, monkeypatch, capsys):
-    written = []
-    for split in ("train", "test"):
-        first = 0 if split == "train" else 4
-        samples = [replace(labelled(first + n), key=f"{split}_{n}", split=split, trajectory=WALK) for n in range(4)]
-        written.append(write_shard(tmp_path / f"{split}-000000.tar", samples))
-    scenes = tuple(scene for _, entries in written for scene in entries)
-    write_index(tmp_path, ShardIndex(tuple(shard for shard, _ in written), scenes))
-    scene_generator().save_pretrained(tmp_path / "weights")
-    FrameClassifier(2, 2, 16, features=4, width=8).save_pretrained(tmp_path / "weights" / "frame_classifier")
-    BevReader((8, 8, 4), 5, 3, (8, 8)).save_pretrained(tmp_path / "weights" / "bev_reader")
-    few = [str(tmp_path), "--which", which, "--weights", str(tmp_path / "weights"), "--steps", "1"]
-    few += [
-        "--denoiser-steps",
-        "1",
-        "--scenes",
-        "2",
-        "--generated",
-        "2",
-        "--views",
-        "8",
-        "--tried-steps",
-        "2",
-        "--sampling-steps",
-        "2",
-    ]
-    run("generator_ablations.py", few, monkeypatch)
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+@pytest.mark.parametrize(("which", "rows"), [("sampler", 3), ("guidance", 5)])
+def test_generator_ablations(which, rows, worlds, monkeypatch, capsys):
+    few = ["--generated", "2", "--views", "8", "--tried-steps", "2", "--sampling-steps", "2"]
+    found = rows_of("generator_ablations.py", which, worlds, few, monkeypatch, capsys)
     assert len(found) == rows and all(row["frechet_ratio"] > 0 for row in found)
 
 

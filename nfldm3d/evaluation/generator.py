@@ -1,41 +1,70 @@
-"""How good a scene generator is: pictures as a set, maps that are followed, parts that are kept, and memory."""
+"""How good a scene generator is: sets of pictures and clips, maps that are followed, parts that are kept, memory."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from nfldm3d._moved import renamed_argument
+from nfldm3d._moved import renamed_argument, warn_renamed
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import Scenes, spread
-from nfldm3d.evaluation.distributions import (
-    frechet_distance,
-    intersection_over_union,
-    kernel_distance,
-    measure_coverage,
+from nfldm3d.evaluation.distributions import frechet_distance
+from nfldm3d.evaluation.features import EfficientNetFeatures, InceptionFeatures, VideoFeatures
+from nfldm3d.evaluation.generated_scenes import (
+    GeneratorBudget,
+    WorldGenerator,
+    generate_scenes,
+    mapped_samples,
+    move_cars,
+    rebuild,
 )
-from nfldm3d.evaluation.features import InceptionFeatures, VideoFeatures
-from nfldm3d.evaluation.generated_scenes import GeneratorBudget, generate_scenes, mapped_samples
+from nfldm3d.evaluation.map_scores import (
+    measure_class_overlap,
+    measure_map_overlap,
+    read_map,
+    read_maps,
+    seen_maps,
+)
 from nfldm3d.evaluation.memorisation import judge_memory
+from nfldm3d.evaluation.moved_cars import CAR, judge_moves
+from nfldm3d.evaluation.picture_scores import (
+    CLASSIFIER,
+    EFFICIENTNET,
+    INCEPTION,
+    ClipSets,
+    Embed,
+    FeatureNames,
+    FeatureSets,
+    PictureSets,
+    embedding_by,
+    frechet_chance,
+    judge_clips,
+    judge_pictures,
+)
 from nfldm3d.evaluation.pieces import Pieces
+from nfldm3d.evaluation.scene_pictures import (
+    SIZE,
+    Clip,
+    made_clips,
+    made_pictures,
+    rebuilt_pictures,
+    recorded_clips,
+    recorded_pictures,
+)
 from nfldm3d.geometry import Box
 from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
-from nfldm3d.models.nfldm.scene_voxels import voxels_of
 from nfldm3d.pipelines.scene_editing import MARGIN
 from nfldm3d.pipelines.scene_generator import SceneGenerator
 from nfldm3d.rendering import render
 from nfldm3d.scene import Scene
 
-SIZE = 64
-"""Pixels along each side of them."""
-NumberedPictures: TypeAlias = tuple[Float[Tensor, "views 3 height width"], Int64[Tensor, " views"]]
-"""Pictures, and the number of the scene that each shows."""
+SHOWN = 8
+"""Scenes on the page of pictures."""
 
 
 @dataclass
@@ -45,10 +74,72 @@ class GeneratorReport:
     figures: dict[str, float] = field(default_factory=dict)
     strips: list[Float[Tensor, "3 height width"]] = field(default_factory=list)
     """Each a generated scene beside the training scene that is nearest to it."""
+    nearest: list[int] = field(default_factory=list)
+    """The number of the training scene that is nearest to each generated one."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Networks by which generated scenes are judged; what those that are None would tell is left out."""
+
+    classifier: FrameClassifier
+    """In its features: ``frechet`` and the like."""
+    efficientnet: EfficientNetFeatures | None = None
+    """``frechet_efficientnet`` and the like."""
+    inception: InceptionFeatures | None = None
+    """``fid``, ``kid`` and the like."""
+    video: VideoFeatures | None = None
+    """``fvd``."""
+    reader: BevReader | None = None
+    """``bev_miou`` and the like, for generators that take maps."""
+
+    def spaces(self, device: torch.device) -> Iterator[tuple[FeatureNames, Embed]]:
+        """What figures are called, and the features that they are measured in."""
+        yield CLASSIFIER, embedding_by(self.classifier.embed, device, 256)
+        for names, network in ((EFFICIENTNET, self.efficientnet), (INCEPTION, self.inception)):
+            if network is not None:
+                yield names, embedding_by(network.to(device), device, 32)
+
+
+@torch.no_grad()
+def measure_generator(
+    pipeline: WorldGenerator,
+    judges: Judges,
+    training: Scenes,
+    held_out: Scenes,
+    *,
+    budget: GeneratorBudget | None = None,
+    pieces: Pieces | None = None,
+) -> GeneratorReport:
+    """All figures of the evaluation.
+
+    What is generated is seen by cameras that are mounted as those were that recorded the scenes.
+
+    ``frechet_ratio`` is the distance of generated to held-out pictures over that of training pictures to held-out
+    ones, ``frechet_floor``; ``frechet_halves`` is that of two halves of the training scenes, and
+    ``frechet_rebuilt`` that of training scenes after encoding and decoding to held-out pictures; other scenes would
+    have given a ratio from ``frechet_ratio_low`` to ``frechet_ratio_high``. ``frechet_video`` is that of clips in the
+    features of single frames. ``pieces`` holds what ``sample_pieces`` has made, which is not made again.
+    """
+    budget, device = budget or GeneratorBudget(), pipeline._execution_device
+    scenes = generate_scenes(pipeline, budget, "free", budget.scenes, pieces)
+    figures: dict[str, float] = {}
+    pictures, clips = _gather(pipeline, scenes, training, held_out, budget)
+    for names, embed in judges.spaces(device):
+        figures |= _judge_in_space(pictures, clips, embed, names, budget)
+    if judges.video is not None:
+        figures["fvd"] = _judge_videos(judges.video.to(device), clips, budget)
+    memory = judge_memory(pipeline, scenes, training, count=budget.remembered, progress=budget.progress)
+    figures |= memory.figures
+    strips = [_strip(scene, training[number]) for scene, number in zip(scenes[:SHOWN], memory.nearest, strict=False)]
+    if judges.reader is not None and pipeline.map_size:
+        figures |= judge_maps(pipeline, judges.reader, held_out, budget, pieces)
+    if isinstance(pipeline, SceneGenerator):
+        figures["edit_kept_psnr"] = judge_edits(pipeline, scenes[: budget.edited], budget)
+    return GeneratorReport(figures, strips, memory.nearest)
 
 
 @renamed_argument("generator", "pipeline")
-@torch.no_grad()
 def judge_generator(
     pipeline: SceneGenerator,
     classifier: FrameClassifier,
@@ -61,36 +152,44 @@ def judge_generator(
     video: VideoFeatures | None = None,
     pieces: Pieces | None = None,
 ) -> GeneratorReport:
-    """All figures of the evaluation; those of maps only with a reader and a generator that takes them.
+    """``measure_generator`` with its judges one by one; goes with the next release."""
+    warn_renamed("judge_generator(pipeline, classifier, reader, ...)", "measure_generator(pipeline, Judges(...), ...)")
+    judges = Judges(classifier, inception=inception, video=video, reader=reader)
+    return measure_generator(pipeline, judges, training, held_out, budget=budget, pieces=pieces)
 
-    With ``inception`` there are ``fid`` and ``kid`` as well, with ``video`` there is ``fvd``, of a clip of each scene.
 
-    ``frechet_ratio`` is the distance of generated to held-out pictures over that of training pictures to held-out
-    ones, ``frechet_floor``; ``frechet_halves`` is that of two halves of the training pictures, and
-    ``frechet_rebuilt`` that of training scenes after encoding and decoding to held-out pictures. ``pieces`` holds what
-    ``sample_pieces`` has made, which is not made again.
-    """
-    budget = budget or GeneratorBudget()
-    device = pipeline._execution_device
-    scenes = generate_scenes(pipeline, budget, "free", budget.scenes, pieces)
-    made = _own_pictures(scenes, budget)
-    figures = _judge_pictures(made, pipeline, classifier, training, held_out, budget)
-    if inception is not None:
-        figures |= _judge_by_inception(inception.to(device), made[0], training, held_out, budget)
-    if video is not None:
-        figures["fvd"] = _judge_clips(video.to(device), scenes, held_out, budget)
-    memory = judge_memory(pipeline, scenes, training, count=budget.remembered, progress=budget.progress)
-    figures |= memory.figures
-    strips = [_strip(scene, training[number]) for scene, number in zip(scenes[:8], memory.nearest, strict=False)]
-    if reader is not None and pipeline.map_size:
-        figures |= judge_maps(pipeline, reader, held_out, budget, pieces)
-    figures["edit_kept_psnr"] = judge_edits(pipeline, scenes[: budget.edited], budget)
-    return GeneratorReport(figures, strips)
+def _gather(
+    pipeline: WorldGenerator, scenes: Sequence[Scene], training: Scenes, held_out: Scenes, budget: GeneratorBudget
+) -> tuple[PictureSets, ClipSets]:
+    """All pictures that are compared."""
+    samples = list(spread(training, budget.rebuilt))
+    shown = tqdm(samples, desc="rebuild", leave=False, disable=not budget.progress)
+    pictures = PictureSets(
+        made_pictures(scenes, held_out, budget.pictures, progress=budget.progress),
+        rebuilt_pictures([rebuild(pipeline, sample) for sample in shown], samples, budget.pictures),
+        recorded_pictures(training, 2 * budget.pictures),
+        recorded_pictures(held_out, budget.pictures),
+    )
+    count = max(len(scenes), len(held_out))
+    clips = made_clips(scenes, held_out), recorded_clips(training, count), recorded_clips(held_out, count)
+    return pictures, ClipSets(*clips)
+
+
+def _judge_in_space(
+    pictures: PictureSets, clips: ClipSets, embed: Embed, names: FeatureNames, budget: GeneratorBudget
+) -> dict[str, float]:
+    sets, draws = FeatureSets.of(pictures, embed), torch.Generator().manual_seed(budget.seed)
+    figures = judge_pictures(sets, names, generator=draws)
+    if names is CLASSIFIER and names.frechet in figures:
+        bounds = frechet_chance(sets.made, sets.held_out, generator=draws)
+        for end, value in bounds._asdict().items():
+            figures[f"frechet_ratio_{end}"] = value / figures["frechet_floor"]
+    return figures | judge_clips(clips, embed, names)
 
 
 @renamed_argument("generator", "pipeline")
 def judge_maps(
-    pipeline: SceneGenerator,
+    pipeline: WorldGenerator,
     reader: BevReader,
     held_out: Scenes,
     budget: GeneratorBudget,
@@ -98,26 +197,30 @@ def judge_maps(
 ) -> dict[str, float]:
     """Overlap of given maps with those that the reader finds: in generated, unconditional and real fields.
 
+    ``bev_miou_ceiling``, of real fields, is what the reader itself can do. ``bev_iou_road`` and the like are those of
+    single classes. Where maps hold cars, ``cars_moved`` and the figures of ``judge_moves`` follow.
+
     Cells count in which some recorded view of the map's scene meets a surface: elsewhere real fields hold guesses, too.
     """
     samples, true = mapped_samples(held_out, budget)
+    mapped = generate_scenes(pipeline, budget, "mapped", len(true), pieces, true)
+    free = generate_scenes(pipeline, budget, "unmapped", len(true), pieces)
     real = [pipeline.networks.encode_sample(sample) for sample in samples]
-    found = {
-        "bev_miou": generate_scenes(pipeline, budget, "mapped", len(true), pieces, true),
-        "bev_miou_unconditional": generate_scenes(pipeline, budget, "unmapped", len(true), pieces),
-        "bev_miou_ceiling": real,
+    seen, names = seen_maps(samples), list(pipeline.config["map_classes"])
+    each = measure_class_overlap(reader, mapped, seen)
+    figures = {
+        "bev_miou": float(each.nanmean()),
+        "bev_miou_unconditional": measure_map_overlap(reader, free, seen),
+        "bev_miou_ceiling": measure_map_overlap(reader, real, seen),
     }
-    seen = torch.stack([known for sample in samples if (known := sample.seen_map()) is not None])
-    figures = {}
-    for name, scenes in found.items():
-        figures[name] = measure_map_overlap(reader, scenes, seen)
+    figures |= {f"bev_iou_{names[n]}": float(value) for n, value in enumerate(each) if not value.isnan()}
+    moves, changed = move_cars(pipeline, true, budget)
+    if any(move is not None for move in moves):
+        moved = generate_scenes(pipeline, budget, "moved", len(true), pieces, changed)
+        numbers = [number for number, move in enumerate(moves) if move is not None]
+        now, before = (read_maps(reader, [scenes[n] for n in numbers]) for scenes in (moved, mapped))
+        figures |= judge_moves([move for move in moves if move is not None], now, before, names.index(CAR))
     return figures
-
-
-def measure_map_overlap(reader: BevReader, scenes: Sequence[Scene], maps: Int64[Tensor, "scenes x y"]) -> float:
-    """Mean IoU over the classes that occur of the maps that the reader finds in scenes; not of ``UNSEEN`` cells."""
-    found = torch.cat([read_map(reader, scene).cpu() for scene in scenes])
-    return float(intersection_over_union(found, maps, int(reader.config["classes"])).nanmean())
 
 
 @renamed_argument("generator", "pipeline")
@@ -148,92 +251,17 @@ def judge_edits(pipeline: SceneGenerator, scenes: Sequence[Scene], budget: Gener
     return sum(scores) / len(scores) if scores else math.nan
 
 
-def _judge_pictures(
-    made: NumberedPictures,
-    pipeline: SceneGenerator,
-    classifier: FrameClassifier,
-    training: Scenes,
-    held_out: Scenes,
-    budget: GeneratorBudget,
-) -> dict[str, float]:
-    """Figures of generated, rebuilt and training pictures beside held-out ones, as the classifier sees them."""
-
-    def embed(images: Tensor) -> Tensor:
-        parts = images.split(256)
-        return torch.cat([classifier.embed(part.to(pipeline._execution_device)).float().cpu() for part in parts])
-
-    real_pictures, real_scenes = _real_pictures(held_out, budget.pictures)
-    seen_pictures, seen_scenes = _real_pictures(training, 2 * budget.pictures)
-    real, seen, own = embed(real_pictures), embed(seen_pictures), embed(made[0])
-    half, other = seen[::2], seen[1::2]
-    rebuilt = embed(_rebuilt_pictures(pipeline, training, budget))
-    distance, floor = float(frechet_distance(own, real)), float(frechet_distance(half, real))
-    covered = measure_coverage(own, real, made_scenes=made[1], real_scenes=real_scenes)
-    ceiling = measure_coverage(half, real, made_scenes=seen_scenes[::2], real_scenes=real_scenes)
-    draws = torch.Generator().manual_seed(budget.seed)
-    return {
-        "frechet": distance,
-        "frechet_floor": floor,
-        "frechet_ratio": distance / floor,
-        "frechet_halves": float(frechet_distance(half, other)),
-        "frechet_rebuilt": float(frechet_distance(rebuilt, real)),
-        "kernel_distance": float(kernel_distance(own, real, generator=draws)),
-        "kernel_distance_floor": float(kernel_distance(half, real, generator=draws)),
-        "precision": covered.precision,
-        "recall": covered.recall,
-        "density": covered.density,
-        "coverage": covered.coverage,
-        "recall_of_training": ceiling.recall,
-    }
-
-
-def _judge_by_inception(
-    inception: InceptionFeatures, pictures: Tensor, training: Scenes, held_out: Scenes, budget: GeneratorBudget
-) -> dict[str, float]:
-    device = next(inception.parameters()).device
-    recorded = (_real_pictures(scenes, budget.pictures)[0] for scenes in (training, held_out))
-    sets = (pictures, *recorded)
-    made, seen, real = (torch.cat([inception(p.to(device)).cpu() for p in images.split(32)]) for images in sets)
-    draws = torch.Generator().manual_seed(budget.seed)
-    return {
-        "fid": float(frechet_distance(made, real)),
-        "fid_floor": float(frechet_distance(seen, real)),
-        "kid": float(kernel_distance(made, real, generator=draws)),
-        "kid_floor": float(kernel_distance(seen, real, generator=draws)),
-    }
-
-
-def _real_clips(scenes: Scenes) -> list[Float[Tensor, "frames 3 height width"]]:
-    """What was recorded along each walk, in order."""
-    clips = []
-    for number in range(len(scenes)):
-        sample = scenes[number]
-        walked = [view for view, kind in enumerate(sample.kinds) if kind == "walk"]
-        if walked:
-            clips.append(sample.images[walked].float() / 255)
-    return clips
-
-
-def _own_clips(scenes: Sequence[Scene]) -> list[Float[Tensor, "frames 3 height width"]]:
-    """Every second pose of each scene's own path, which is what is recorded of walks."""
-    return [render(s, s.cameras.resized(SIZE, SIZE)[1::2]).image.cpu() for s in scenes if s.cameras is not None]
-
-
-def _judge_clips(video: VideoFeatures, scenes: Sequence[Scene], held_out: Scenes, budget: GeneratorBudget) -> float:
-    """The Fréchet distance of generated to recorded clips."""
-    made, real = (_embed_clips(video, clips, budget.progress) for clips in (_own_clips(scenes), _real_clips(held_out)))
+def _judge_videos(video: VideoFeatures, clips: ClipSets, budget: GeneratorBudget) -> float:
+    """The Fréchet distance of generated to recorded clips; a ValueError if nothing was recorded along walks."""
+    if not clips.made:
+        raise ValueError("fvd needs scenes with views of the kind walk; record them with nfldm3d capture")
+    made, real = (_embed_videos(video, some, budget.progress) for some in (clips.made, clips.held_out))
     return float(frechet_distance(made, real))
 
 
-def _embed_clips(video: VideoFeatures, clips: Sequence[Tensor], progress: bool) -> Float[Tensor, "clips features"]:
+def _embed_videos(video: VideoFeatures, clips: Sequence[Clip], progress: bool) -> Float[Tensor, "clips features"]:
     device, shown = next(video.parameters()).device, {"desc": "clips", "leave": False, "disable": not progress}
     return torch.cat([video(clip[None].to(device)).cpu() for clip in tqdm(clips, **shown)])
-
-
-def read_map(reader: BevReader, scene: Scene) -> Int64[Tensor, "1 x y"]:
-    """The classes that a reader finds in a scene of the networks' own grid."""
-    assert scene.background is not None and not isinstance(scene.background, Tensor)
-    return reader(voxels_of(scene.field, scene.background)).argmax(1)
 
 
 def _strip(scene: Scene, sample: SceneSample) -> Float[Tensor, "3 height width"]:
@@ -245,44 +273,15 @@ def _strip(scene: Scene, sample: SceneSample) -> Float[Tensor, "3 height width"]
     return torch.cat([*pictures, *real], dim=-1)
 
 
-def _real_pictures(scenes: Scenes, count: int) -> NumberedPictures:
-    """Recorded pictures, the same number of each scene, those taken along walks first."""
-    each = math.ceil(count / len(scenes))
-    return _join([sample.images[_walks_first(sample)[:each]].float() / 255 for sample in spread(scenes, count)], count)
-
-
-def _join(parts: Sequence[Float[Tensor, "_ 3 height width"]], count: int) -> NumberedPictures:
-    """The pictures of several scenes, at most ``count``."""
-    lengths = torch.tensor([len(part) for part in parts])
-    return torch.cat(list(parts))[:count], torch.arange(len(parts)).repeat_interleave(lengths)[:count]
-
-
-def _rebuilt_pictures(
-    pipeline: SceneGenerator, scenes: Scenes, budget: GeneratorBudget
-) -> Float[Tensor, "views 3 height width"]:
-    """Renders of recorded scenes that went through both auto-encoders, along their walks."""
-    chosen, networks, parts = list(spread(scenes, budget.rebuilt)), pipeline.networks, []
-    each = math.ceil(budget.pictures / len(chosen))
-    for sample in tqdm(chosen, desc="rebuild", leave=False, disable=not budget.progress):
-        scene = pipeline.networks.encode_sample(sample)
-        rebuilt = networks.decompress(networks.compress(scene), scene.box)
-        cameras = sample.camera[_walks_first(sample)[:each]].resized(SIZE, SIZE)
-        parts.append(render(rebuilt, cameras.to(pipeline._execution_device)).image.cpu())
-    return torch.cat(parts)[: budget.pictures]
-
-
-def _walks_first(sample: SceneSample) -> list[int]:
-    """All views of a scene, those taken along walks before the others."""
-    return sorted(range(len(sample.images)), key=lambda view: sample.kinds[view : view + 1] != ("walk",))
-
-
-def _own_pictures(scenes: Sequence[Scene], budget: GeneratorBudget) -> NumberedPictures:
-    """Renders along each scene's own path."""
-    count, parts = budget.pictures, []
-    each = math.ceil(count / len(scenes))
-    for scene in tqdm(scenes, desc="render", leave=False, disable=not budget.progress):
-        assert scene.cameras is not None
-        cameras = scene.cameras.resized(SIZE, SIZE)
-        cameras = cameras.interpolated(each) if each != len(cameras) else cameras
-        parts.append(render(scene, cameras).image.cpu())
-    return _join(parts, count)
+__all__ = [
+    "SIZE",
+    "GeneratorBudget",
+    "GeneratorReport",
+    "Judges",
+    "judge_edits",
+    "judge_generator",
+    "judge_maps",
+    "measure_generator",
+    "measure_map_overlap",
+    "read_map",
+]

@@ -8,6 +8,7 @@ import torch
 
 from nfldm3d.data.scenes import Scenes
 from nfldm3d.evaluation.autoencoder_report import AutoencoderReport, judge_autoencoders
+from nfldm3d.evaluation.metrics import Lpips
 from nfldm3d.jobs import Share
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.scene import Scene
@@ -23,11 +24,13 @@ class Pieces:
     folder: Path
     share: Share
 
-    def judge(self, networks: Autoencoders, samples: Scenes, inputs: int) -> AutoencoderReport | None:
+    def judge(
+        self, networks: Autoencoders, samples: Scenes, inputs: int, lpips: Lpips | None = None
+    ) -> AutoencoderReport | None:
         """See ``judge_autoencoders``; None as long as other processes have not judged their scenes."""
         paths = [self.folder / f"scene_{number:05d}.safetensors" for number in range(len(samples))]
         for number in self._missing(paths):
-            judge_autoencoders(networks, [samples[number]], inputs=inputs).save(paths[number])
+            judge_autoencoders(networks, [samples[number]], inputs=inputs, lpips=lpips).save(paths[number])
         if not _all_there(paths):
             return None
         return AutoencoderReport.join(map(AutoencoderReport.load, paths))

@@ -40,9 +40,12 @@ class SceneScores:
     mean_colour_psnr: float
     """Of pictures painted in the mean colour of the views that were encoded."""
 
+    lpips_like: float | None = None
+    """See ``Lpips.find_like``; None where it was not measured."""
+
     def figures(self) -> dict[str, float]:
-        """All but the count, by name."""
-        return {name: value for name, value in vars(self).items() if name != "surfaces"}
+        """All that were measured but the count, by name."""
+        return {name: value for name, value in vars(self).items() if name != "surfaces" and value is not None}
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,11 @@ def judge_scene(
 
 @torch.no_grad()
 def judge_field(
-    model: SceneAutoencoder, field: Field, background: EnvironmentMap, split: SceneSplit
+    model: SceneAutoencoder,
+    field: Field,
+    background: EnvironmentMap,
+    split: SceneSplit,
+    lpips: metrics.Lpips | None = None,
 ) -> tuple[SceneScores, Float[Tensor, "3 height width"]]:
     """Scores of a field by the views of ``split``, and a picture of truth above renders."""
     targets = split.targets.to(model.device)
@@ -111,6 +118,7 @@ def judge_field(
         surfaces=int(inside.sum()),
         sharpness=float(metrics.sharpness(picture, targets.images, targets.mask)),
         mean_colour_psnr=float(metrics.psnr(painted, targets.images, targets.mask)),
+        lpips_like=None if lpips is None else float(lpips(picture, targets.images, targets.mask)),
     )
     rows = [torch.cat(list(part[:SHOWN]), dim=-1) for part in (targets.images, picture)]
     return scores, torch.cat(rows, dim=-2).cpu()
@@ -139,4 +147,5 @@ def mean_scores(scores: Sequence[SceneScores]) -> SceneScores:
         surfaces=surfaces,
         sharpness=mean("sharpness"),
         mean_colour_psnr=mean("mean_colour_psnr"),
+        lpips_like=None if any(score.lpips_like is None for score in scores) else mean("lpips_like"),
     )

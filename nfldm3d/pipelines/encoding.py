@@ -134,7 +134,7 @@ def _header(
     if data := getattr(scenes, "fingerprint", None):
         header["data"] = data
     if keep == "latents":
-        header |= _describe(_first_whole(scenes), networks.scene.grid)
+        header |= describe_scenes(_first_whole(scenes), networks.scene.grid)
         if embeddings is not None:
             header |= {"embedding_size": embedding_size(embeddings), "embeddings": _hash_tensors(embeddings)}
     return header
@@ -148,7 +148,7 @@ def _first_whole(scenes: Scenes) -> SceneSample:
     return scenes[len(scenes) - 1]
 
 
-def _describe(sample: SceneSample, grid: tuple[int, int, int]) -> dict[str, object]:
+def describe_scenes(sample: SceneSample, grid: tuple[int, int, int]) -> dict[str, object]:
     """What all scenes of a data set have in common, which a generator has to know."""
     names, palette = ((), ()) if sample.bev is None else (sample.bev.class_names, sample.bev.palette)
     return {

@@ -35,10 +35,10 @@ def read_parts(folder: Path, given: dict[str, Any], variant: str | None = None) 
         ValueError: a part was given that is none.
         DataFormatError: something is missing, damaged or of another version.
     """
-    index = _read_index(folder)
+    index = read_index(folder, "SceneGenerator")
     parts: dict[str, Any] = {name: index[name] for name in OPTIONS if name in index}
     if "scheduler" not in given:
-        parts["scheduler"] = _read_scheduler(folder / "scheduler")
+        parts["scheduler"] = read_scheduler(folder / "scheduler")
     elif not isinstance(given["scheduler"], diffusers.SchedulerMixin):
         raise ValueError(f"scheduler must be one of diffusers', got {type(given['scheduler']).__name__}; give one")
     for name, network in NETWORKS.items():
@@ -56,19 +56,30 @@ def _require_part(part: object, name: str, network: type[nn.Module]) -> None:
         raise ValueError(f"{name} must be a {network.__name__}, got {type(part).__name__}; give one, or leave it out")
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def pipeline_of(folder: Path) -> str:
+    """The class of the pipeline that a folder holds; a DataFormatError if it does not say."""
+    path = folder / "model_index.json"
+    index = read_json(path) if path.is_file() else None
+    if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
+        raise DataFormatError(folder, "holds no model_index.json of a scene generator; make one with nfldm3d assemble")
+    return index["_class_name"]
+
+
+def read_index(folder: Path, pipeline: str) -> dict[str, Any]:
+    """What a folder says of the pipeline that it holds; a DataFormatError if it is not the one that is named."""
     path = folder / "model_index.json"
     if not path.is_file():
         raise DataFormatError(
             folder, "holds no model_index.json, so it is no scene generator; make one with nfldm3d assemble"
         )
     index = read_json(path)
-    if not isinstance(index, dict) or index.get("_class_name") != "SceneGenerator":
-        raise DataFormatError(path, "does not describe a SceneGenerator; give another folder")
+    if not isinstance(index, dict) or index.get("_class_name") != pipeline:
+        raise DataFormatError(path, f"does not describe a {pipeline}; give another folder")
     return index
 
 
-def _read_scheduler(folder: Path) -> Any:
+def read_scheduler(folder: Path) -> Any:
+    """The scheduler of diffusers that a folder describes; a DataFormatError if it does not."""
     path = folder / "scheduler_config.json"
     if not path.is_file():
         raise DataFormatError(folder, "holds no scheduler_config.json; copy the folder scheduler of the weights")

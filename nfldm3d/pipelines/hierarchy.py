@@ -54,6 +54,50 @@ Look = Callable[[Tensor | None, Tensor | None, bool], Tensor]
 
 
 @dataclass(frozen=True)
+class GlobalPrior:
+    """p(g, camera path)."""
+
+    denoiser: GlobalDenoiser
+    box: Box
+    """Of scenes, in which camera paths are in metres."""
+    path_odds: Sequence[float]
+    """See ``SceneGenerator``."""
+    device: torch.device
+
+    def sample(
+        self,
+        sampler: Sampler,
+        generators: Sequence[torch.Generator],
+        condition: Condition = FREE,
+        trajectory: Float[Tensor, "poses 5"] | None = None,
+    ) -> Float[Tensor, "scenes dimensions"]:
+        """g with the camera path, which is kept if it is given, and else fits the map; see ``draw_fitting``."""
+        model, size = self.denoiser, int(self.denoiser.config["dimensions"])
+        kept = None
+        if trajectory is not None:
+            values = torch.zeros(len(generators), size, device=self.device)
+            values[:, -5 * POSES :] = pack_path(trajectory.to(self.device), self.box)
+            share = torch.zeros_like(values)
+            share[:, -5 * POSES :] = 1
+            kept = Kept(model.scaling.normalize(values), share)
+
+        def draw(generators: Sequence[torch.Generator], condition: Condition) -> Tensor:
+            def predict(noisy: Tensor, step: Tensor) -> Tensor:
+                return condition.guide(lambda bev, embedding, path: model(noisy, step, bev, embedding))
+
+            return model.scaling.denormalize(sampler.sample("g", predict, (size,), generators, self.device, kept))
+
+        if trajectory is not None or condition.bev is None or not self.path_odds:
+            return draw(generators, condition)
+        return draw_fitting(
+            lambda seeds, scenes: draw(seeds, condition.of(scenes)),
+            generators,
+            condition.bev,
+            torch.tensor(self.path_odds, device=self.device),
+        )
+
+
+@dataclass(frozen=True)
 class Hierarchy:
     """The denoisers of all levels; those of g and f may be missing, whose latents are then zeros."""
 
@@ -98,31 +142,11 @@ class Hierarchy:
     ) -> Float[Tensor, "scenes dimensions"]:
         """g with the camera path, which is kept if it is given, and else fits the map; see ``draw_fitting``."""
         model = self.denoiser_g
-        size = self.latent_autoencoder.vector_size + 5 * POSES
         if model is None:
+            size = self.latent_autoencoder.vector_size + 5 * POSES
             return torch.zeros(len(generators), size, device=self.device)
-        kept = None
-        if trajectory is not None:
-            values = torch.zeros(len(generators), size, device=self.device)
-            values[:, -5 * POSES :] = pack_path(trajectory.to(self.device), self.box)
-            share = torch.zeros_like(values)
-            share[:, -5 * POSES :] = 1
-            kept = Kept(model.scaling.normalize(values), share)
-
-        def draw(generators: Sequence[torch.Generator], condition: Condition) -> Tensor:
-            def predict(noisy: Tensor, step: Tensor) -> Tensor:
-                return condition.guide(lambda bev, embedding, path: model(noisy, step, bev, embedding))
-
-            return model.scaling.denormalize(sampler.sample("g", predict, (size,), generators, self.device, kept))
-
-        if trajectory is not None or condition.bev is None or not self.path_odds:
-            return draw(generators, condition)
-        return draw_fitting(
-            lambda seeds, scenes: draw(seeds, condition.of(scenes)),
-            generators,
-            condition.bev,
-            torch.tensor(self.path_odds, device=self.device),
-        )
+        prior = GlobalPrior(model, self.box, self.path_odds, self.device)
+        return prior.sample(sampler, generators, condition, trajectory)
 
     def sample_grid(
         self,

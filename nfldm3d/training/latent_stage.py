@@ -164,7 +164,10 @@ class LatentStage:
         parts = voxel_losses(made, truth)
         parts["divergence"] = 0.5 * (encoding.latents.g.square() + variance - 1 - encoding.log_variance).mean()
         parts["commitment"] = torch.stack([variance.new_zeros(()), *(code.commitment for code in codes.values())]).sum()
-        pictures = [self._picture_losses(made[number], item) for number, item in enumerate(batch.items)]
+        pictures = [
+            picture_losses(self.scene_autoencoder, made[number], item, self.lpips)
+            for number, item in enumerate(batch.items)
+        ]
         parts |= {name: torch.stack([each[name] for each in pictures]).mean() for name in pictures[0]}
         total = torch.stack([getattr(self.weights, name) * value for name, value in parts.items()]).sum()
         return total, {name: value.detach() for name, value in parts.items()} | _usage(codes)
@@ -200,24 +203,27 @@ class LatentStage:
         g = latents.g + torch.exp(0.5 * log_variance) * noise
         return Latents(g if self.model.config["use_global"] else latents.g, latents.c, latents.f)
 
-    def _picture_losses(self, made: Voxels, item: LatentItem) -> dict[str, Tensor]:
-        """Through the frozen decoder, against photographs; depth against that of the true field."""
-        coder, targets = self.scene_autoencoder, item.views.targets
-        box = cubic_box(item.views.box, coder.grid)
-        rendered = coder.render(field_of(made, box), background_of(made, coder.sky_code), targets.rays)
-        picture = coder.decode(rendered).float()
-        inside = targets.inside(box)
-        expected = rendered.distance / rendered.opacity.clamp(min=1e-2) * targets.cosine
-        error = (expected - targets.depth).abs() / targets.depth.clamp(min=0.1)
-        parts = {
-            "picture": (picture - targets.images).abs().mean(),
-            "structure": structural_loss(picture, targets.images),
-            "depth": (error * inside).sum() / inside.sum().clamp(min=1),
-        }
-        if self.lpips is not None:
-            with torch.autocast(picture.device.type, enabled=False):
-                parts["perceptual"] = self.lpips(picture, targets.images)
-        return parts
+
+def picture_losses(
+    coder: SceneAutoencoder, made: Voxels, item: LatentItem, lpips: Lpips | None = None
+) -> dict[str, Tensor]:
+    """Of a field through the frozen decoder, against photographs; depth against that of the true field."""
+    targets = item.views.targets
+    box = cubic_box(item.views.box, coder.grid)
+    rendered = coder.render(field_of(made, box), background_of(made, coder.sky_code), targets.rays)
+    picture = coder.decode(rendered).float()
+    inside = targets.inside(box)
+    expected = rendered.distance / rendered.opacity.clamp(min=1e-2) * targets.cosine
+    error = (expected - targets.depth).abs() / targets.depth.clamp(min=0.1)
+    parts = {
+        "picture": (picture - targets.images).abs().mean(),
+        "structure": structural_loss(picture, targets.images),
+        "depth": (error * inside).sum() / inside.sum().clamp(min=1),
+    }
+    if lpips is not None:
+        with torch.autocast(picture.device.type, enabled=False):
+            parts["perceptual"] = lpips(picture, targets.images)
+    return parts
 
 
 def voxel_losses(made: Voxels, truth: Voxels) -> dict[str, Float[Tensor, ""]]:

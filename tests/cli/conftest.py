@@ -10,6 +10,13 @@ from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
 from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
 
 
+@pytest.fixture(autouse=True)
+def without_large_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that come with packages take seconds to load, and longer on pictures drawn out to 224 pixels."""
+    monkeypatch.setattr("nfldm3d.evaluation.features.EfficientNetFeatures.find", lambda: None)
+    monkeypatch.setattr("nfldm3d.evaluation.metrics.Lpips.find_like", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, written = tmp_path_factory.mktemp("shards"), []

@@ -90,6 +90,7 @@ STAGES = {
     "image-decoder": ("--data", "shards", "--fields", "fields_train", "--weights", "weights"),
     "latent-autoencoder": ("--data", "shards", "--fields", "fields_train", "--weights", "weights"),
     "denoiser": ("--level", "c", "--latents", "latents_train", "--held-out", "latents_test"),
+    "autodecoder": ("--data", "shards", "--fields", "fields_train", "--weights", "weights"),
     "frame-classifier": ("--data", "shards"),
     "bev-reader": ("--data", "shards", "--fields", "fields_train", "--held-out", "fields_test"),
 }

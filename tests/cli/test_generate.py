@@ -78,7 +78,9 @@ def test_generators_are_measured(
     wanted |= {"bev_miou", "bev_miou_unconditional", "bev_miou_ceiling", "edit_kept_psnr", "memorised_fraction"}
     assert wanted <= set(found) and page.is_file()
     assert found["frechet_ratio"] == pytest.approx(found["frechet"] / found["frechet_floor"], rel=0.1)
-    assert 0 <= found["memorised_fraction"] <= 1
+    assert 0 <= found["memorised_fraction"] <= 1 and found["frechet_ratio_low"] < found["frechet_ratio_high"]
+    assert set(found["nearest_training"]) <= {f"train_{number}" for number in range(4)}
+    assert found["published"]["FID, Carla"]["NF-LDM"] == 35.69 and "published" not in found["published"]["note"]
 
 
 @pytest.mark.slow

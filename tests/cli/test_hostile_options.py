@@ -37,6 +37,7 @@ STAGES = {
     "image-decoder": ON_FIELDS,
     "latent-autoencoder": ON_FIELDS,
     "denoiser": ["--level", "g", "--latents", "latents", "--held-out", "latents"],
+    "autodecoder": ON_FIELDS,
     "frame-classifier": ["--data", "shards"],
     "bev-reader": ["--data", "shards", "--fields", "fields", "--held-out", "fields"],
 }
@@ -214,7 +215,7 @@ SENSELESS = ("-1", "nan", "-inf", "two", "banana", "none/at/all")
 
 
 FREE = ("out", "page", "guidance_scale", "path_guidance_scale", "box", "map", "path", "parts")
-FREE += ("inception", "i3d", "embeddings", "data", "tracks")  # of other uses of the command
+FREE += ("inception", "i3d", "efficientnet", "embeddings", "data", "tracks")  # of other uses of the command
 
 
 def may_pass(option: str, values: list[str]) -> bool:

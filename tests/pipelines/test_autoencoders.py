@@ -14,10 +14,12 @@ from nfldm3d.data.encoded_scenes import EncodedScenes
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
 from nfldm3d.evaluation.autoencoder_report import judge_autoencoders
+from nfldm3d.evaluation.metrics import Lpips
 from nfldm3d.models.nfldm.latent_autoencoder import Latents
 from nfldm3d.models.nfldm.scene_voxels import tensors_from_voxels
 from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
 from nfldm3d.pipelines.encoding import encode_scenes, fingerprint
+from nfldm3d.pipelines.global_generator import GlobalGenerator
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +57,18 @@ def test_latents_lead_back_to_a_scene(weights: Path) -> None:
     assert again.field.density.shape == scene.field.density.shape and again.box == scene.box
 
 
+class Squares(torch.nn.Module):
+    """In place of LPIPS's network."""
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor, normalize: bool) -> torch.Tensor:
+        return (a - b).square().mean((1, 2, 3), keepdim=True)
+
+
 def test_figures_have_the_names_that_users_read(weights: Path) -> None:
     samples = [room_sample(n, views=8) for n in range(2)]
-    report = judge_autoencoders(Autoencoders.from_pretrained(weights), samples, inputs=5)
+    report = judge_autoencoders(Autoencoders.from_pretrained(weights), samples, inputs=5, lpips=Lpips(Squares()))
     summary = report.summary()
+    assert all(0 < summary[part]["lpips_like"] < 1 for part in ("scene_autoencoder", "latent_autoencoder"))  # type: ignore[index]
     assert summary["scenes"] == 2 and summary["views"] == 6
     for name in ("psnr", "ssim", "depth_error", "sharpness"):
         assert name in summary["scene_autoencoder"] and name in summary["latent_autoencoder"]  # type: ignore[operator]
@@ -194,6 +204,13 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
         Autoencoders.from_pretrained(tmp_path)
 
 
+@pytest.fixture
+def without_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes seconds to load."""
+    monkeypatch.setattr("nfldm3d.evaluation.metrics.Lpips.find_like", lambda: None)
+
+
+@pytest.mark.usefixtures("without_vgg")
 def test_commands(weights: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--weights", str(weights), "--device", "cpu"]
     assert main(["encode", str(shards), "--out", str(tmp_path / "room.nfld"), *out]) == 0
@@ -205,6 +222,7 @@ def test_commands(weights: Path, shards: Path, tmp_path: Path, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["scenes"] == 2 and (tmp_path / "page.png").is_file()
 
 
+@pytest.mark.usefixtures("without_vgg")
 @pytest.mark.parametrize("name", ["room", "d16", "house"])
 def test_one_capture_of_photographs_is_enough(weights: Path, name: str, tmp_path: Path, capsys) -> None:
     """Whatever its folder is called, without depth, and of unknown scale."""
@@ -238,3 +256,11 @@ def test_every_stage_trains_by_command(shards: Path, tmp_path: Path, capsys: pyt
     assert main(["train", "latent-autoencoder", *given, "--weights", str(second), "--out", str(third)]) == 0
     assert list((third / "weights" / "latent_autoencoder").glob("*.safetensors"))
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["step"] == 2
+    fourth, fifth, whole = (tmp_path / name for name in ("fourth", "fifth", "whole"))
+    assert main(["train", "autodecoder", *given, "--weights", str(second), "--out", str(fourth)]) == 0
+    codes = ["--latents", str(fourth / "codes"), "--held-out", str(fourth / "codes_held_out")]
+    assert main(["train", "denoiser", "--level", "g", *codes, "--out", str(fifth), *brief]) == 0
+    parts = [str(folder) for folder in (second, fourth, fifth)]
+    assert main(["assemble", "--out", str(whole), "--latents", str(fourth / "codes"), "--parts", *parts]) == 0
+    made = GlobalGenerator.from_pretrained(whole).generate(1, num_inference_steps=1)
+    assert made.scenes[0].field.resolution == (8, 8, 4)  # type: ignore[attr-defined]

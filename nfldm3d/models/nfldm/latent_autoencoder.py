@@ -106,7 +106,7 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
             if fine_stages == 1
             else ResidualQuantizer(fine_codes, latents, fine_stages)
         )
-        self.decoder = _Decoder(
+        self.decoder = LatentDecoder(
             latents * self.coarse_heights, latents, folded, (width, fine_width), levels, global_dimensions
         )
         if sky_dimensions:
@@ -197,7 +197,7 @@ class _Encoder(nn.Module):
         return self.head(functional.silu(self.norm(hidden)))
 
 
-class _Decoder(nn.Module):
+class LatentDecoder(nn.Module):
     """Table 8 of the paper's supplement: blocks on c, doubled until it has f's size, then f joins."""
 
     def __init__(self, coarse: int, fine: int, outputs: int, widths: tuple[int, int], levels: int, condition: int):

@@ -1,0 +1,1 @@
+"""A generator in the manner of GAUDI, to compare with: each scene is one global latent (Bautista et al. 2022)."""
