@@ -10,7 +10,7 @@ from nfldm3d.cli.training_run import run_stage
 from nfldm3d.training import TrainingOptions
 
 ASIDE = 20
-"""Of so many codes one is kept aside, for the denoiser to be judged by."""
+"""Of so many codes one is kept aside, for the denoiser to be judged by; of fewer in all, none."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TrainAutodecoder:
             return
         about = describe_scenes(source.scenes[0], scene.grid)
         aside = list(range(0, len(source), ASIDE))
-        kept = [number for number in range(len(source)) if number % ASIDE] or aside
+        kept = [number for number in range(len(source)) if number % ASIDE or len(source) < ASIDE]
         for name, numbers in (("codes", kept), ("codes_held_out", aside)):
             with atomic_folder(self.out / name) as temporary:
                 write_codes(model.float(), source.scenes, numbers, temporary, about)
