@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from nfldm3d.files import DataFormatError
-from nfldm3d.recording.driving.ac3d import Part, read_ac3d
+from nfldm3d.recording.ac3d import Part, read_ac3d
 from nfldm3d.recording.driving.models import Model, Textures
 from nfldm3d.recording.driving.surfaces import CAR
 from nfldm3d.recording.driving.textures import find_texture, read_texture

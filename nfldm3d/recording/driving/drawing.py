@@ -7,28 +7,19 @@ the middle of every final pixel, so that they belong together and are exact.
 
 import weakref
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from nfldm3d.recording.driving.models import CLASS_STEP, Model
+from nfldm3d.recording.engine import aim, make_buffer, open_engine, read_colors, read_depth, to_metres
 
 if TYPE_CHECKING:
     from panda3d.core import NodePath
 
 NEAR, FAR = 0.25, 1500.0
 """Metres: nothing is drawn beyond."""
-SETTINGS = (
-    "load-display p3headlessgl",
-    "window-type offscreen",
-    "audio-library-name null",
-    "notify-level error",
-    "notify-level-egldisplay fatal",  # it complains when a process ends
-    "textures-power-2 none",
-    "model-cache-dir",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +51,7 @@ class Stage:
             ImportError: panda3d is missing.
             OSError: the machine has no EGL.
         """
-        self._engine, _ = _open_engine()
+        self._engine, _ = open_engine()
         from panda3d.core import AmbientLight, DirectionalLight, NodePath
 
         self.seen, self.classes = NodePath("seen"), NodePath("classes")
@@ -120,8 +111,8 @@ class Stage:
         classes = self._coarse.colors()[..., 0]
         return Drawn(
             self._fine.colors(),
-            _to_metres(self._fine.depth()),
-            _to_metres(self._coarse.depth()),
+            to_metres(self._fine.depth(), NEAR, FAR),
+            to_metres(self._coarse.depth(), NEAR, FAR),
             ((classes.astype(np.uint16) + CLASS_STEP // 2) // CLASS_STEP).astype(np.uint8),
         )
 
@@ -161,11 +152,8 @@ class _Target:
     def __init__(self, size: int, graph: "NodePath"):
         from panda3d.core import Camera, GraphicsOutput, Texture
 
-        engine, host = _open_engine()
-        self.size = size
-        self.buffer: Any = _make_buffer(engine, host.get_pipe(), size, host)
-        self.buffer.set_active(False)
-        weakref.finalize(self, engine.remove_window, self.buffer)
+        self.buffer: Any = make_buffer(size, size)
+        weakref.finalize(self, open_engine()[0].remove_window, self.buffer)
         self._color, self._depth = Texture(), Texture()
         self.buffer.add_render_texture(self._color, GraphicsOutput.RTM_copy_ram, GraphicsOutput.RTP_color)
         self.buffer.add_render_texture(self._depth, GraphicsOutput.RTM_copy_ram, GraphicsOutput.RTP_depth)
@@ -174,66 +162,13 @@ class _Target:
         self.buffer.make_display_region().set_camera(self._camera)
 
     def aim(self, lens: Any, world_from_camera: Float[np.ndarray, "4 4"]) -> None:
-        """Turns the camera; panda3d's own looks along +y, z up."""
-        from panda3d.core import Mat4
-
-        right, up, back, eye = world_from_camera.T
-        rows = np.stack((right, -back, up, eye))  # panda3d multiplies rows with matrices
-        self._camera.node().set_lens(lens)
-        self._camera.set_mat(Mat4(*rows.ravel().tolist()))
+        """Turns the camera."""
+        aim(self._camera, lens, world_from_camera)
 
     def colors(self) -> UInt8[np.ndarray, "height width 3"]:
         """Red, green, blue."""
-        data = np.frombuffer(self._color.get_ram_image(), np.uint8).reshape(self.size, self.size, -1)
-        return np.ascontiguousarray(data[::-1, :, 2::-1])  # the next picture takes the place of this one
+        return np.ascontiguousarray(read_colors(self._color)[..., :3])  # the next picture takes the place of this one
 
     def depth(self) -> Float[np.ndarray, "height width"]:
         """From 0 to 1."""
-        data, wide = self._depth.get_ram_image(), self._depth.get_component_width()
-        from panda3d.core import Texture
-
-        if self._depth.get_component_type() == Texture.T_float:
-            return np.frombuffer(data, np.float32).reshape(self.size, self.size)[::-1].copy()
-        levels = np.frombuffer(data, {2: np.uint16, 4: np.uint32}[wide]).reshape(self.size, self.size)[::-1]
-        return levels / (2.0 ** (8 * wide) - 1)
-
-
-NO_EGL = (
-    "panda3d finds no EGL to draw without a screen: install Mesa's (sudo apt install libegl1 libgl1-mesa-dri), or the "
-    "driver of your graphics card with EGL"
-)
-
-
-@cache
-def _open_engine() -> tuple[Any, Any]:
-    """The one engine of this process, and a buffer whose context all share: panda3d draws nothing in a second one."""
-    try:
-        from panda3d.core import GraphicsEngine, GraphicsPipeSelection, load_prc_file_data
-    except ImportError as error:
-        raise ImportError("recording the driving world needs panda3d: pip install nfldm3d[driving]") from error
-    load_prc_file_data("nfldm3d", "\n".join(SETTINGS))
-    pipe = GraphicsPipeSelection.get_global_ptr().make_module_pipe("p3headlessgl")
-    if pipe is None or not pipe.is_valid():
-        raise OSError(NO_EGL)
-    engine = GraphicsEngine(pipe)
-    host = _make_buffer(engine, pipe, 1, None)
-    host.set_active(False)
-    return engine, host
-
-
-def _make_buffer(engine: Any, pipe: Any, size: int, host: Any) -> Any:
-    from panda3d.core import FrameBufferProperties, GraphicsPipe, WindowProperties
-
-    properties = FrameBufferProperties()
-    properties.set_rgba_bits(8, 8, 8, 8)
-    properties.set_depth_bits(24)
-    how, sharing = GraphicsPipe.BF_refuse_window, () if host is None else (host.get_gsg(), host)
-    buffer = engine.make_output(pipe, "target", 0, properties, WindowProperties.size(size, size), how, *sharing)
-    if buffer is None:
-        raise OSError(NO_EGL)
-    return buffer
-
-
-def _to_metres(level: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
-    depth = (NEAR * FAR) / (FAR - level * (FAR - NEAR))
-    return np.where(level < 1.0, depth, 0.0)
+        return read_depth(self._depth)

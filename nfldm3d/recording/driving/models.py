@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 
 from nfldm3d.recording.driving.surfaces import BUILDING, MARKING, TREE, find_markings
 from nfldm3d.recording.driving.textures import SOLID, has_holes, read_texture
 from nfldm3d.recording.driving.track import Surface
+from nfldm3d.recording.engine import to_texture
 
 if TYPE_CHECKING:
     from panda3d.core import NodePath
@@ -69,7 +70,7 @@ class Textures:
         if path is None:
             return None
         if path not in self._pictures:
-            self._pictures[path] = self.to_texture(read_texture(path))
+            self._pictures[path] = to_texture(read_texture(path))
         return self._pictures[path]
 
     def class_picture(self, surface: Surface) -> Any:
@@ -81,19 +82,6 @@ class Textures:
             self._classes[path, surface.kind] = self._paint_classes(path, surface.kind)
         return self._classes[path, surface.kind]
 
-    def to_texture(self, pixels: UInt8[np.ndarray, "height width 4"], *, smooth: bool = True) -> Any:
-        """Pixels as panda3d holds them."""
-        from panda3d.core import SamplerState, Texture
-
-        texture = Texture()
-        texture.setup_2d_texture(pixels.shape[1], pixels.shape[0], Texture.T_unsigned_byte, Texture.F_rgba)
-        texture.set_ram_image(np.ascontiguousarray(pixels[::-1, :, (2, 1, 0, 3)]).tobytes())
-        texture.set_wrap_u(SamplerState.WM_repeat)
-        texture.set_wrap_v(SamplerState.WM_repeat)
-        texture.set_minfilter(SamplerState.FT_linear_mipmap_linear if smooth else SamplerState.FT_nearest)
-        texture.set_magfilter(SamplerState.FT_linear if smooth else SamplerState.FT_nearest)
-        return texture
-
     def _paint_classes(self, path: Path, kind: int) -> Any:
         pixels = read_texture(path)
         lines = np.zeros(pixels.shape[:2], bool) if kind in (BUILDING, TREE) else find_markings(path.name, pixels)
@@ -102,7 +90,7 @@ class Textures:
         classes = np.where(lines, MARKING, kind).astype(np.uint8)
         levels = np.repeat(classes[..., None] * np.uint8(CLASS_STEP), 4, axis=2)
         levels[..., 3] = np.where(pixels[..., 3] < SOLID, 0, 255)
-        return self.to_texture(levels, smooth=False)
+        return to_texture(levels, smooth=False)
 
 
 def _to_geometry(surface: Surface, triangles: Int[np.ndarray, "triangles 3"]) -> Any:

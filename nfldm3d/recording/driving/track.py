@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from nfldm3d.files import DataFormatError
-from nfldm3d.recording.driving.ac3d import Part, read_ac3d
+from nfldm3d.recording.ac3d import Part, read_ac3d
 from nfldm3d.recording.driving.driving_line import DrivingLine, find_line
 from nfldm3d.recording.driving.surfaces import (
     KERB,

@@ -19,6 +19,7 @@ from nfldm3d.recording.driving.surfaces import VOID
 from nfldm3d.recording.driving.torcs import TRACKS, TorcsData, bodies_of
 from nfldm3d.recording.driving.track import Track
 from nfldm3d.recording.driving.weather import Weather, draw_weather
+from nfldm3d.recording.engine import to_texture
 
 GROUND_SHARE = 0.25
 """Of the box's height lies below the road under the ego car."""
@@ -133,7 +134,7 @@ class World:
         turn, weather = plan.place.track_from_scene, plan.weather
         self.stage.light(turn[:3, :3] @ weather.towards_sun, weather.sun, weather.ambient)
         for car, (body, paint) in zip(plan.cars, plan.kinds, strict=True):
-            skin = self.textures.to_texture(paint_over(self.cars[body].skin, paint))
+            skin = to_texture(paint_over(self.cars[body].skin, paint))
             self.stage.put(self.models[body], turn @ car.scene_from_car, skin=skin)
         try:
             yield self.stage

@@ -12,7 +12,7 @@ from small_tracks import GRADE, TRACK
 from nfldm3d.data.sample_files import decode_scene, encode_scene
 from nfldm3d.data.scene_folder import SceneFolder
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.recording.driving import drawing
+from nfldm3d.recording import engine
 from nfldm3d.recording.driving.capture_recorder import record_folders
 from nfldm3d.recording.driving.drawing import Stage
 from nfldm3d.recording.driving.models import Model, Textures
@@ -154,7 +154,7 @@ def test_a_machine_without_egl_is_told_what_to_install(monkeypatch: pytest.Monke
     assert GraphicsPipeSelection is not None
     monkeypatch.setattr("panda3d.core.GraphicsPipeSelection", Selection)
     with pytest.raises(OSError, match="no EGL .*sudo apt install libegl1 libgl1-mesa-dri"):
-        drawing._open_engine.__wrapped__()
+        engine.open_engine.__wrapped__()
 
 
 def test_stages_do_not_disturb_each_other():

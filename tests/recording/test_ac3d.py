@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nfldm3d.files import DataFormatError
-from nfldm3d.recording.driving.ac3d import read_ac3d
+from nfldm3d.recording.ac3d import read_ac3d
 
 HEAD = 'AC3Db\nMATERIAL "" rgb 0.2 0.4 0.6 amb 1 1 1 emis 0 0 0 spec 0 0 0 shi 1 trans 0\n'
 SQUARE = """OBJECT poly
