@@ -51,6 +51,10 @@ def encode_scene(sample: SceneSample) -> dict[str, bytes]:
     }
     if sample.masks is not None:
         members["masks.png"] = png(sample.masks.flatten(0, 1).byte().mul(255).numpy())
+    if sample.alpha is not None:
+        members["alpha.png"] = png(sample.alpha.flatten(0, 1).numpy())
+    if sample.normals is not None:
+        members["normals.png"] = png(sample.normals.flatten(0, 1).numpy())
     if sample.labels is not None:
         members["labels.png"] = png(sample.labels.flatten(0, 1).numpy(), sample.metadata.get("label_palette"))
     if sample.bev is not None:
@@ -180,6 +184,8 @@ def _read_sample(key: str, files: _SceneFiles, record: Record, camera: Camera) -
     images = files.strip("rgb.png", ("RGB",), camera)
     labels = torch.from_numpy(files.strip("labels.png", ("L", "P"), camera)) if "labels.png" in files else None
     masks = torch.from_numpy(files.strip("masks.png", ("L",), camera) != 0) if "masks.png" in files else None
+    alpha = torch.from_numpy(files.strip("alpha.png", ("L",), camera)) if "alpha.png" in files else None
+    normals = torch.from_numpy(files.strip("normals.png", ("RGB",), camera)) if "normals.png" in files else None
     return SceneSample(
         key,
         torch.from_numpy(images).permute(0, 3, 1, 2),  # views height width 3 -> views 3 height width
@@ -195,6 +201,8 @@ def _read_sample(key: str, files: _SceneFiles, record: Record, camera: Camera) -
         metadata=Record.of(record.source, record.values.get("metadata", {}), "metadata").values,
         masks=masks,
         metric=record.truth("metric", True),
+        alpha=alpha,
+        normals=normals,
     )
 
 

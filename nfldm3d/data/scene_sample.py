@@ -52,6 +52,11 @@ class SceneSample:
     """True where a pixel is to be used; None if all are."""
     metric: bool = True
     """Whether lengths are metres; False where the capture's scale is unknown."""
+    alpha: UInt8[Tensor, "views height width"] | None = None
+    """How much of a pixel an object covers, 255 for all; ``images`` show it before white. None where nothing else is
+    behind the scene."""
+    normals: UInt8[Tensor, "views height width 3"] | None = None
+    """Of surfaces in world axes, -1 to 1 as 0 to 255; 0, 0, 0 where there is none. None if they were not recorded."""
 
     def known_depth(self) -> Float[Tensor, "views height width"]:
         """The depth of a scene to train on; a ValueError if it has none."""

@@ -1,9 +1,9 @@
 """Tar shards of scenes in webdataset's layout, and the index that tells where each file of each scene lies.
 
 A shard ``train-000000.tar`` holds scenes one after the other, each as files ``KEY.json``, ``KEY.rgb.png``,
-``KEY.depth.png``, ``KEY.masks.png``, ``KEY.labels.png``, ``KEY.bev.png`` and ``KEY.bev_height.npy`` (see
-``sample_files``). ``index.json`` holds their offsets, so that a scene is one read from the middle of a file; it can be
-rebuilt from the shards.
+``KEY.depth.png``, ``KEY.masks.png``, ``KEY.labels.png``, ``KEY.bev.png``, ``KEY.bev_height.npy``, of objects also
+``KEY.alpha.png`` and ``KEY.normals.png`` (see ``sample_files``). ``index.json`` holds their offsets, so that a scene is
+one read from the middle of a file; it can be rebuilt from the shards.
 """
 
 import hashlib

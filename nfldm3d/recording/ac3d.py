@@ -5,7 +5,7 @@ relative to the object above. Files have y up; here z is up, as everywhere: (x, 
 """
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,10 @@ class Part:
     triangles: Int[np.ndarray, "triangles 3"]
     color: tuple[float, float, float]
     """Of the material, 0 to 1."""
+    opacity: float = 1.0
+    """Of the material."""
+    has_normals: bool = True
+    """Whether the normals are those of the file, else those of flat surfaces."""
 
     @property
     def texture(self) -> str | None:
@@ -89,6 +93,8 @@ class _Cursor:
         self.number += count
         if len(rows) < count or len({len(row) for row in rows}) > 1:
             raise ValueError(f"{count} lines of equally many numbers were announced")
+        if not rows:
+            return np.zeros((0, 3))
         return np.array(rows, dtype=np.float64).reshape(count, -1)
 
 
@@ -102,22 +108,32 @@ class _Object:
     surfaces: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
 
 
+_Material = tuple[tuple[float, float, float], float]
+"""Colour and opacity."""
+
+
 def _read_model(cursor: _Cursor) -> list[Part]:
-    materials: list[tuple[float, float, float]] = []
+    materials: list[_Material] = []
     parts: list[Part] = []
     while cursor.more():
         line = cursor.take()
         if line.startswith("MATERIAL"):
-            words = shlex.split(line)
-            start = words.index("rgb") + 1
-            materials.append((float(words[start]), float(words[start + 1]), float(words[start + 2])))
+            materials.append(_read_material(line))
         elif line.startswith("OBJECT"):
             _read_object(cursor, np.zeros(3), np.eye(3), materials, parts)
     return parts
 
 
+def _read_material(line: str) -> _Material:
+    words = shlex.split(line)
+    start = words.index("rgb") + 1
+    red, green, blue = (float(word) for word in words[start : start + 3])
+    clear = float(words[words.index("trans") + 1]) if "trans" in words else 0.0
+    return (red, green, blue), 1.0 - min(max(clear, 0.0), 1.0)
+
+
 def _read_object(
-    cursor: _Cursor, origin: np.ndarray, turn: np.ndarray, materials: list[tuple[float, float, float]], into: list[Part]
+    cursor: _Cursor, origin: np.ndarray, turn: np.ndarray, materials: list[_Material], into: list[Part]
 ) -> None:
     thing = _Object(origin=origin, turn=turn)
     while cursor.more():
@@ -125,7 +141,8 @@ def _read_object(
         word, _, rest = line.partition(" ")
         if word == "kids":
             if thing.surfaces:
-                into += _to_parts(thing, materials)
+                for group in _split_materials(thing):
+                    into += _to_parts(group, materials)
             for _ in range(int(rest)):
                 if not cursor.more():  # TORCS's own tracks announce more objects than they hold
                     return
@@ -166,7 +183,15 @@ def _read_surface(cursor: _Cursor) -> tuple[int, int, np.ndarray]:
             return kind, material, cursor.take_numbers(int(rest))
 
 
-def _to_parts(thing: _Object, materials: list[tuple[float, float, float]]) -> list[Part]:
+def _split_materials(thing: _Object) -> list[_Object]:
+    """An object for each material, where it is the material that colours it."""
+    numbers = dict.fromkeys(material for _, material, _ in thing.surfaces)
+    if thing.textures or len(numbers) < 2:
+        return [thing]
+    return [replace(thing, surfaces=[s for s in thing.surfaces if s[1] == number]) for number in numbers]
+
+
+def _to_parts(thing: _Object, materials: list[_Material]) -> list[Part]:
     corners, triangles, normals, start = [], [], [], 0
     points = thing.vertices[:, :3] @ thing.turn.T + thing.origin
     for kind, _, refs in thing.surfaces:
@@ -186,9 +211,11 @@ def _to_parts(thing: _Object, materials: list[tuple[float, float, float]]) -> li
     positions = _stand_up(points[refs[:, 0].astype(int)])
     first, second, third = positions[flat].transpose(1, 0, 2)
     whole = np.linalg.norm(np.cross(second - first, third - first), axis=1) > 1e-8  # strips turn on empty ones
-    color = materials[thing.surfaces[0][1]] if thing.surfaces[0][1] < len(materials) else (1.0, 1.0, 1.0)
+    number, own = thing.surfaces[0][1], thing.vertices.shape[1] >= 6
+    color, opacity = materials[number] if number < len(materials) else ((1.0, 1.0, 1.0), 1.0)
     normal = _stand_up(np.concatenate(normals))
-    return [Part(thing.name, tuple(thing.textures), positions, normal, refs[:, 1:3].copy(), flat[whole], color)]
+    flat, uv, textures = flat[whole], refs[:, 1:3].copy(), tuple(thing.textures)
+    return [Part(thing.name, textures, positions, normal, uv, flat, color, opacity, own)]
 
 
 def _split(kind: int, corners: int) -> Int[np.ndarray, "triangles 3"]:

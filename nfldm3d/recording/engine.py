@@ -70,16 +70,15 @@ def read_colors(texture: "Texture") -> UInt8[np.ndarray, "height width 4"]:
     return np.frombuffer(texture.get_ram_image(), np.uint8).reshape(shape)[::-1, :, (2, 1, 0, 3)]
 
 
-def read_depth(texture: "Texture") -> Float[np.ndarray, "height width"]:
-    """What a depth buffer holds, from 0 to 1, row 0 on top."""
+def read_depth(texture: "Texture", pixels: slice = slice(None)) -> Float[np.ndarray, "height width"]:
+    """What a depth buffer holds, from 0 to 1, row 0 on top; ``pixels`` chooses some along both sides."""
     from panda3d.core import Texture
 
-    shape, data = (texture.get_y_size(), texture.get_x_size()), texture.get_ram_image()
-    wide = texture.get_component_width()
-    if texture.get_component_type() == Texture.T_float:
-        return np.frombuffer(data, np.float32).reshape(shape)[::-1].copy()
-    levels = np.frombuffer(data, {2: np.uint16, 4: np.uint32}[wide]).reshape(shape)[::-1]
-    return levels / (2.0 ** (8 * wide) - 1)
+    shape, wide = (texture.get_y_size(), texture.get_x_size()), texture.get_component_width()
+    whole = texture.get_component_type() != Texture.T_float
+    kind = {2: np.uint16, 4: np.uint32}[wide] if whole else np.float32
+    levels = np.frombuffer(texture.get_ram_image(), kind).reshape(shape)[::-1][pixels, pixels]
+    return levels / (2.0 ** (8 * wide) - 1) if whole else levels.copy()
 
 
 def to_metres(level: Float[np.ndarray, "*pixels"], near: float, far: float) -> Float[np.ndarray, "*pixels"]:
