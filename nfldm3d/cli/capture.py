@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from nfldm3d.cli.capture_objects import CaptureObjects
+from nfldm3d.cli.capture_rooms import CaptureRooms
 from nfldm3d.cli.values import require_at_least
 from nfldm3d.files import check_output
 from nfldm3d.jobs import Share
@@ -156,6 +157,7 @@ class Capture:
         Annotated[CaptureVizdoom, tyro.conf.subcommand("vizdoom")]
         | Annotated[CaptureDriving, tyro.conf.subcommand("driving")]
         | Annotated[CaptureObjects, tyro.conf.subcommand("objects")]
+        | Annotated[CaptureRooms, tyro.conf.subcommand("rooms")]
     )
 
     def run(self) -> None:

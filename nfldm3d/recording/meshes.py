@@ -9,8 +9,9 @@ from jaxtyping import Float, Int, UInt8
 
 WHITE = (255, 255, 255, 255)
 CREASE = 0.64
-"""Cosine of the angle (50 degrees) between a triangle and the mean of those around a corner beyond which the corner is
-an edge rather than a part of something round."""
+"""Cosine of the angle (50 degrees) between triangles beyond which they meet in an edge rather than go round."""
+MOST_AROUND = 24
+"""Triangles at a corner that are compared with each other."""
 WELD = 1e-4
 """Corners nearer to each other than this share of the extent are one."""
 SIGNATURE_STEPS = 256
@@ -50,7 +51,7 @@ class Patch:
             triangles = np.arange(len(corners)).reshape(-1, 3)
             normals = round_normals(positions)
         uv = np.zeros((len(positions), 2)) if uv is None else uv
-        return cls(positions, normals, uv, np.tile(np.uint8(color), (len(positions), 1)), triangles, texture)
+        return cls(positions, normals, uv, np.tile(np.array(color, np.uint8), (len(positions), 1)), triangles, texture)
 
     def moved(self, transform: Float[np.ndarray, "4 4"]) -> "Patch":
         """The patch after an affine motion, with normals that stay upright on it."""
@@ -109,11 +110,23 @@ def round_normals(corners: Float[np.ndarray, "corners 3"]) -> Float[np.ndarray, 
     flat = weighted / np.maximum(np.linalg.norm(weighted, axis=1, keepdims=True), 1e-20)
     step = max(float(np.ptp(corners, axis=0).max()) * WELD, 1e-12)
     _, index = np.unique(_pack(np.round((corners - corners.min(0)) / step).astype(np.int64)), return_inverse=True)
-    index, each = index.reshape(-1), np.repeat(weighted, 3, axis=0)
-    total = np.stack([np.bincount(index, each[:, axis]) for axis in range(3)], axis=1)
-    total /= np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20)
-    around, own = total[index], np.repeat(flat, 3, axis=0)
-    return np.where((around * own).sum(1, keepdims=True) > CREASE, around, own)
+    order = np.argsort(index.reshape(-1), kind="stable")
+    vertex, own, each = (
+        index.reshape(-1)[order],
+        np.repeat(flat, 3, axis=0)[order],
+        np.repeat(weighted, 3, axis=0)[order],
+    )
+    total = each.copy()
+    for apart in range(1, MOST_AROUND):  # corners of one vertex lie side by side
+        pairs = np.nonzero(vertex[apart:] == vertex[:-apart])[0]
+        if not len(pairs):
+            break
+        pairs = pairs[(own[pairs] * own[pairs + apart]).sum(1) > CREASE]
+        total[pairs] += each[pairs + apart]
+        total[pairs + apart] += each[pairs]
+    normals = np.zeros_like(total)
+    normals[order] = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20)
+    return normals
 
 
 def _pack(steps: Int[np.ndarray, "corners 3"]) -> Int[np.ndarray, " corners"]:

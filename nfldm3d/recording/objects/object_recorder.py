@@ -88,7 +88,7 @@ def record_object(thing: ObjectFile, key: str, split: str, shape: ObjectShape, s
     mesh, diagonal = center(thing.read())
     drawn = draw_object(mesh, poses, shape)
     low, high = mesh.bounds()
-    size, count = float(shape.size), len(poses)
+    size, count, room = float(shape.size), len(poses), 2 * ROOM * max(shape.reach, 0.5)
     camera = Camera(
         torch.from_numpy(poses).float(),
         torch.full((count, 2), shape.focal * size),
@@ -101,7 +101,7 @@ def record_object(thing: ObjectFile, key: str, split: str, shape: ObjectShape, s
         images=torch.from_numpy(before_white(drawn)).permute(0, 3, 1, 2).contiguous(),
         depth=torch.from_numpy(drawn.depth),
         camera=camera,
-        box=Box.from_center((0.0, 0.0, 0.0), (2 * ROOM * max(shape.reach, 0.5),) * 3),
+        box=Box.from_center((0.0, 0.0, 0.0), (room, room, room)),
         labels=torch.from_numpy(drawn.labels.copy()),
         map=thing.source,
         split=split,

@@ -117,7 +117,7 @@ def _holds(folder: Path, below: Path) -> bool:
 def describe(name: str) -> str:
     """A caption of a thing's name: an article, and no number."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|[_\-.]+", " ", name)
-    words = re.sub(r"\s+\d+$|(?<=[a-z]{3})\d+$", "", words.strip()).strip().lower() or name.lower()
+    words = re.sub(r"\s+\d+$|(?<=[a-z]{3})\d+$", "", words.strip().lower()).strip() or name.lower()
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
@@ -142,7 +142,12 @@ def _furniture(piece: Furniture) -> ObjectFile:
 
 def _aircraft(plane: Plane) -> ObjectFile:
     frame, livery, noun, path, textures, author = plane
-    details = {"livery": livery, "licence": AIRCRAFT_LICENCE, "creator": author, "package": AIRCRAFT_PACKAGE}
+    details: dict[str, object] = {
+        "livery": livery,
+        "licence": AIRCRAFT_LICENCE,
+        "creator": author,
+        "package": AIRCRAFT_PACKAGE,
+    }
     return ObjectFile(
         "aircraft", frame, describe(noun), f"aircraft/{frame}", "aircraft", path, textures, details=details
     )
@@ -150,7 +155,7 @@ def _aircraft(plane: Plane) -> ObjectFile:
 
 def _list_cars(folder: Path) -> list[ObjectFile]:
     data = TorcsData.find(None if folder == Path("/") else folder)
-    details = {"licence": TORCS_LICENCE, "package": "torcs-data"}
+    details: dict[str, object] = {"licence": TORCS_LICENCE, "package": "torcs-data"}
     models = sorted(path for path in (data.root / "cars").glob("*/*.acc") if path.stem == path.parent.name)
     return [
         ObjectFile(
