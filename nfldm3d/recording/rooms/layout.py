@@ -23,7 +23,8 @@ GAP = 0.04
 """Metres between pieces, and to walls."""
 DOOR_ROOM = 0.7
 """Metres before a door that stay free."""
-TRIES = 30
+CANDIDATES, TRIES = 3, 10
+"""So many pieces are tried for a place, each at so many spots."""
 PLAIN_SHARE = 0.45
 """Of walls that are painted rather than papered."""
 CELL = 0.1
@@ -53,6 +54,15 @@ class Placed:
         pose[:2, :2] = ((cosine, -sine), (sine, cosine))
         pose[:3, 3] = (self.x, self.y, self.z)
         return pose
+
+    @property
+    def is_door(self) -> bool:
+        """Whether one walks through it."""
+        return self.kind == OPENING and self.piece.elevation < 0.3
+
+    def blocked(self) -> tuple[float, float, float, float]:
+        """Where nothing else is to stand."""
+        return self.covers(GAP, DOOR_ROOM if self.is_door else 0.0)
 
     def covers(self, margin: float = 0.0, ahead: float = 0.0) -> tuple[float, float, float, float]:
         """The least x and y and the largest that it stands on; ``ahead`` adds metres before its front."""
@@ -124,66 +134,41 @@ def furnish(
     height = float(generator.uniform(HEIGHTS[0], min(HEIGHTS[1], box.upper[2] - 0.05)))
     floor, walls = (_cover(name, finishes, generator) for name in ("Floor", "Wall"))
     room = Room(kind, (half[0], half[1]), height, floor, walls, _light(height, generator))
-    blocked: list[tuple[float, float, float, float]] = []
     for role, among in zip(ROLES, pieces, strict=True):
         count = int(generator.integers(role.count[0], role.count[1] + 1))
         if kind in role.rooms and among:
             for _ in range(count):
-                _place(room, role, among, blocked, generator)
+                _place(room, role, among, generator)
     return room
 
 
-def _place(
-    room: Room,
-    role: Role,
-    among: Sequence[Furniture],
-    blocked: list[tuple[float, float, float, float]],
-    generator: np.random.Generator,
-) -> None:
+def _place(room: Room, role: Role, among: Sequence[Furniture], generator: np.random.Generator) -> None:
     """Puts a piece where there is room for it, if there is."""
-    for attempt in range(TRIES):
-        if attempt % 10 == 0:
-            piece = among[int(generator.integers(len(among)))]
-        spot = _spot(room, role, piece, generator)
+    for _ in range(CANDIDATES):
+        piece = among[int(generator.integers(len(among)))]
         is_second = role.kind == FIXTURE and any(item.piece.name == piece.name for item in room.placed)
-        if spot is None or is_second or read_piece(piece) is None:
+        if is_second or read_piece(piece) is None:
             continue
-        is_door = role.kind == OPENING and piece.elevation < 0.3
-        inner = spot.covers(-GAP)
-        held = abs(inner[0]) < room.half[0] and abs(inner[2]) < room.half[0]
-        held = held and abs(inner[1]) < room.half[1] and abs(inner[3]) < room.half[1]
-        own = spot.covers(GAP, DOOR_ROOM if is_door else 0.0)
-        if role.place == "hung":
-            held = True
-        if held and not any(_overlap(own, other) for other in blocked):
-            room.placed.append(spot)
-            if role.kind != OPENING or is_door:
-                blocked.append(own)
-            return
+        for _ in range(TRIES):
+            spot = _spot(room, role, piece, generator)
+            if spot is not None and _is_free(room, role, spot):
+                room.placed.append(spot)
+                return
+
+
+def _is_free(room: Room, role: Role, spot: Placed) -> bool:
+    """Whether a thing is within the walls, if it does not hang in one, and apart from all others."""
+    inner, (x, y) = spot.covers(-GAP), room.half
+    if role.place != "hung" and (max(map(abs, inner[0::2])) > x or max(map(abs, inner[1::2])) > y):
+        return False
+    others = [item for item in room.placed if role.place == "hung" or item.kind != OPENING or item.is_door]
+    return not any(_overlap(spot.blocked(), item.blocked()) for item in others)
 
 
 def _spot(room: Room, role: Role, piece: Furniture, generator: np.random.Generator) -> Placed | None:
     x, y = room.half
     if role.place == "around":
-        tables = [
-            item for item in room.placed if item.piece.height > 0.6 and item.piece.height < 1.1 and item.kind == TABLE
-        ]
-        if not tables:
-            return None
-        table = tables[-1]
-        quarter = table.heading + math.pi / 2 * int(generator.integers(4))
-        reach = (
-            table.piece.depth if round((quarter - table.heading) / (math.pi / 2)) % 2 == 0 else table.piece.width
-        ) / 2
-        reach += piece.depth / 2 + 0.05
-        return Placed(
-            piece,
-            role.kind,
-            table.x + reach * math.cos(quarter),
-            table.y + reach * math.sin(quarter),
-            0.0,
-            quarter + math.pi,
-        )
+        return _beside_table(room, role, piece, int(generator.integers(4)))
     if role.place == "free":
         heading = math.pi / 2 * int(generator.integers(4)) + float(generator.normal(0, 0.05))
         u, v = generator.uniform(-0.6, 0.6, 2)
@@ -198,6 +183,18 @@ def _spot(room: Room, role: Role, piece: Furniture, generator: np.random.Generat
     back = 0.0 if role.place == "hung" else piece.depth / 2 + GAP
     spot = inward * (back - across) + along * float(generator.uniform(-room_along, room_along))
     return Placed(piece, role.kind, float(spot[0]), float(spot[1]), piece.elevation, heading)
+
+
+def _beside_table(room: Room, role: Role, piece: Furniture, side: int) -> Placed | None:
+    """A chair at one of four sides of the last table that was put in, if there is one."""
+    tables = [item for item in room.placed if item.kind == TABLE and 0.6 < item.piece.height < 1.1]
+    if not tables:
+        return None
+    table = tables[-1]
+    heading = table.heading + math.pi / 2 * side
+    reach = ((table.piece.depth, table.piece.width)[side % 2] + piece.depth) / 2 + 0.05
+    x, y = table.x + reach * math.cos(heading), table.y + reach * math.sin(heading)
+    return Placed(piece, role.kind, x, y, 0.0, heading + math.pi)
 
 
 def _overlap(first: tuple[float, ...], second: tuple[float, ...]) -> bool:

@@ -71,8 +71,10 @@ ROLES = (
 
 
 def sort_pieces(furniture: Sequence[Furniture], split: str) -> list[list[Furniture]]:
-    """The pieces of each role that are for rooms of a split: ``train`` and ``test`` share none."""
-    return [_choose([piece for piece in furniture if _fits(piece, role)], split) for role in ROLES]
+    """The pieces of each role that are for rooms of a split: ``train`` and ``test`` share none, in whatever role."""
+    fitting = [sorted((piece for piece in furniture if _fits(piece, role)), key=_order) for role in ROLES]
+    held = {piece for pieces in fitting if len(pieces) > 1 for piece in pieces[: -(-len(pieces) // TEST_SHARE)]}
+    return [[piece for piece in pieces if (piece in held) == (split == "test")] for pieces in fitting]
 
 
 @lru_cache(maxsize=200)
@@ -96,11 +98,5 @@ def _fits(piece: Furniture, role: Role) -> bool:
     return (is_opening or stands) and re.search(role.names, piece.name.lower()) is not None
 
 
-def _choose(pieces: list[Furniture], split: str) -> list[Furniture]:
-    def order(piece: Furniture) -> bytes:
-        return hashlib.sha256(f"{piece.archive.name}/{piece.model}".encode()).digest()
-
-    ranked = sorted(pieces, key=order)
-    held = -(-len(ranked) // TEST_SHARE) if len(ranked) > 1 else 0
-    test = ranked[:held]
-    return [piece for piece in ranked if (piece in test) == (split == "test")] or ranked
+def _order(piece: Furniture) -> bytes:
+    return hashlib.sha256(f"{piece.archive.name}/{piece.model}".encode()).digest()
