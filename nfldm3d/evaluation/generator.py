@@ -197,8 +197,9 @@ def judge_maps(
 ) -> dict[str, float]:
     """Overlap of given maps with those that the reader finds: in generated, unconditional and real fields.
 
-    ``bev_miou_ceiling``, of real fields, is what the reader itself can do. ``bev_iou_road`` and the like are those of
-    single classes. Where maps hold cars, ``cars_moved`` and the figures of ``judge_moves`` follow.
+    ``bev_miou_ceiling``, of real fields, is what the reader itself can do. ``bev_iou_road``, ``bev_iou_road_ceiling``
+    and the like are those of single classes. Where maps hold cars, ``cars_moved`` and the other figures of
+    ``judge_moves`` follow.
 
     Cells count in which some recorded view of the map's scene meets a surface: elsewhere real fields hold guesses, too.
     """
@@ -207,13 +208,11 @@ def judge_maps(
     free = generate_scenes(pipeline, budget, "unmapped", len(true), pieces)
     real = [pipeline.networks.encode_sample(sample) for sample in samples]
     seen, names = seen_maps(samples), list(pipeline.config["map_classes"])
-    each = measure_class_overlap(reader, mapped, seen)
-    figures = {
-        "bev_miou": float(each.nanmean()),
-        "bev_miou_unconditional": measure_map_overlap(reader, free, seen),
-        "bev_miou_ceiling": measure_map_overlap(reader, real, seen),
-    }
-    figures |= {f"bev_iou_{names[n]}": float(value) for n, value in enumerate(each) if not value.isnan()}
+    figures: dict[str, float] = {}
+    for kind, scenes in (("", mapped), ("_unconditional", free), ("_ceiling", real)):
+        each = measure_class_overlap(reader, scenes, seen)
+        figures[f"bev_miou{kind}"] = float(each.nanmean())
+        figures |= {f"bev_iou_{names[n]}{kind}": float(value) for n, value in enumerate(each) if not value.isnan()}
     moves, changed = move_cars(pipeline, true, budget)
     if any(move is not None for move in moves):
         moved = generate_scenes(pipeline, budget, "moved", len(true), pieces, changed)

@@ -58,7 +58,7 @@ def test_generators_are_judged(ours: bool, tmp_path: Path) -> None:
     figures = report.figures
     wanted = {"frechet_ratio_low", "frechet_ratio", "frechet_rebuilt", "precision", "bev_miou_ceiling"}
     assert wanted | {"memorised_fraction"} <= set(figures) and ("edit_kept_psnr" in figures) == ours
-    assert any(name.startswith("bev_iou_") for name in figures)
+    assert any(name.startswith("bev_iou_") and name.endswith("_ceiling") for name in figures)
     assert len(report.nearest) == 3 and len(report.strips) == 3
     torch.manual_seed(0)
     pieces = Pieces(tmp_path, Share())
