@@ -1,6 +1,5 @@
 """Reads recordings of a vehicle with calibrated cameras all round, such as CARLA's and nuScenes'; see ``rig_file``."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from nfldm3d.data.frame import Frame
 from nfldm3d.data.intrinsics import build_camera, find_sizes
 from nfldm3d.data.posed_images import WHITE, PosedImages
 from nfldm3d.data.rig_file import RigCamera, RigFile, RigImage, read_carla_depth
+from nfldm3d.data.vehicle_poses import level, trace
 from nfldm3d.files import DataFormatError
 from nfldm3d.memory import free_memory
 
@@ -108,7 +108,7 @@ class DrivingRig:
         """
         numbers = self._choose_frames(frames)
         middle = numbers[len(numbers) // 2]
-        scene_from_world = _level(self.file.vehicle_pose(middle))
+        scene_from_world = level(self.file.vehicle_pose(middle))
         views = self._views(numbers, cameras, scene_from_world, background)
         box = self.file.box()
         extra: dict[str, object] = {placement.KEY: scene_from_world.tolist()}
@@ -158,7 +158,7 @@ class DrivingRig:
             for name, camera, image in zip(files, cameras, images, strict=True)
         ]
         has_alpha = capture_files.check_files(frames)
-        path = [_to_trajectory(scene_from_world @ file.vehicle_pose(number)) for number in numbers]
+        path = [trace(scene_from_world @ file.vehicle_pose(number)) for number in numbers]
         moved = not placement.is_identity(scene_from_world)
         return PosedImages(
             build_camera(file.top.source, files, torch.stack(poses), lenses),
@@ -196,19 +196,3 @@ def _timestamps(source: Path, images: Sequence[RigImage]) -> Float[Tensor, " vie
     if len(times) not in (0, len(images)):
         raise DataFormatError(source, f"{len(times)} of {len(images)} images have a timestamp; give it for all or none")
     return torch.tensor(times, dtype=torch.float64) if times else None
-
-
-def _level(world_from_vehicle: Float[Tensor, "4 4"]) -> Float[Tensor, "4 4"]:
-    """The motion that takes the vehicle to the origin and its heading to +x, turning about z alone."""
-    x, y, z, cosine, sine = _to_trajectory(world_from_vehicle)
-    turn = torch.eye(4, dtype=torch.float64)
-    turn[:2, :2] = torch.tensor(((cosine, sine), (-sine, cosine)), dtype=torch.float64)
-    shift = torch.eye(4, dtype=torch.float64)
-    shift[:3, 3] = -torch.tensor((x, y, z), dtype=torch.float64)
-    return turn @ shift
-
-
-def _to_trajectory(world_from_vehicle: Float[Tensor, "4 4"]) -> list[float]:
-    """Position in metres, and cosine and sine of the heading, counter-clockwise from +x."""
-    heading = math.atan2(float(world_from_vehicle[1, 0]), float(world_from_vehicle[0, 0]))
-    return [*world_from_vehicle[:3, 3].tolist(), math.cos(heading), math.sin(heading)]

@@ -6,6 +6,7 @@ from typing import Literal
 from nfldm3d._types import PathName, Vector
 from nfldm3d.data.colmap import LOOKED_IN, list_models, read_colmap
 from nfldm3d.data.driving_rig import read_driving_rig
+from nfldm3d.data.logs import find_log
 from nfldm3d.data.posed_images import WHITE, PosedImages
 from nfldm3d.data.replica import is_replica, read_replica
 from nfldm3d.data.rig_file import RIG_FILE
@@ -57,6 +58,12 @@ def read_posed_images(
     """
     path = Path(path)
     layout = find_layout(path)
+    if layout is None and find_log(path) is not None:
+        raise DataFormatError(
+            path,
+            "is a log of many drives, no single capture; nfldm3d encode, nfldm3d capture log and data.SceneFolder cut "
+            "it into scenes",
+        )
     if layout is None:
         raise DataFormatError(
             path,

@@ -3,13 +3,14 @@
     scenes/kitchen/transforms.json, scenes/office0/traj.txt, scenes/drive/rig.json, ...
     scenes/splits.json      optional: {"train": ["kitchen", "office0"], "test": ["drive"]}
 
-A driving rig is cut into windows of moments, each a scene. Without ``splits.json`` a tenth of the captures, chosen by
-the hash of their names, is the test set, so that captures which come later change no one's side.
+A driving rig is cut into windows of moments, each a scene; nuScenes and KITTI-360 into boxes along their drives, of
+which each counts as a capture (see ``logs``). Without ``splits.json`` a tenth of the captures, chosen by the hash of
+their names, is the test set, so that captures which come later change no one's side; drives of one route stay together.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,9 @@ from nfldm3d.data.driving_rig import DrivingRig
 from nfldm3d.data.image_files import SUFFIXES
 from nfldm3d.data.json_record import Record
 from nfldm3d.data.layouts import find_layout, read_posed_images
+from nfldm3d.data.logs import LogCut, find_log, open_log, read_place
+from nfldm3d.data.logs.cutting import Place, cut_drive
+from nfldm3d.data.logs.drive import Drive
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.data.rig_file import RIG_FILE, RigFile
 from nfldm3d.data.scene_box import find_box
@@ -51,7 +55,7 @@ class FolderScene:
     """One scene of the folder, not read yet."""
 
     key: str
-    """The capture's name, for rigs with the number of the first moment."""
+    """The capture's name, for rigs with the number of the first moment, for drives with that of the middle one."""
     place: str
     """The capture's name: scenes of one place stay on one side of the split."""
     split: str
@@ -59,6 +63,18 @@ class FolderScene:
     path: Path
     moments: range | None = None
     """Of a driving rig."""
+    stretch: Place | None = None
+    """Of a drive."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One capture or drive of the folder."""
+
+    path: Path
+    route: str
+    """What is hashed to choose a side."""
+    drive: Drive | None = None
 
 
 class SceneFolder:
@@ -77,30 +93,33 @@ class SceneFolder:
         window: int = 4,
         stride: int = 4,
         read: Callable[[Path], PosedImages] = read_posed_images,
+        cut: LogCut | None = None,
     ):
         """Lists the captures; their pictures are read when asked for.
 
         Args:
-            path: the folder of captures, or one capture.
+            path: the folder of captures, one capture, or the folder of a log.
             split: ``all`` for both sides.
             views: at most so many of a scene, spread over the capture; None takes all.
             size: width and height in pixels that pictures are scaled to; None leaves them as they are.
             window: moments of a scene of a driving rig.
             stride: moments from one such scene to the next.
             read: how a capture is read, such as ``functools.partial(read_posed_images, up="-y")``.
+            cut: how drives of logs become scenes; by default as ``LogCut()`` says.
 
         Raises:
             DataFormatError: there are no captures, the split is empty, or more than 5 % of the captures are bad.
         """
         if (views is not None and views < 2) or (size is not None and min(size) < 1):
             raise ValueError(f"a scene needs at least 2 views and pictures 1 pixel, got views={views}, size={size}")
-        self.folder, self.views, self.size, self.read = Path(path), views, size, read
+        self.folder, self.views, self.size, self.read, self.cut = Path(path), views, size, read, cut or LogCut()
         self.problems: dict[str, str] = {}
         """What is wrong with the scenes found bad so far, by key."""
         self._rigs: dict[Path, DrivingRig] = {}
         self._captures: dict[str, PosedImages] = {}
-        places = {compose(place.name or place.resolve().name): place for place in _list_places(self.folder)}
-        sides = _read_sides(self.folder, list(places))
+        self._drives: dict[str, Drive] = {}
+        places = _list_sources(self.folder)
+        sides = _read_sides(self.folder, {name: place.route for name, place in places.items()})
         chosen = [name for name in places if name in sides and split in ("all", sides[name])]
         if not chosen:
             raise DataFormatError(
@@ -157,6 +176,8 @@ class SceneFolder:
         scene = self.scenes[index]
         if scene.moments is not None:
             return self._choose(scene.key, self._rigs[scene.path].local_scene(scene.moments))
+        if scene.stretch is not None:
+            return self._choose(scene.key, read_place(self._drives[scene.place], scene.stretch, self.cut))
         if scene.key not in self._captures:  # long walks have thousands of files to look at
             self._captures[scene.key] = self._choose(scene.key, self.read(scene.path))
         return self._captures[scene.key]
@@ -166,7 +187,12 @@ class SceneFolder:
             views = views[torch.tensor(spread_views(len(views), self.views, key))]
         return views if self.size is None else views.resized(*self.size)
 
-    def _list_scenes(self, name: str, place: Path, side: str, window: int, stride: int) -> list[FolderScene]:
+    def _list_scenes(self, name: str, source: _Source, side: str, window: int, stride: int) -> list[FolderScene]:
+        place, drive = source.path, source.drive
+        if drive is not None:
+            self._drives[name] = drive
+            stretches = cut_drive(drive.vehicle_poses(), self.cut)
+            return [FolderScene(f"{name}_{s.middle:06d}", name, side, place, stretch=s) for s in stretches]
         if find_layout(place) != "driving_rig":
             return [FolderScene(name, name, side, place)]
         try:
@@ -187,26 +213,41 @@ class SceneFolder:
         return len(self.problems.keys() | set(self.keys))
 
 
+def _list_sources(root: Path) -> dict[str, _Source]:
+    """The captures and drives by their names: ``root`` itself, or its subfolders."""
+    if find_log(root) is not None:
+        return {compose(drive.name): _Source(root, drive.route, drive) for drive in open_log(root)}
+    sources = dict[str, _Source]()
+    for place in _list_places(root):
+        name = compose(place.name or place.resolve().name)
+        if find_layout(place) is not None:
+            sources[name] = _Source(place, name)
+            continue
+        sources |= {f"{name}_{compose(drive.name)}": _Source(place, drive.route, drive) for drive in open_log(place)}
+    return sources
+
+
 def _list_places(root: Path) -> list[Path]:
-    """The captures: ``root`` itself, or its subfolders."""
+    """Captures and logs: ``root`` itself, or its subfolders."""
     if find_layout(root) is not None:
         return [root]
     folders = sorted((path for path in root.glob("[!.]*") if path.is_dir()), key=lambda path: natural_key(path.name))
-    places = [folder for folder in folders if find_layout(folder) is not None]
+    places = [folder for folder in folders if find_layout(folder) is not None or find_log(folder) is not None]
     if not places:
         raise DataFormatError(
             root,
             f"{'holds' if root.is_dir() else 'does not exist or holds'} no folder with a capture "
-            "(transforms.json, COLMAP, Replica or rig.json); give the folder above the captures",
+            "(transforms.json, COLMAP, Replica or rig.json) and no log (nuScenes, KITTI-360); give the folder above "
+            "the captures, or that of a log",
         )
     return places
 
 
-def _read_sides(root: Path, names: Sequence[str]) -> dict[str, str]:
-    """``train`` or ``test`` for each capture, as ``splits.json`` says or by the hash of its name."""
+def _read_sides(root: Path, names: Mapping[str, str]) -> dict[str, str]:
+    """``train`` or ``test`` for each capture, as ``splits.json`` says or by the hash of its route."""
     source = root / SPLITS_NAME
     if not source.is_file():
-        hashes = {name: hashlib.sha256(name.encode()).digest() for name in names}
+        hashes = {name: hashlib.sha256(route.encode()).digest() for name, route in names.items()}
         return {name: "train" if int.from_bytes(hashes[name], "big") % TEST_SHARE else "test" for name in names}
     record, sides = Record.of(source, read_json(source)), {}
     for side in record.values:
