@@ -1,7 +1,7 @@
 """``nfldm3d capture``: record posed images."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +10,7 @@ import tyro
 from nfldm3d.cli.capture_objects import CaptureObjects
 from nfldm3d.cli.capture_rooms import CaptureRooms
 from nfldm3d.cli.values import require_at_least
+from nfldm3d.data.logs import LogCut
 from nfldm3d.files import check_output
 from nfldm3d.jobs import Share
 from nfldm3d.written_files import require_free
@@ -150,14 +151,48 @@ class CaptureDriving:
 
 
 @dataclass(frozen=True)
+class CaptureLog:
+    """Recordings of real vehicles as published, nuScenes or KITTI-360: drives are cut into boxes, each seen from
+    several stops; pictures are scaled, lidar becomes sparse depth, boxes and streets a bird's-eye map. A stopped run
+    goes on if it is started again."""
+
+    log: Annotated[Path, tyro.conf.Positional]
+    """Folder of the data set, as it is unpacked."""
+    out: Path
+    """Folder for the shards or captures."""
+    layout: Literal["shards", "captures"] = "shards"
+    """Tar shards for training, which need the lidar, or a transforms.json capture for each scene."""
+    split: Literal["train", "test", "all"] = "all"
+    """Which drives: a tenth is for tests, or what splits.json in the data set's folder says."""
+    cut: Annotated[LogCut, tyro.conf.arg(name="")] = field(default_factory=LogCut)
+    """How drives become scenes."""
+    workers: int | None = None
+    """Processes that write shards, by default as many as there are cores; each reads the tables."""
+
+    def run(self) -> None:
+        """Reads and saves."""
+        from nfldm3d.recording.logs import record_log
+
+        check_output(self.out, folder=True)
+        if self.workers is not None:
+            require_at_least(self, workers=1)
+        share = Share.from_launcher()
+        report = record_log(
+            self.out, self.log, self.cut, split=self.split, layout=self.layout, workers=self.workers, share=share
+        )
+        _print_report(report)
+
+
+@dataclass(frozen=True)
 class Capture:
-    """Records worlds with exact depth, classes and a bird's-eye map."""
+    """Records worlds with exact depth, classes and a bird's-eye map, or takes over what real vehicles recorded."""
 
     world: (
         Annotated[CaptureVizdoom, tyro.conf.subcommand("vizdoom")]
         | Annotated[CaptureDriving, tyro.conf.subcommand("driving")]
         | Annotated[CaptureObjects, tyro.conf.subcommand("objects")]
         | Annotated[CaptureRooms, tyro.conf.subcommand("rooms")]
+        | Annotated[CaptureLog, tyro.conf.subcommand("log")]
     )
 
     def run(self) -> None:

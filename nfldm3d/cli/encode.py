@@ -3,7 +3,7 @@
 import functools
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +13,7 @@ import tyro
 from nfldm3d.cli.devices import open_device
 from nfldm3d.cli.values import require_at_least
 from nfldm3d.data import SceneFolder, read_posed_images
+from nfldm3d.data.logs import LogCut, find_log
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.files import check_output
 from nfldm3d.jobs import Share
@@ -28,7 +29,7 @@ class Encode:
     """Encodes one capture to a scene (OUT ends in .nfld), or every scene of a data set to fields or latents."""
 
     data: Annotated[Path, tyro.conf.Positional]
-    """A capture, shards of nfldm3d capture --scenes, or a folder of captures."""
+    """A capture, shards of nfldm3d capture --scenes, a folder of captures, or nuScenes or KITTI-360 as published."""
     out: Path
     """Scene file, or folder for encodings."""
     weights: str = DEFAULT
@@ -58,6 +59,8 @@ class Encode:
     """Folder of the pictures of a COLMAP model, if it is not called images."""
     up: Up = "auto"
     """Which direction of a capture's world points upwards; auto asks the cameras where the format does not say."""
+    cut: Annotated[LogCut, tyro.conf.arg(name="")] = field(default_factory=LogCut)
+    """How a log becomes scenes."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where the networks run."""
 
@@ -95,10 +98,11 @@ class Encode:
 
         read = functools.partial(read_posed_images, images=self.images, up=self.up)
         views = max(VIEWS, self.views) if one else VIEWS
-        scenes = open_scenes(self.data, self.split, whole=True, views=views, read=read)
-        if isinstance(scenes, SceneDataset) and (self.images is not None or self.up != "auto"):
+        scenes = open_scenes(self.data, self.split, whole=True, views=views, read=read, cut=self.cut)
+        log = find_log(self.data) is not None
+        if (isinstance(scenes, SceneDataset) or log) and (self.images is not None or self.up != "auto"):
             raise ValueError(
-                f"{self.data} holds shards, which have their pictures in them and z up; leave --images and --up out"
+                f"{self.data} holds {'a log' if log else 'shards'}, which tell where pictures are, and have z up; leave --images and --up out"
             )
         return scenes
 

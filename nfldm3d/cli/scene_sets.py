@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nfldm3d.data import PosedImages, read_posed_images
 from nfldm3d.data.layouts import find_layout
+from nfldm3d.data.logs import LogCut, find_log
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_folder import SceneFolder, Side
 from nfldm3d.data.scene_shards import INDEX_NAME
@@ -20,14 +21,16 @@ def open_scenes(
     whole: bool = False,
     views: int = VIEWS,
     read: Callable[[Path], PosedImages] = read_posed_images,
+    cut: LogCut | None = None,
 ) -> SceneDataset | SceneFolder:
-    """Tar shards, a folder of captures, or a single capture.
+    """Tar shards, a folder of captures, a single capture, or a log of real drives.
 
     Args:
         whole: a single capture has no sides; all of it is taken. Not where one is trained on and another judged by.
         views: at most so many of a capture; shards hold what they hold.
         read: how a capture is read.
+        cut: how a log becomes scenes.
     """
-    if (path / INDEX_NAME).is_file() or any(path.glob("*.tar")):
+    if find_log(path) is None and ((path / INDEX_NAME).is_file() or any(path.glob("*.tar"))):
         return SceneDataset(path, split=split)
-    return SceneFolder(path, split="all" if whole and find_layout(path) else split, views=views, read=read)
+    return SceneFolder(path, split="all" if whole and find_layout(path) else split, views=views, read=read, cut=cut)

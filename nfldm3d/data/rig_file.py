@@ -45,6 +45,8 @@ RIG_FILE = "rig.json"
 AXES = ("opencv", "opengl", "carla")
 ENCODINGS = ("metric", "carla")
 
+CALIBRATION = ("w", "h", "fx", "fy", "cx", "cy", "vehicle_from_camera")
+
 VEHICLE_FROM_CAMERA = ((0.0, 0.0, -1.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 """A camera that looks where a body's x points: its right, up and back in x ahead, y left, z up."""
 
@@ -179,6 +181,13 @@ def _records(top: Record, key: str) -> tuple[Record, ...]:
 
 def _read_camera(record: Record, axes: str) -> RigCamera:
     name = record.text("name")
+    missing = [key for key in CALIBRATION if key not in record]
+    if missing:
+        raise DataFormatError(
+            record.source,
+            f"{record.where}, camera {name!r}, has no calibration: it lacks {', '.join(missing)}; write the size and "
+            "lens in pixels and the camera's 4x4 pose on the vehicle",
+        )
     lens = Intrinsics(
         record.integer("w"),
         record.integer("h"),

@@ -192,7 +192,7 @@ class SceneFolder:
         if drive is not None:
             self._drives[name] = drive
             stretches = cut_drive(drive.vehicle_poses(), self.cut)
-            return [FolderScene(f"{name}_{s.middle:06d}", name, side, place, stretch=s) for s in stretches]
+            return [FolderScene(f"{name}_{s.middle:04d}", name, side, place, stretch=s) for s in stretches]
         if find_layout(place) != "driving_rig":
             return [FolderScene(name, name, side, place)]
         try:

@@ -187,6 +187,10 @@ FLAT = np.diag((1.0, 1.0, 0.0, 1.0)).tolist()
         (lambda c: c.update(depth_encoding="log"), "depth_encoding is 'log'; write metric or carla"),
         (set_camera(name="front"), "give each camera a name of its own"),
         (set_camera(fx="4"), "cameras[2].fx is '4'; write a number"),
+        (
+            lambda c: [c["cameras"][2].pop(key) for key in ("fx", "cy", "vehicle_from_camera")],
+            "cameras[2], camera 'back_left', has no calibration: it lacks fx, cy, vehicle_from_camera; write the size",
+        ),
         (set_camera(fx=0), "cameras[2], camera 'back_left', has focal length 0 along x"),
         (set_camera(vehicle_from_camera=FLAT), "cameras[2].vehicle_from_camera is "),
         (set_frame(world_from_vehicle=FLAT), "frames[1].world_from_vehicle is "),

@@ -169,7 +169,7 @@ def test_what_was_not_downloaded_is_left_out(tmp_path: Path):
     for name in ("image_02.yaml", "image_03.yaml", "calib_cam_to_velo.txt"):
         (root / "calibration" / name).unlink()
     (sample,) = SceneFolder(root, split="all", cut=CUT)
-    assert len(sample.images) == 6 and sample.depth is None and sample.key == f"{DRIVE}_00000{sample.key[-1]}"
+    assert len(sample.images) == 6 and sample.depth is None and sample.key == f"{DRIVE}_000{sample.key[-1]}"
 
 
 def test_a_view_outside_the_box_is_left_out(log: Path):

@@ -145,16 +145,16 @@ def test_drives_are_scenes_of_a_folder_and_go_into_shards(log: Path):
     folder = SceneFolder(log, split="all", cut=CUT)
     assert {scene.place for scene in folder.scenes} == {"scene-0061", "scene-0103"}
     sample = folder[0]
-    assert sample.key.startswith("scene-0061_00000") and sample.map == "n008-2018-08-01" and sample.metric
+    assert sample.key.startswith("scene-0061_000") and sample.map == "n008-2018-08-01" and sample.metric
     assert sample.box.size == (26.0, 24.0, 8.0) and sample.images.shape[1:] == (3, 16, 32)
     again = decode_scene(sample.key, encode_scene(sample), "shard")
     assert torch.allclose(again.known_depth(), sample.known_depth(), atol=6e-4) and again.bev is not None
     assert again.metadata == json.loads(json.dumps(sample.metadata))
     standing = folder[len(folder) - 1]
-    assert standing.key == "scene-0103_000000" and len(standing.images) == 6, "one stop"
+    assert standing.key == "scene-0103_0000" and len(standing.images) == 6, "one stop"
     (log / "splits.json").write_text(json.dumps({"train": ["scene-0061"], "test": ["scene-0103"]}))
     try:
-        assert SceneFolder(log, split="test", cut=CUT).keys == ("scene-0103_000000",)
+        assert SceneFolder(log, split="test", cut=CUT).keys == ("scene-0103_0000",)
     finally:
         (log / "splits.json").unlink()
 
@@ -165,7 +165,7 @@ def test_drives_of_one_log_stay_together(tmp_path: Path):
     rows = [{**row, "logfile": "one"} for row in json.loads(table.read_text())]
     table.write_text(json.dumps(rows))
     folder = SceneFolder(tmp_path, split="all", cut=CUT)
-    assert len({scene.split for scene in folder.scenes}) == 1 and folder.keys[0] == "nuscenes_scene-0061_000000"
+    assert len({scene.split for scene in folder.scenes}) == 1 and folder.keys[0] == "nuscenes_scene-0061_0000"
     assert open_log(root / "v1.0-mini")[0].name == "scene-0061", "the folder of a version will do"
 
 

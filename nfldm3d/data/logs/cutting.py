@@ -13,6 +13,8 @@ BELOW = 0.25
 """So much of a box lies below the vehicle's origin, as in the driving world."""
 OVERHANG = 2.5
 """Metres from the vehicle's origin to its farthest camera."""
+LONGEST = 10_000.0
+"""Metres of a box."""
 STILL = 0.02
 """Metres between two moments below which the vehicle stands: measured positions tremble."""
 
@@ -33,9 +35,12 @@ class LogCut:
     """Whether pixels of things that move are left out by masks, since a scene stands still."""
 
     def __post_init__(self):
-        if min(self.box) <= 0 or min(self.box[:2]) <= 2 * OVERHANG:
-            raise ValueError(f"box needs more than {2 * OVERHANG} m along x and y, to hold the vehicle, got {self.box}")
-        if self.stops < 1 or self.longest < 8 or (self.spacing is not None and self.spacing <= 0):
+        if not (all(2 * OVERHANG < side < LONGEST for side in self.box[:2]) and 0 < self.box[2] < LONGEST):
+            raise ValueError(
+                f"box needs more than {2 * OVERHANG} m along x and y, to hold the vehicle, and less than {LONGEST:g} m "
+                f"along all axes, got {self.box}"
+            )
+        if self.stops < 1 or self.longest < 8 or not (self.spacing is None or 0 < self.spacing < float("inf")):
             raise ValueError(
                 f"a cut needs at least 1 stop, 8 pixels and a spacing above 0, got stops={self.stops}, "
                 f"longest={self.longest}, spacing={self.spacing}"
