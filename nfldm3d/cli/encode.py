@@ -99,10 +99,10 @@ class Encode:
         read = functools.partial(read_posed_images, images=self.images, up=self.up)
         views = max(VIEWS, self.views) if one else VIEWS
         scenes = open_scenes(self.data, self.split, whole=True, views=views, read=read, cut=self.cut)
-        log = find_log(self.data) is not None
-        if (isinstance(scenes, SceneDataset) or log) and (self.images is not None or self.up != "auto"):
+        kind = "shards" if isinstance(scenes, SceneDataset) else "a log" if find_log(self.data) else None
+        if kind is not None and (self.images is not None or self.up != "auto"):
             raise ValueError(
-                f"{self.data} holds {'a log' if log else 'shards'}, which tell where pictures are, and have z up; leave --images and --up out"
+                f"{self.data} holds {kind}, where pictures have their places and z is up; leave --images and --up out"
             )
         return scenes
 

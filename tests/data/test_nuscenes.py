@@ -132,11 +132,12 @@ def test_what_moves_is_hidden_where_it_is_seen(log: Path):
     masks, shown = views.load_masks(), read_first(log, replace(CUT, hide_moving=False)).load_masks()
     assert masks is not None and shown is None
     hidden = ~masks.flatten(1).all(1)
-    assert [views.metadata["cameras"][n] for n in hidden.nonzero()[:, 0].tolist()] == 2 * ["CAM_FRONT"]
-    front = views.metadata["cameras"].index("CAM_FRONT")
-    middle = (
-        torch.tensor([[7.0, 0.0, 0.9]]) + to_scene(views, vehicle(views.metadata["moments"][0])[None, :3, 3]).float()
-    )
+    cameras, moments = views.metadata["cameras"], views.metadata["moments"]
+    assert isinstance(cameras, list) and isinstance(moments, list)
+    assert [cameras[number] for number in hidden.nonzero()[:, 0].tolist()] == 2 * ["CAM_FRONT"]
+    front = cameras.index("CAM_FRONT")
+    at = to_scene(views, vehicle(moments[0])[None, :3, 3])
+    middle = at.float() + torch.tensor([[7.0, 0.0, 0.9]])
     (x, y), _ = (value[0] for value in views.camera[front].project(middle))
     assert not bool(masks[front, int(y), int(x)]) and bool(masks[front, 1].all())
 
