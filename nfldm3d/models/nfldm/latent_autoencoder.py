@@ -87,6 +87,11 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"downsampling must be 4, 8 or 16 and divide the resolution {resolution}, got {downsampling}"
             )
+        if min(coarse_codes, fine_codes, fine_stages) < 1 or sky_dimensions < 0:
+            raise ValueError(
+                "a latent auto-encoder needs at least 1 coarse_codes, fine_codes and fine_stages, and sky_dimensions "
+                f"of 0 or more, got {coarse_codes}, {fine_codes}, {fine_stages} and {sky_dimensions}"
+            )
         if sky_rows % 2:
             raise ValueError(f"sky_rows must be even, got {sky_rows}")
         self.heights = int(z)

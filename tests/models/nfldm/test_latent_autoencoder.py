@@ -165,6 +165,8 @@ def test_scenes_of_a_batch_do_not_mix(generator: torch.Generator) -> None:
         ({"downsampling": 5}, "downsampling must be 4, 8 or 16"),
         ({"downsampling": 16}, r"divide the resolution \(8, 8, 4\)"),
         ({"sky_rows": 5}, "sky_rows must be even, got 5"),
+        ({"fine_codes": 0}, "at least 1 coarse_codes, fine_codes and fine_stages, .* got 8, 0, 1 and 0"),
+        ({"sky_dimensions": -1}, "sky_dimensions of 0 or more, got 8, 6, 1 and -1"),
     ],
 )
 def test_options_that_do_not_fit(options: dict, message: str) -> None:
