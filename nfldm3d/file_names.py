@@ -10,7 +10,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
+DIGITS = "0123456789\u00b9\u00b2\u00b3"
+RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in DIGITS)})
 """Names that belong to devices on Windows, whatever suffix follows."""
 
 

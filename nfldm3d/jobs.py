@@ -7,20 +7,17 @@ pieces only, and starting again, with as many processes as one likes, makes what
 
 import json
 import os
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nfldm3d._types import PathName
+from nfldm3d.file_names import compose, is_reserved
 from nfldm3d.files import DataFormatError, atomic_write, read_json
 
 LONGEST_SHOWN = 60
 LONGEST_NAME = 200
 """Bytes of a name, which leaves room for suffixes."""
-RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3]", re.IGNORECASE)
-"""Devices on Windows, whatever their suffix."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +87,9 @@ def require_file_names(names: Sequence[str], source: PathName) -> None:
         plain = name.isprintable() and not set(name) & set('/\\:*?"<>|') and name == name.strip(". ")
         if not plain or not 0 < len(name.encode("utf-8", errors="replace")) <= LONGEST_NAME:
             raise DataFormatError(source, f"{name[:99]!r} cannot be the name of a file; use letters, digits, '-', '_'")
-        if RESERVED.fullmatch(name.partition(".")[0]):
+        if is_reserved(name):
             raise DataFormatError(source, f"{name!r} is a name that Windows reserves; choose another")
-        other = folded.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        other = folded.setdefault(compose(name).casefold(), name)
         if other != name:
             raise DataFormatError(source, f"{other!r} and {name!r} are one file on some systems; rename one of them")
 

@@ -1,7 +1,9 @@
 """Tensors in files: the one way to read and write safetensors, and to read other people's without running code."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Shaped
@@ -52,11 +54,23 @@ def read_tensors(path: PathName, *, remedy: str = COPY) -> Tensors:
 
 def read_tensors_and_head(path: PathName, *, remedy: str = COPY) -> tuple[Tensors, dict[str, str]]:
     """As ``read_tensors``, and the text in the file's head, by name."""
+    with _opened(path, remedy) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def read_head(path: PathName, *, remedy: str = COPY) -> dict[str, str]:
+    """The text in the head of a safetensors file, without its tensors; raises as ``read_tensors``."""
+    with _opened(path, remedy) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _opened(path: PathName, remedy: str) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            yield file
     except FileNotFoundError as error:
         raise DataFormatError(path, f"does not exist; {remedy}") from error
     except (SafetensorError, OSError, ValueError, LookupError) as error:

@@ -67,7 +67,7 @@ def test_absolute_names_inside_the_folder_are_taken(tmp_path: Path) -> None:
             resolve_inside(root, name, source=source)
 
 
-@pytest.mark.parametrize("name", ["con", "NUL.png", "Com1.tar.gz", "aux .png", "a.", "b "])
+@pytest.mark.parametrize("name", ["con", "NUL.png", "Com1.tar.gz", "aux .png", "a.", "b ", "com0", "LPT\u00b9.png"])
 def test_names_that_windows_keeps_for_itself(name: str) -> None:
     assert is_reserved(name)
 

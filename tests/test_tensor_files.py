@@ -11,6 +11,7 @@ import torch
 from nfldm3d.files import DataFormatError
 from nfldm3d.tensor_files import (
     pack_tensors,
+    read_head,
     read_state,
     read_tensors,
     read_tensors_and_head,
@@ -111,3 +112,14 @@ def test_tensors_are_named_that_are_missing_or_of_no_use() -> None:
         require_finite({"a": torch.tensor([1.0, torch.nan])}, "cake")
     with pytest.raises(DataFormatError, match=r"cake: a is kept as torch.float8_e4m3fn; save it as torch.float32"):
         require_finite({"a": torch.zeros(2).to(torch.float8_e4m3fn)}, "cake")
+
+
+def test_the_head_is_read_alone(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "a.safetensors", TENSORS, {"identity": "me"})
+    assert read_head(tmp_path / "a.safetensors") == {"identity": "me"}
+    write_tensors(tmp_path / "b.safetensors", TENSORS)
+    assert read_head(tmp_path / "b.safetensors") == {}
+    (tmp_path / "c.safetensors").write_bytes(b"nonsense")
+    for name, problem in (("c.safetensors", "is no whole safetensors file"), ("d.safetensors", "does not exist")):
+        with pytest.raises(DataFormatError, match=f"{name}: {problem}.*; look again"):
+            read_head(tmp_path / name, remedy="look again")

@@ -94,7 +94,7 @@ def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]
     sums, rows, count, counted = {"psnr": 0.0, "ssim": 0.0}, {}, len(images), 0
     shown = set(range(0, count, max(1, -(-count // 6))))
     renderer = prepare(scene)
-    for group in images.groups():  # one size at a time
+    for numbers, group in zip(images.group_numbers(), images.groups(), strict=True):  # one size at a time
         camera: Camera = group.camera.to(scene.device)
         truth, masks = group.load_images(), group.load_masks()
         with torch.no_grad():
@@ -104,7 +104,7 @@ def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]
             sums["psnr"] += some * float(psnr(rendered, truth, masks))
             sums["ssim"] += some * float(ssim(rendered, truth, masks))
             counted += some
-        picked = [number for number, name in enumerate(group.names) if images.names.index(name) in shown]
+        picked = [place for place, number in enumerate(numbers) if number in shown]
         if picked:
             size = f", {camera.width}x{camera.height}" if images.sizes else ""
             rows |= {f"photograph{size}": truth[picked], f"render{size}": rendered[picked]}

@@ -48,4 +48,4 @@ class Render:
         with writing(video, overwrite=True), torch.no_grad():
             scene = Scene.load(self.scene, device=device)
             cameras: Camera = make_path(scene, self.path, views=self.views, width=self.width, height=self.height)
-            render_video(scene, cameras.to(scene.device), video, fps=self.fps)
+            render_video(scene, cameras, video, fps=self.fps)

@@ -50,6 +50,8 @@ def move_metadata(values: Mapping[str, object], motion: Float[Tensor, "4 4"], so
         _require_shift("trajectory", motion, source)
         shift = (*motion[:3, 3].tolist(), 0.0, 0.0)
         rows = [Record.of(source, {"pose": row}, "trajectory").numbers("pose") for row in record.items("trajectory")]
+        if any(len(row) != len(shift) for row in rows):
+            raise record.problem("trajectory", "write poses [x, y, z, cosine, sine of the heading]")
         moved["trajectory"] = [[a + b for a, b in zip(row, shift, strict=True)] for row in rows]
     if "applied_transform" in record or "applied_scale" in record:
         moved["applied_transform"] = AppliedTransform.of(record).followed_by(motion).matrix.tolist()

@@ -154,8 +154,14 @@ class PosedImages:
         """
         if self.sizes is None:
             return (self,)
-        members = {size: [n for n, other in enumerate(self.sizes) if other == size] for size in self.sizes}
-        return tuple(self[numbers].resized(*size) for size, numbers in members.items())
+        return tuple(self[numbers].resized(*self.sizes[numbers[0]]) for numbers in self.group_numbers())
+
+    def group_numbers(self) -> tuple[list[int], ...]:
+        """The numbers of the views in each of ``groups``."""
+        members: dict[tuple[int, int] | None, list[int]] = {}
+        for number in range(len(self)):
+            members.setdefault(None if self.sizes is None else self.sizes[number], []).append(number)
+        return tuple(members.values())
 
     def resized(self, width: int, height: int) -> "PosedImages":
         """All views at one other size; images are averaged, depth, masks and labels take the nearest pixel."""

@@ -38,7 +38,7 @@ def find_box(views: PosedImages, depth: Float[Tensor, "views height width"] | No
     camera = views.camera
     if depth is None:
         if views.points is None or len(views.points) < MIN_POINTS:
-            return _hold(camera.centers, _guess_surfaces(camera))
+            return _hold(camera.centers, guess_surfaces(camera))
         return _hold(camera.centers, _without_outliers(views.points))
     known = depth[depth > 0]
     if not len(known):
@@ -71,7 +71,7 @@ def _without_outliers(surfaces: Float[Tensor, "points 3"]) -> Float[Tensor, "2 3
     return torch.quantile(surfaces, surfaces.new_tensor((SEEN_QUANTILE, 1 - SEEN_QUANTILE)), dim=0)
 
 
-def _guess_surfaces(camera: Camera) -> Float[Tensor, "2 3"]:
+def guess_surfaces(camera: Camera) -> Float[Tensor, "2 3"]:
     """Two corners around what cameras see, from where they are and look."""
     centers = camera.centers
     focus, looks_inward = find_focus(centers, camera.forward)

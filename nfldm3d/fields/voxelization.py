@@ -26,7 +26,7 @@ def voxelize(field: Field, part: Box | None = None, *, with_features: bool = Tru
     """The field on a grid: a VoxelField as it is; others at voxel centres ``voxel_size`` apart where occupied.
 
     Args:
-        part: of a field without a grid, read only the voxels that meet this box.
+        part: read only the voxels that meet this box; a VoxelField stays whole.
         with_features: without them the grid has one channel of zeros.
 
     Raises:
@@ -35,7 +35,7 @@ def voxelize(field: Field, part: Box | None = None, *, with_features: bool = Tru
     if isinstance(field, VoxelField):
         return field
     if isinstance(field, GridField):
-        return _from_bricks(field, field)
+        return _from_bricks(field, field, field.box if part is None else part, with_features)
     box, resolution = _snap(field.box, grid_resolution(field), field.box if part is None else part)
     grid = VoxelField.zeros(box, resolution, field.channels if with_features else 1, field.device)
     lower, size = (torch.tensor(values, device=field.device) for values in (box.lower, grid.voxel_size))
@@ -51,11 +51,23 @@ def voxelize(field: Field, part: Box | None = None, *, with_features: bool = Tru
     return grid
 
 
-def _from_bricks(field: Field, keeper: GridField) -> VoxelField:
-    grid = VoxelField.zeros(field.box, keeper.resolution, field.channels, field.device)
+def _from_bricks(field: Field, keeper: GridField, part: Box, with_features: bool) -> VoxelField:
+    box, resolution = _snap(field.box, keeper.resolution, part)
+    grid = VoxelField.zeros(box, resolution, field.channels if with_features else 1, field.device)
+    axes = zip(box.lower, field.box.lower, field.box.voxel_size(keeper.resolution), strict=True)
+    first = [round((low - origin) / size) for low, origin, size in axes]
     for brick in keeper.bricks():
-        part = tuple(slice(low, low + size) for low, size in zip(brick.start, brick.density.shape, strict=True))
-        grid.density[part], grid.features[part] = brick.density.to(grid.density), brick.features.to(grid.features)
+        begin = [max(start - skipped, 0) for start, skipped in zip(brick.start, first, strict=True)]
+        ends = zip(brick.start, brick.density.shape, first, resolution, strict=True)
+        end = [min(start + size - skipped, count) for start, size, skipped, count in ends]
+        if any(low >= high for low, high in zip(begin, end, strict=True)):
+            continue
+        here = tuple(slice(low, high) for low, high in zip(begin, end, strict=True))
+        moved = [skipped - start for skipped, start in zip(first, brick.start, strict=True)]
+        there = tuple(slice(low + by, high + by) for low, high, by in zip(begin, end, moved, strict=True))
+        grid.density[here] = brick.density[there].to(grid.density)
+        if with_features:
+            grid.features[here] = brick.features[there].to(grid.features)
     return VoxelField(grid.density, grid.features, grid.box, bool((grid.density < 0).any()))
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from nfldm3d.camera import Camera
 from nfldm3d.data.posed_images import PosedImages
-from nfldm3d.data.scene_box import find_focus
+from nfldm3d.data.scene_box import MIN_POINTS, SEEN_QUANTILE, guess_surfaces
 from nfldm3d.geometry import Box, Rays
 
 MAX_SURROUNDINGS = 3
@@ -25,11 +25,11 @@ def estimate_boxes(images: PosedImages) -> tuple[Box, int]:
         return Box(tuple(recorded["lower"]), tuple(recorded["upper"])), _shells_for(images, recorded=True)
     points = _known_points(images)
     if points is not None:
-        lower, upper = points.quantile(0.02, dim=0), points.quantile(0.98, dim=0)
+        lower, upper = points.quantile(SEEN_QUANTILE, dim=0), points.quantile(1 - SEEN_QUANTILE, dim=0)
         center, half = (lower + upper) / 2, (upper - lower) / 2 * 1.1
         half = half.maximum(half.max() * 0.1)  # a flat wall still needs some depth
         return Box.around(torch.stack((center - half, center + half))), _shells_for(images, recorded=False)
-    return _box_from_cameras(images.camera), MAX_SURROUNDINGS
+    return Box.around(guess_surfaces(images.camera)), MAX_SURROUNDINGS
 
 
 def nest_boxes(box: Box, surroundings: int) -> list[Box]:
@@ -46,9 +46,9 @@ def _known_points(images: PosedImages, most: int = 100_000) -> Float[Tensor, "po
     """Surface points in the world from the capture's depth or its sparse reconstruction."""
     depth = images.load_depth()
     if depth is None:
-        return images.points if images.points is not None and len(images.points) >= 100 else None
+        return images.points if images.points is not None and len(images.points) >= MIN_POINTS else None
     views, rows, columns = (depth > 0).nonzero(as_tuple=True)
-    if len(views) < 100:
+    if len(views) < MIN_POINTS:
         return None
     stride = max(1, len(views) // most)
     views, rows, columns = views[::stride], rows[::stride], columns[::stride]
@@ -59,16 +59,4 @@ def unproject(camera: Camera, views: Tensor, rows: Tensor, columns: Tensor, dept
     """World points at ``depth`` metres along the optical axes behind the given pixels."""
     chosen = camera[views]
     rays: Rays = chosen.rays(torch.stack((columns + 0.5, rows + 0.5), dim=-1)[:, None].to(depth))[:, 0]
-    cosine = (rays.directions * chosen.forward).sum(-1)
-    return rays.at(depth / cosine)
-
-
-def _box_from_cameras(camera: Camera) -> Box:
-    centers, forward = camera.centers, camera.forward
-    focus, looks_inward = find_focus(centers, forward)
-    if looks_inward:
-        half = 0.6 * float((centers - focus).norm(dim=-1).median())
-        return Box.around(torch.stack((focus - half, focus + half)))
-    middle = (centers.amin(0) + centers.amax(0)) / 2
-    half = max(1.5 * float((centers - middle).abs().max()), 1e-3)
-    return Box.around(torch.stack((middle - half, middle + half)))
+    return rays.at(depth / chosen.depth_per_distance(rays))

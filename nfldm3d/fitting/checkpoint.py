@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nfldm3d._types import PathName
 from nfldm3d.files import DataFormatError, atomic_write
-from nfldm3d.tensor_files import read_tensors_and_head, require_tensors, write_tensors
+from nfldm3d.tensor_files import read_head, read_tensors_and_head, require_tensors, write_tensors
 
 VERSION = "2"
 GENERATOR = "generator"
@@ -76,18 +76,11 @@ class Checkpoint:
 
 def remove_checkpoint(path: PathName) -> None:
     """Deletes a checkpoint, if there is one; raises DataFormatError if the file is something else."""
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     if not path.exists():
         return
-    try:
-        with safe_open(path, framework="pt") as file:
-            own = "identity" in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        own = False
-    if not own:
-        raise DataFormatError(path, "is not the checkpoint of a fit, or is damaged; move it away")
+    if "identity" not in read_head(path, remedy="move it away"):
+        raise DataFormatError(path, "is not the checkpoint of a fit; move it away")
     path.unlink()
 
 

@@ -12,7 +12,7 @@ from nfldm3d.geometry import Box
 from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder, Latents
 from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.nfldm.scene_voxels import voxels_of
-from nfldm3d.models.nfldm.trajectories import pack_path, path_cameras, unpack_path
+from nfldm3d.models.nfldm.trajectories import pack_path, path_cameras, path_past, unpack_path
 from nfldm3d.models.nfldm.views import Views, cubic_box
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.scene_latents import SceneLatents
@@ -68,10 +68,7 @@ class SceneCoder:
         box = cubic_box(box, self.scene_autoencoder.grid)
         encoding = self.scene_autoencoder.encode(views.to(self.device), box)
         latents = self.latent_autoencoder.encode(voxels_of(encoding.field, encoding.background)).latents
-        if path is None:
-            forward = views.camera.forward
-            heading = torch.nn.functional.normalize(forward[:, :2], dim=-1)
-            path = torch.cat((views.camera.centers, heading), dim=-1)
+        path = path_past(views.camera) if path is None else path
         return SceneLatents(latents, pack_path(path, box)[None].to(latents.g))
 
     @torch.no_grad()

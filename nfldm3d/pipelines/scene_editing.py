@@ -15,7 +15,7 @@ from nfldm3d.fields import VoxelField, grid_resolution, require_voxels, voxelize
 from nfldm3d.geometry import Box
 from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.models.nfldm.scene_voxels import Voxels, background_of, field_of
-from nfldm3d.models.nfldm.trajectories import POSES, path_cameras, unpack_path
+from nfldm3d.models.nfldm.trajectories import POSES, path_cameras, path_past, unpack_path
 from nfldm3d.models.nfldm.views import Views, cubic_box
 from nfldm3d.pipelines.encoding import fingerprint
 from nfldm3d.pipelines.hierarchy import Hierarchy
@@ -162,11 +162,7 @@ def encode_scene(coder: SceneCoder, scene: Scene) -> SceneLatents:
     cameras = look_around(scene)
     pictures = render(scene.to("cpu"), cameras)
     depth = torch.where(pictures.opacity > 0.5, pictures.depth, 0.0)
-    path = None
-    if scene.cameras is not None:
-        own = scene.cameras.reshape(-1)
-        forward = own.forward.cpu()
-        path = torch.cat((own.centers.cpu(), functional.normalize(forward[:, :2], dim=-1)), dim=-1)
+    path = None if scene.cameras is None else path_past(scene.cameras.reshape(-1).to("cpu"))
     return coder.encode(Views(pictures.image, cameras, depth if bool(depth.any()) else None), scene.box, path)
 
 

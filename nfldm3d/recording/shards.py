@@ -22,10 +22,12 @@ from nfldm3d.data.scene_shards import (
     write_index,
     write_shard,
 )
+from nfldm3d.file_locks import locked
 from nfldm3d.jobs import Share, claim_folder
 from nfldm3d.recording.workers import start_workers
 
 RECORDING_NAME = "recording.json"
+LOCK = ".index.lock"
 SCENES_PER_SHARD = 64
 
 
@@ -109,9 +111,10 @@ def record_shards(
             name = future.result()
             parts[name] = index_shard(folder / name)
             bar.update(len(parts[name][1]))
-            _save_index(folder, parts)
+            parts = _save_index(folder, plans, parts)
+    parts = _save_index(folder, plans, parts)
     views = sum(scene.views for plan in todo for scene in parts[plan.name][1])
-    return _report(plans, _save_whole_index(folder, plans, parts), views, time.monotonic() - start)
+    return _report(plans, parts, views, time.monotonic() - start)
 
 
 def split_shards(world: str, split: str, first: int, quota: int, places: int) -> list[ShardPlan]:
@@ -165,19 +168,14 @@ def _read_parts(folder: Path, plans: Sequence[ShardPlan], known: dict[str, Part]
     return {name: known[name] if name in known else index_shard(folder / name) for name in there}
 
 
-def _save_whole_index(folder: Path, plans: Sequence[ShardPlan], parts: dict[str, Part]) -> dict[str, Part]:
-    """Writes the index of all shards in the folder, again if another process has added some meanwhile: so the last
-    index that is written knows all shards."""
-    while True:
+def _save_index(folder: Path, plans: Sequence[ShardPlan], parts: dict[str, Part]) -> dict[str, Part]:
+    """Writes the index of all shards in the folder, those of other processes too, so that the last one is whole."""
+    with locked(folder / LOCK):
         parts = _read_parts(folder, plans, parts)
-        _save_index(folder, parts)
-        if not any((folder / plan.name).exists() for plan in plans if plan.name not in parts):
-            return parts
-
-
-def _save_index(folder: Path, parts: dict[str, Part]) -> None:
-    chosen = [parts[name] for name in sorted(parts)]
-    write_index(folder, ShardIndex(tuple(part[0] for part in chosen), tuple(s for part in chosen for s in part[1])))
+        chosen = [parts[name] for name in sorted(parts)]
+        scenes = tuple(scene for _, held in chosen for scene in held)
+        write_index(folder, ShardIndex(tuple(shard for shard, _ in chosen), scenes))
+    return parts
 
 
 def _record_shard(folder: Path, record: Record, plan: ShardPlan) -> str:

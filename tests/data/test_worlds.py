@@ -176,3 +176,11 @@ def test_camera_paths_are_those_of_the_captures_world(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         cameras = read_camera_path(tmp_path / folder / "transforms.json", width=8, height=6, scene_from_world=motion)
         torch.testing.assert_close(cameras.world_from_camera, first.camera.world_from_camera, atol=1e-5, rtol=0)
+
+
+def test_a_trajectory_of_other_rows_is_named() -> None:
+    motion = torch.eye(4, dtype=torch.float64)
+    motion[0, 3] = 5.0
+    given = {"trajectory": [[0.0, 1.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]}
+    with pytest.raises(DataFormatError, match=r"trajectory is .*; write poses \[x, y, z, cosine, "):
+        move_metadata(given, motion, Path("transforms.json"))

@@ -93,6 +93,21 @@ def test_sparse_grids_are_taken_brick_by_brick(generator: torch.Generator, signe
     assert dense.signed == signed
 
 
+@pytest.mark.parametrize("part", [Box((-0.2, 1.5, -0.7), (0.9, 2.4, 0.2)), BOX.scaled(3.0)])
+def test_a_part_of_a_sparse_grid_is_that_of_the_whole(generator: torch.Generator, part: Box) -> None:
+    grid, sparse = random_field(generator), replace(make_ball(kind=Bricks))
+    object.__setattr__(sparse, "grid", grid)
+    sparse.__class__.channels = 2
+    piece, thin = voxelize(sparse, part), voxelize(sparse, part, with_features=False)
+    start = [round((a - b) / size) for a, b, size in zip(piece.box.lower, BOX.lower, grid.voxel_size, strict=True)]
+    place = tuple(slice(low, low + count) for low, count in zip(start, piece.resolution, strict=True))
+    assert piece.voxel_size == pytest.approx(grid.voxel_size) and piece.density.max() > 0
+    assert all(low <= a for low, a in zip(piece.box.lower, part.intersection(BOX).lower, strict=True))
+    assert torch.equal(piece.density, grid.density[place]) and torch.equal(piece.features, grid.features[place])
+    assert (piece.resolution == grid.resolution) == (part.lower < BOX.lower)
+    assert torch.equal(thin.density, piece.density) and thin.channels == 1
+
+
 def test_bad_numbers_are_named() -> None:
     class Wrong(Ball):
         def query(self, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from nfldm3d import Camera, Rgb, Scene, render
 from nfldm3d.files import DataFormatError
 from nfldm3d.fitting import Checkpoint, OptimisationError, Schedule, Step, TensorParameters, optimise
+from nfldm3d.fitting.checkpoint import remove_checkpoint
+from nfldm3d.tensor_files import pack_tensors
 
 COARSE = (0.3, 0.3, 0.3)
 GOAL = torch.tensor([1.0, -2.0, 0.5])
@@ -148,6 +150,19 @@ def test_a_checkpoint_of_other_tensors_is_refused_and_changes_nothing(tmp_path: 
     with pytest.raises(DataFormatError, match=f"run.safetensors: is the state of something else: {problem}; delete it"):
         optimise(parts, lambda step: torch.zeros((), requires_grad=True), Schedule(9), checkpoint=path, progress=False)
     assert all(torch.equal(a, b) for a, b in zip(before, parts.values(), strict=False) if isinstance(b, Tensor))
+
+
+def test_only_checkpoints_are_removed(tmp_path: Path):
+    path = tmp_path / "run.safetensors"
+    remove_checkpoint(path)
+    Checkpoint(path).save({"point": torch.ones(3)}, 3, 1.0)
+    remove_checkpoint(path)
+    assert not path.exists()
+    for content in (b"nonsense", pack_tensors({"point": torch.ones(3)})):
+        path.write_bytes(content)
+        with pytest.raises(DataFormatError, match=r"run.safetensors: is .*; move it away"):
+            remove_checkpoint(path)
+        assert path.read_bytes() == content
 
 
 def test_moments_of_another_shape_are_refused():

@@ -25,9 +25,14 @@ def path_of(sample: SceneSample) -> Float[Tensor, "poses 5"]:
     """The walk through a scene, or its cameras one after another: x, y, z in metres, cosine and sine of the heading."""
     if sample.trajectory is not None and len(sample.trajectory) > 1:
         return sample.trajectory
-    forward = sample.camera.forward
+    return path_past(sample.camera)
+
+
+def path_past(camera: Camera) -> Float[Tensor, "poses 5"]:
+    """The places of cameras ``(views,)`` one after another, and where they head; whoever looks straight down, to +x."""
+    forward = camera.forward
     heading = torch.atan2(forward[:, 1], forward[:, 0])
-    return torch.cat((sample.camera.centers, torch.stack((heading.cos(), heading.sin()), dim=-1)), dim=-1)
+    return torch.cat((camera.centers, torch.stack((heading.cos(), heading.sin()), dim=-1)), dim=-1)
 
 
 def pack_path(path: Float[Tensor, "poses 5"], box: Box) -> Float[Tensor, " numbers"]:

@@ -1,0 +1,30 @@
+"""What ``nfldm3d fit`` shows of a scene beside its photographs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_fits import ball_scene, views_of
+from torch import Tensor
+
+from nfldm3d.cli import fit as command
+from nfldm3d.data import PosedImages
+
+
+@pytest.mark.parametrize("sizes", [1, 2])
+def test_views_are_shown_by_number_whatever_they_are_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: int
+) -> None:
+    """Every second of twelve pictures of one name, in one size or in two by turns of three."""
+    shown: list[Tensor] = []
+    monkeypatch.setattr(command, "save_contact_sheet", lambda rows, path: shown.extend(rows.values()))
+    images = views_of(ball_scene(), count=12, size=(12, 10))
+    images = replace(images, frames=tuple(replace(frame, name="a.png") for frame in images.frames))
+    if sizes == 2:
+        images = replace(images, sizes=tuple((12, 10) if number % 6 < 3 else (6, 5) for number in range(12)))
+    command.measure(ball_scene(), images, tmp_path / "sheet.png")
+    assert sum(len(pictures) for pictures in shown) == 12, "six, beside what was rendered"
+    assert list(images.group_numbers()) == [
+        [number for number in range(12) if sizes == 1 or (number % 6 < 3) == first] for first in (True, False)[:sizes]
+    ]
+    assert isinstance(images, PosedImages)
