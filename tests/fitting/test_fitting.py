@@ -13,10 +13,10 @@ from small_fits import QUICK, ball_scene, views_of
 
 from nfldm3d import Camera, DataFormatError, EnvironmentMap
 from nfldm3d.data import PosedImages
+from nfldm3d.data.scene_box import find_focus
 from nfldm3d.evaluation.metrics import psnr
 from nfldm3d.fitting import FitOptions, estimate_boxes, fit, photographs
 from nfldm3d.fitting.batches import PixelStore
-from nfldm3d.fitting.boxes import find_focus
 from nfldm3d.ops import bricks as brick_ops
 from nfldm3d.rendering import render
 
