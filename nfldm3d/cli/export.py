@@ -1,4 +1,4 @@
-"""``nfldm3d export``: meshes, point clouds, volumes and cameras for other programs."""
+"""``nfldm3d export``: meshes, point clouds, splats, volumes and cameras for other programs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +7,11 @@ from typing import Annotated
 import tyro
 
 from nfldm3d._types import Vector
-from nfldm3d.export import MeshOptions, export_cameras, export_mesh, export_points, export_volume
+from nfldm3d.cli.values import require_at_least
+from nfldm3d.export import MeshOptions, export_cameras, export_mesh, export_points, export_splats, export_volume
 from nfldm3d.export.mesh_files import MESH_SUFFIXES, USD_SUFFIXES, name_companions
 from nfldm3d.export.points import POINT_SUFFIXES
+from nfldm3d.export.splats import SPLAT_SUFFIXES
 from nfldm3d.export.volumes import VOLUME_SUFFIXES
 from nfldm3d.files import check_output
 from nfldm3d.geometry import Box
@@ -31,6 +33,10 @@ class Export:
     """.glb, .obj, .ply, .usd, .usda, .usdc or .usdz."""
     points: Path | None = None
     """.ply, with colours and normals."""
+    splats: Path | None = None
+    """.ply of 3-D Gaussian splatting, one Gaussian for each voxel that can be seen."""
+    splat_detail: int = 1
+    """How often voxels are divided along each axis for splats: 2 looks sharper, and takes eight times as many."""
     volume: Path | None = None
     """.nvdb or .vdb, densities in 1/metre."""
     cameras: Path | None = None
@@ -54,11 +60,13 @@ class Export:
 
     def run(self) -> None:
         """Writes the files."""
-        if not (self.mesh or self.points or self.volume or self.cameras):
-            raise ValueError("nothing to export; give --mesh, --points, --volume or --cameras with a file name")
+        if not (self.mesh or self.points or self.splats or self.volume or self.cameras):
+            raise ValueError("nothing to export; give --mesh, --points, --splats, --volume or --cameras a file name")
+        require_at_least(self, splat_detail=1)
         self._check()
         beside = [] if self.mesh is None else name_companions(self.mesh, textured=self.texture is not None)
-        with writing(self.mesh, self.points, self.volume, self.cameras, *beside, overwrite=True):
+        written = (self.mesh, self.points, self.splats, self.volume, self.cameras)
+        with writing(*written, *beside, overwrite=True):
             self._write(Scene.load(self.scene))
 
     def _write(self, scene: Scene) -> None:
@@ -78,6 +86,8 @@ class Export:
             export_mesh(scene, self.mesh, options=options, lit=self.lit)
         if self.points is not None:
             export_points(scene, self.points, options=options)
+        if self.splats is not None:
+            export_splats(scene, self.splats, box=box, detail=self.splat_detail)
         if self.volume is not None:
             export_volume(scene, self.volume, box=box)
         if self.cameras is not None and scene.cameras is not None:
@@ -88,6 +98,7 @@ class Export:
         kinds = (
             (self.mesh, MESH_SUFFIXES),
             (self.points, POINT_SUFFIXES),
+            (self.splats, SPLAT_SUFFIXES),
             (self.volume, VOLUME_SUFFIXES),
             (self.cameras, USD_SUFFIXES),
         )
