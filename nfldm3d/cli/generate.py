@@ -18,12 +18,6 @@ from nfldm3d.scene import Scene
 from nfldm3d.scene_file import check_target
 from nfldm3d.written_files import atomic_folder, require_free, writing
 
-SCHEDULERS = {
-    "ddim": "DDIMScheduler",
-    "ddpm": "DDPMScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-    "unipc": "UniPCMultistepScheduler",
-}
 RECORD = "generation.json"
 BATCH = 8
 """Scenes that are sampled at once."""
@@ -244,8 +238,6 @@ class Grow:
 
 def make_scheduler(pipeline, name: SchedulerName):
     """One of diffusers' schedulers with the noise of the weights; None for the one they come with."""
-    import diffusers
+    from nfldm3d.pipelines import schedulers
 
-    if name == "default":
-        return None
-    return getattr(diffusers, SCHEDULERS[name]).from_config(pipeline.scheduler.config)
+    return schedulers.make_scheduler(pipeline.scheduler, name)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int64, Shaped, UInt8
 from torch import Tensor
 
 from nfldm3d._types import PathName
@@ -86,6 +86,17 @@ def _read_picture(path: Path, palette: Sequence[Sequence[int]]) -> Shaped[Tensor
         raise ValueError(f"{path} does not exist; give the path of a picture") from error
     except DAMAGED as error:
         raise DataFormatError(path, f"is no picture that can be read ({error}); save it as PNG") from error
+    return classes_of_colors(pixels, palette, str(path))
+
+
+def classes_of_colors(
+    pixels: UInt8[Tensor, "height width 4"], palette: Sequence[Sequence[int]], where: str
+) -> Int64[Tensor, "x y"]:
+    """Class numbers of a picture, north up, by colour; transparent pixels are left open.
+
+    Raises:
+        ValueError: ``where`` has colours that are not in the palette.
+    """
     colors = torch.tensor([list(color) for color in palette], dtype=torch.uint8)
     same = (pixels[..., None, :3] == colors).all(-1)
     transparent = pixels[..., 3] == 0
@@ -95,6 +106,6 @@ def _read_picture(path: Path, palette: Sequence[Sequence[int]]) -> Shaped[Tensor
         shown = ", ".join("#{:02x}{:02x}{:02x}".format(*color) for color in found[:5])
         rest = f" and {len(found) - 5} more" if len(found) > 5 else ""
         known = ", ".join("#{:02x}{:02x}{:02x}".format(*color) for color in palette)
-        raise ValueError(f"{path} has unknown colours: {shown}{rest}; paint with {known}, or leave pixels transparent")
+        raise ValueError(f"{where} has unknown colours: {shown}{rest}; paint with {known}, or leave pixels transparent")
     classes = torch.where(transparent, len(palette), same.int().argmax(-1))
     return from_rows(classes)

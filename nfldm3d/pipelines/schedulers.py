@@ -12,6 +12,7 @@ import json
 from functools import lru_cache
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import DDPMScheduler
 from jaxtyping import Float
@@ -25,6 +26,8 @@ LARGEST = 1.75
 """With fewer steps, samples may be narrower: they are blurred. Wider by this factor, they are noise."""
 FITTING = ("DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
 """What messages recommend."""
+BY_NAME = dict(zip(("ddim", "ddpm", "dpm++", "unipc"), FITTING, strict=True))
+"""What users call them."""
 FAULTS = (
     ValueError,
     TypeError,
@@ -36,6 +39,15 @@ FAULTS = (
     AssertionError,
 )
 """What schedulers raise that are made for other data, other networks or other numbers of steps."""
+
+
+def make_scheduler(trained: Any, name: str) -> Any | None:
+    """One of ``BY_NAME`` with the noise of the scheduler ``trained``; None for ``default``."""
+    if name == "default":
+        return None
+    if name not in BY_NAME:
+        raise ValueError(f"there is no scheduler {name!r}; choose default, {', '.join(BY_NAME)}")
+    return getattr(diffusers, BY_NAME[name]).from_config(trained.config)
 
 
 def require_fit(scheduler: Any, steps: int, trained: Any) -> None:

@@ -2,7 +2,7 @@
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -40,10 +40,14 @@ def render_video(
     fps: float | int = 30,
     step_in_voxels: float = 0.5,
     progress: bool = True,
+    tell: Callable[[float], None] | None = None,
 ) -> None:
     """Renders the views of a camera path, in order, to an .mp4 (H.264) or .gif; writes the whole file or none.
 
     Only one frame is in memory at a time. An .mp4 needs even sizes: the last column or row of odd ones is doubled.
+
+    Args:
+        tell: hears after each frame which share is done; if it raises, no file is written.
 
     Raises:
         ValueError: if the suffix is unknown, there is no view, fps is out of range, or the path cannot be written.
@@ -60,6 +64,8 @@ def render_video(
         for number in tqdm(range(len(cameras)), desc=path.name, unit="frame", disable=not progress):
             image = renderer.render(cameras[number], step_in_voxels=step_in_voxels).image
             encoder.write(to_bytes(_pad_to(image, width, height)).numpy().tobytes())
+            if tell is not None:
+                tell((number + 1) / len(cameras))
 
 
 def _check(path: Path, views: int, fps: float | int) -> None:
