@@ -18,6 +18,7 @@ from nfldm3d.geometry import Box, Rays
 
 if TYPE_CHECKING:
     import nfldm3d.rendering.renderer
+    import nfldm3d.viewer.inline
 
 Background = EnvironmentMap | Float[Tensor, " channels"]
 """What is seen where nothing absorbs: an environment map, an sRGB colour, or a feature vector."""
@@ -141,6 +142,18 @@ class Scene:
         from nfldm3d.export.scene_export import export_scene
 
         export_scene(self, path)
+
+    def show(self, *, height: int = 560) -> "nfldm3d.viewer.inline.InlineViewer":
+        """The viewer in a notebook, ``height`` pixels high, until its ``close``: ``pip install 'nfldm3d[viewer]'``."""
+        from nfldm3d.viewer.inline import show
+
+        return show(self, height=height)
+
+    def _repr_png_(self) -> bytes:
+        """A small picture, which notebooks show."""
+        from nfldm3d.viewer.inline import picture
+
+        return picture(self)
 
     def to(self, target: torch.device | torch.dtype | str) -> "Scene":
         """The scene on another device, or its fields in another dtype.

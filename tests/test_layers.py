@@ -26,10 +26,11 @@ LAYERS = (
     ("evaluation.scene_scores", "guidance"),
     ("interop", "pipelines", "training"),
     ("evaluation",),
-    ("cli", "viewer"),
+    ("viewer",),
+    ("cli",),
 )
 # Methods that users look for on an object of a lower row; inside their bodies alone, so no import runs in a circle.
-DOORS = {"scene": ("rendering.renderer", "export.scene_export")}
+DOORS = {"scene": ("rendering.renderer", "export.scene_export", "viewer.inline")}
 LEVELS = {name: level for level, row in enumerate(LAYERS) for name in row}
 
 

@@ -26,6 +26,7 @@ from nfldm3d.cli.generate import Edit, Generate, Grow
 from nfldm3d.cli.info import Info
 from nfldm3d.cli.render import Render
 from nfldm3d.cli.train import Train
+from nfldm3d.cli.view import View
 from nfldm3d.files import DataFormatError
 
 __all__ = ["main"]
@@ -35,6 +36,7 @@ Command = (
     | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Render, tyro.conf.subcommand("render")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[View, tyro.conf.subcommand("view")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Encode, tyro.conf.subcommand("encode")]

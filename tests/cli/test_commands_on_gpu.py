@@ -15,7 +15,10 @@ from small_rooms import latent_autoencoder, scene_autoencoder
 from nfldm3d import Scene
 from nfldm3d.cli import Command, main
 from nfldm3d.cli.train import Train
+from nfldm3d.cli.view import View
 from nfldm3d.pipelines.scene_generator import SceneGenerator
+from nfldm3d.viewer.frames import WHOLE, Look, draw
+from nfldm3d.viewer.page_camera import first_camera
 
 GPU = ("--device", "cuda")
 DEVICELESS = {"capture", "info", "export", "assemble"}
@@ -53,6 +56,20 @@ def test_captures_are_fitted_and_rendered(tmp_path: Path) -> None:
     for path in ("orbit", "panorama", "fly", tmp_path / "way.json"):
         run("render", tmp_path / "ball.nfld", "--path", path, *look)
     assert all((tmp_path / f"{name}.gif").is_file() for name in ("orbit", "panorama", "fly", "way"))
+
+
+def test_scenes_are_looked_at_in_a_browser(tmp_path: Path) -> None:
+    pytest.importorskip("viser")
+    ball(CPU).save(tmp_path / "ball.nfld")
+    viewer = View((tmp_path / "ball.nfld",), port=0, device="cuda").open()
+    try:
+        for look in (Look(), Look("normals", backdrop="grey"), Look("depth", clip=((0.0, 0.5), WHOLE, WHOLE))):
+            viewer.look = look
+            seen = viewer.seen()
+            assert seen is not None and seen[0].scene.device.type == "cuda"
+            draw(seen[0], first_camera(seen[0].scene, 16, 12), look)
+    finally:
+        viewer.close()
 
 
 def test_scenes_are_generated_edited_and_grown(weights: Path, tmp_path: Path) -> None:
@@ -115,6 +132,6 @@ def test_stages_are_trained(stage: str, shards: Path, encoded: Path, tmp_path: P
 
 def test_no_command_is_left_out() -> None:
     names = {command.__metadata__[0].name for command in get_args(Command)}
-    assert names - DEVICELESS == {"fit", "render", "train", "encode", "evaluate", "generate", "edit", "grow"}
+    assert names - DEVICELESS == {"fit", "render", "train", "encode", "evaluate", "generate", "edit", "grow", "view"}
     stages = get_args(Train.__dataclass_fields__["stage"].type)
     assert {stage.__metadata__[0].name for stage in stages} == set(STAGES)

@@ -1,0 +1,89 @@
+"""Frames for one page: coarse ones while its camera moves, a full one when it rests; only the newest wish counts."""
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nfldm3d.viewer.frames import Look, draw, fit_size
+from nfldm3d.viewer.page_camera import read_camera
+from nfldm3d.viewer.tasks import FAILURES
+
+if TYPE_CHECKING:
+    import viser
+
+    from nfldm3d.rendering import Renderer
+
+PREVIEW, FULL = 320 * 240, 960 * 720
+"""Pixels of a frame while the camera moves, and at most when it rests."""
+REST = 0.12
+"""Seconds without a move after which the camera rests."""
+QUALITY = {PREVIEW: 75, FULL: 92}
+"""Of the JPEGs that are sent."""
+
+
+class LiveView:
+    """Draws for one page in a thread of its own until it is closed."""
+
+    def __init__(
+        self, client: "viser.ClientHandle", current: Callable[[], "tuple[Renderer, Look] | None"], turn: threading.Lock
+    ):
+        """Begins to draw.
+
+        Args:
+            current: what to draw at the moment; None for nothing.
+            turn: pages draw one after the other.
+        """
+        self.client, self._current, self._turn = client, current, turn
+        self._wish, self._closed = threading.Event(), False
+        self.frames = 0
+        """How many have been sent."""
+        self._thread = threading.Thread(target=self._run, name=f"page {client.client_id}", daemon=True)
+        client.camera.on_update(lambda _: self.wish())
+        self._wish.set()
+        self._thread.start()
+
+    def wish(self) -> None:
+        """Something has changed: draw anew."""
+        self._wish.set()
+
+    def close(self) -> None:
+        """Ends after the frame that is being drawn."""
+        self._closed = True
+        self._wish.set()
+
+    def wait(self, seconds: float) -> None:
+        """Until it has ended, but no longer than so."""
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while True:
+            self._wish.wait()
+            if self._closed:
+                return
+            self._wish.clear()
+            self._send(PREVIEW)
+            if not self._wish.wait(REST) and not self._closed:
+                self._send(FULL)
+
+    def _send(self, pixels: int) -> None:
+        page = self.client.camera
+        with self._turn:
+            if pixels == FULL and self._wish.is_set():  # it moved while others had their turn
+                return
+            try:
+                current = self._current()
+                if current is None:
+                    self.client.scene.set_background_image(None)
+                    return
+                renderer, look = current
+                size = fit_size(page.aspect, min(pixels, page.image_width * page.image_height))
+                image = draw(renderer, read_camera(page, *size), look).numpy()
+            except FAILURES as error:
+                text = " ".join(str(error).split())
+                self.client.add_notification("Cannot show this", text, color="red", auto_close_seconds=8)
+                return
+        if self._closed or (pixels == FULL and self._wish.is_set()):
+            return  # stale
+        self.client.scene.set_background_image(image, format="jpeg", jpeg_quality=QUALITY[pixels])
+        self.client.flush()
+        self.frames += 1
