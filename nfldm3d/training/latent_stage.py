@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite, parse_name
+from nfldm3d.data.encoded_scenes import EncodedScene, EncodedScenes, check_finite, parse_name
 from nfldm3d.data.scenes import Scenes, require_scenes, spread
 from nfldm3d.evaluation.metrics import Lpips
 from nfldm3d.evaluation.scene_scores import judge_field, mean_scores, split_views
@@ -31,6 +31,8 @@ from nfldm3d.models.nfldm.views import cubic_box
 from nfldm3d.training.scene_source import Drawing, SceneItem, SceneSource
 from nfldm3d.training.stage import Evaluation
 
+MEASURED = 1024
+"""Fields that the components of panoramas are taken from."""
 BASE_VISIBILITY = 0.02
 """How much a voxel counts that nothing can be seen of: it lies deep in walls, or for features in the air."""
 
@@ -106,9 +108,16 @@ class LatentSource:
             raise DataFormatError(self.encoded.folder / self.encoded.names[index], "is mirrored, but views are not")
         turn = int(torch.randint(4, (), generator=generator)) if self.views.drawing.turn else 0
         views = self.views.draw(self.numbers[scene.key], scene.turn + turn, generator)
+        return LatentItem(self._voxels(scene, index).oriented(turn), views)
+
+    def read(self, index: int) -> Voxels:
+        """One encoding as it is, with a scene axis of 1; a DataFormatError if it is damaged."""
+        return self._voxels(self.encoded[index], index)
+
+    def _voxels(self, scene: EncodedScene, index: int) -> Voxels:
         try:
             check_finite(scene.tensors, scene.key)
-            return LatentItem(voxels_from_tensors(scene.tensors).oriented(turn), views)
+            return voxels_from_tensors(scene.tensors)
         except ValueError as error:
             raise DataFormatError(self.encoded.folder / self.encoded.names[index], str(error)) from error
 
@@ -141,6 +150,14 @@ class LatentStage:
         self.source, self.held_out = source, require_scenes(held_out)
         self.weights, self.lpips = weights or LatentWeights(), lpips
         self.without_fine, self.judged = without_fine, judged
+        self.measure()
+
+    def measure(self) -> None:
+        """Takes the components of panoramas from some training fields."""
+        if self.model.config["sky_dimensions"]:
+            count = min(MEASURED, len(self.source))
+            numbers = (number * len(self.source) // count for number in range(count))
+            self.model.panorama_code.measure(torch.cat([self.source.read(number).sky for number in numbers]))
 
     def config(self) -> dict[str, Any]:
         """The network's constructor arguments."""
@@ -162,7 +179,8 @@ class LatentStage:
         made = self.model.decode(Latents(latents.g, latents.c, latents.f * kept))
         variance = encoding.log_variance.exp()
         parts = voxel_losses(made, truth)
-        parts["divergence"] = 0.5 * (encoding.latents.g.square() + variance - 1 - encoding.log_variance).mean()
+        learned = encoding.latents.g[:, : variance.shape[1]]
+        parts["divergence"] = 0.5 * (learned.square() + variance - 1 - encoding.log_variance).mean()
         parts["commitment"] = torch.stack([variance.new_zeros(()), *(code.commitment for code in codes.values())]).sum()
         pictures = [
             picture_losses(self.scene_autoencoder, made[number], item, self.lpips)
@@ -199,8 +217,9 @@ class LatentStage:
         return Evaluation(scalars["psnr"], scalars, strips)
 
     def _sample(self, latents: Latents, log_variance: Tensor, generator: torch.Generator) -> Latents:
-        noise = torch.randn(latents.g.shape, generator=generator).to(latents.g)
-        g = latents.g + torch.exp(0.5 * log_variance) * noise
+        noise = torch.randn(log_variance.shape, generator=generator).to(latents.g)
+        learned = log_variance.shape[1]
+        g = torch.cat((latents.g[:, :learned] + torch.exp(0.5 * log_variance) * noise, latents.g[:, learned:]), dim=1)
         return Latents(g if self.model.config["use_global"] else latents.g, latents.c, latents.f)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfldm3d.blocks import ResidualBlock, fold, unfold
-from nfldm3d.models.nfldm.panorama import PanoramaDecoder, PanoramaEncoder
+from nfldm3d.models.nfldm.panorama import PanoramaCode
 from nfldm3d.models.nfldm.quantizer import Quantized, ResidualQuantizer, VectorQuantizer
 from nfldm3d.models.nfldm.scene_voxels import Voxels
 
@@ -43,7 +43,8 @@ class LatentEncoding:
 
     latents: Latents
     """g is the mean."""
-    log_variance: Float[Tensor, "scenes global"]
+    log_variance: Float[Tensor, "scenes learned"]
+    """Of those numbers of g that are learned, which come first."""
 
 
 class LatentAutoencoder(ModelMixin, ConfigMixin):
@@ -55,8 +56,8 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         use_fine: without it f is zero.
         quantize: without it c and f stay continuous.
         fine_stages: lists of ``fine_codes`` codes that stand for a column of f, each for what the ones before leave.
-        sky_dimensions: numbers of g that hold the panorama alone, beside the ``global_dimensions`` that are seen by
-            the field's decoder; 0 lets the panorama share those.
+        sky_dimensions: principal components of panoramas, which are the last numbers of g, after the
+            ``global_dimensions`` that are learned and seen by the field's decoder; 0 lets the panorama share those.
     """
 
     config_name = "config.json"
@@ -115,8 +116,7 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
             latents * self.coarse_heights, latents, folded, (width, fine_width), levels, global_dimensions
         )
         if sky_dimensions:
-            self.panorama_encoder = PanoramaEncoder(sky_rows, 2 * sky_dimensions)
-            self.panorama_decoder = PanoramaDecoder(sky_rows, sky_dimensions)
+            self.panorama_code = PanoramaCode(sky_rows, sky_dimensions)
         else:
             self.sky_decoder = nn.Sequential(
                 nn.Linear(global_dimensions, SKY_WIDTH), nn.SiLU(), nn.Linear(SKY_WIDTH, sky_rows * sky_rows * 6)
@@ -140,8 +140,7 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         seen = torch.cat((self.encoder_g(picture).mean((-2, -1)), self.sky_encoder(sky)), dim=-1)
         mean, log_variance = self.global_head(seen).float().chunk(2, dim=-1)
         if self.config["sky_dimensions"]:
-            own_mean, own_variance = self.panorama_encoder(sky).float().chunk(2, dim=-1)
-            mean, log_variance = torch.cat((mean, own_mean), dim=-1), torch.cat((log_variance, own_variance), dim=-1)
+            mean = torch.cat((mean, self.panorama_code.encode(voxels.sky.to(self.dtype)).float()), dim=-1)
         c = self.encoder_c(picture).float().unflatten(1, (-1, self.coarse_heights))
         f = self.encoder_f(picture).float()
         mean = mean if self.config["use_global"] else torch.zeros_like(mean)
@@ -166,10 +165,10 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         grid = unfold(self.decoder(c, latents.f, shared).float(), self.heights)
         rows = int(self.config["sky_rows"])
         if self.config["sky_dimensions"]:
-            sky = self.panorama_decoder(own).float()
+            sky = self.panorama_code.decode(own).float()
         else:
-            sky = self.sky_decoder(shared).float().unflatten(-1, (rows, 2 * rows, 3))
-        return Voxels(torch.sigmoid(grid[..., 0]), grid[..., 1:], sky + 0.3)
+            sky = self.sky_decoder(shared).float().unflatten(-1, (rows, 2 * rows, 3)) + 0.3
+        return Voxels(torch.sigmoid(grid[..., 0]), grid[..., 1:], sky)
 
     def _check(self, voxels: Voxels) -> None:
         grid = (*self.config["resolution"], int(self.config["channels"]))
