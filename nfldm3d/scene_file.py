@@ -19,7 +19,7 @@ from torch import Tensor
 from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
-from nfldm3d.fields import Field, FieldState, StoredField, VoxelField
+from nfldm3d.fields import Field, FieldState, NeuralField, StoredField, VoxelField
 from nfldm3d.files import DataFormatError, atomic_write, check_output, parse_json, read_json
 from nfldm3d.geometry import find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder
@@ -36,7 +36,7 @@ EXTRA = "extra."
 """Begins the names of tensors that a scene only keeps."""
 MAX_CONFIG_BYTES = 16 * 2**20
 
-FIELD_TYPES: tuple[type[StoredField], ...] = (VoxelField,)
+FIELD_TYPES: tuple[type[StoredField], ...] = (VoxelField, NeuralField)
 """What files may hold without being told more."""
 
 Result = TypeVar("Result")

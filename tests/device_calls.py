@@ -34,7 +34,7 @@ from nfldm3d import (
 from nfldm3d.appearance import spherical_harmonics
 from nfldm3d.data import BevMap
 from nfldm3d.evaluation import distributions, metrics
-from nfldm3d.fields import occupied_cells, require_voxels, voxelize
+from nfldm3d.fields import NeuralField, occupied_cells, read_innermost, require_voxels, split_levels, voxelize
 from nfldm3d.fitting import Schedule, Step, estimate_boxes, optimise
 from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.rendering import composite, find_occupancy, integrate, make_path, mean_distance, prepare, render, shade
@@ -76,6 +76,16 @@ def bev(device: torch.device) -> BevMap:
 def formula(device: torch.device) -> Scene:
     """A scene whose field is no grid."""
     return Scene(make_ball().to(device), Rgb(), cameras=cameras(device))
+
+
+def neural(device: torch.device) -> NeuralField:
+    draws = torch.Generator().manual_seed(4)
+    encoding = {"levels": 2, "log2_rows": 8, "base_resolution": 4}
+    made = NeuralField(center=BOX.center, detail=16, encoding=encoding, width=16, generator=draws).to(device)
+    with torch.no_grad():
+        made.encoding.table.mul_(1e3)
+    made.update_occupancy(generator=draws)
+    return made
 
 
 def decoder(device: torch.device) -> ImageDecoder:
@@ -184,7 +194,22 @@ CALLS: dict[str, Call] = {
     "VoxelField.integrate": lambda d: field(d).integrate(rays(d), torch.stack(BOX.clip(rays(d)), dim=-1), 0.1, 1e-3),
     "VoxelField.state": lambda d: field(d).state().tensors,
     "VoxelField.from_state": lambda d: VoxelField.from_state(field(d).state()),
+    "HashGrid.forward": lambda d: neural(d).encoding(0.1 * POINTS.to(d)),
+    "HashGrid.gradient": lambda d: neural(d).encoding.gradient(0.1 * POINTS.to(d), features(d, 40, 4)),
+    "HashGrid.grid_levels": lambda d: list(neural(d).encoding.grid_levels),
+    "NeuralField.query": lambda d: neural(d).query(POINTS.to(d)),
+    "NeuralField.query_density": lambda d: neural(d).query_density(POINTS.to(d)),
+    "NeuralField.normals": lambda d: neural(d).normals(POINTS.to(d)),
+    "NeuralField.occupancy": lambda d: neural(d).occupancy(),
+    "NeuralField.update_occupancy": lambda d: neural(d).cells,
+    "NeuralField.to_voxels": lambda d: neural(d).to_voxels((3, 4, 5)),
+    "NeuralField.state": lambda d: neural(d).state().tensors,
+    "NeuralField.from_state": lambda d: NeuralField.from_state(neural(d).state()).cells,
     "occupied_cells": lambda d: [occupied_cells(field(d)), occupied_cells(make_ball().to(d))],
+    "read_innermost": lambda d: read_innermost(
+        (make_ball().to(d), field(d)), POINTS.to(d), lambda part, points: part.query(points)[1][:, :3]
+    ),
+    "split_levels": lambda d: split_levels((make_ball().to(d), field(d)), POINTS.to(d)),
     "require_voxels": lambda d: require_voxels(field(d), "a test"),
     "voxelize": lambda d: [voxelize(make_ball().to(d)), voxelize(make_ball().to(d), BALL_BOX.scaled(0.5))],
     # scenes

@@ -107,7 +107,9 @@ NUMBERS = (  # methods that give plain numbers or words, or do what another row 
     "Camera.shape", "Camera.device", "Rays.shape", "Rgb.", "SphericalHarmonics.", "VoxelField.device",
     "VoxelField.nbytes", "VoxelField.resolution", "VoxelField.voxel_size", "VoxelField.channels", "Scene.levels",
     "Scene.box", "Scene.device", "Scene.load", "fit", "SceneFolder.", "MeshOptions.", "Schedule.", "Parameters.",
-    "TensorParameters.", "Checkpoint.", "OptimisationError", "find_missing",
+    "TensorParameters.", "Checkpoint.", "OptimisationError", "find_missing", "HashGrid.width",
+    "HashGrid.from_tinycudann", "HashGrid.tinycudann_config", "NeuralField.box", "NeuralField.to",
+    "NeuralField.voxel_size", "NeuralField.device",
 )  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """Fields: density and features at every point of a box, on a grid or otherwise."""
 
+from nfldm3d.fields.encodings import HashGrid
 from nfldm3d.fields.nesting import read_innermost, split_levels
+from nfldm3d.fields.neural import NeuralField
 from nfldm3d.fields.protocol import (
     Brick,
     Field,
@@ -20,6 +22,8 @@ __all__ = [
     "FieldState",
     "FusedField",
     "GridField",
+    "HashGrid",
+    "NeuralField",
     "StoredField",
     "VoxelField",
     "find_missing",

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from nfldm3d.ops.hash_grids import HashLevels
 from nfldm3d.ops.records import TILE, Bounds, FieldGradient, March, Occupancy, RayIntegral, Splat
 
 
@@ -116,6 +117,33 @@ class _Divert(torch.autograd.Function):
     def backward(ctx, *gradients):
         ctx.buffer.add_(gradients[0])
         return None, None, None
+
+
+def read_hash_grid(
+    table: Float[Tensor, "rows features"], points: Float[Tensor, "points 3"], levels: HashLevels
+) -> Float[Tensor, "points channels"]:
+    """The features of all levels at points; see ``nfldm3d.ops.hash_grids``."""
+    features = []
+    for number, (scale, side) in enumerate(zip(levels.scales, levels.resolutions.tolist(), strict=True)):
+        first, end = levels.offsets[number : number + 2].tolist()
+        position = (scale.double() * points.double() + 0.5).to(points.dtype)  # rounded once, like a fused product
+        base = position.detach().floor()
+        total = 0
+        for corner in product((0, 1), repeat=3):
+            upper = base.new_tensor(corner)
+            share = torch.where(upper > 0, position - base, 1 - (position - base)).prod(-1)
+            total = total + share[:, None] * table[first + _hash_rows((base + upper).long(), side, end - first)]
+        features.append(total)
+    return torch.cat(features, dim=-1)
+
+
+def _hash_rows(nodes: Int64[Tensor, "*n 3"], side: int, size: int) -> Int64[Tensor, "*n"]:
+    """Rows of nodes within a level of ``size`` rows; all numbers are 32 bits without a sign."""
+    whole = 2**32 - 1
+    x, y, z = (nodes & whole).unbind(-1)
+    if side**3 > size:
+        return (x ^ (y * 2654435761 & whole) ^ (z * 805459861 & whole)) % size
+    return (x + (y + z * side) * side & whole) % size
 
 
 def _span(origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], box: Bounds):
