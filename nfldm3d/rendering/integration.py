@@ -47,9 +47,7 @@ def integrate(
     blocks = _split(near_far, step)
     for block in blocks:
         lines, inside = rays[block], near_far[block]
-        distances, counts = _find_samples(field, lines, inside, step, cells)
-        if early_stop > 0:
-            distances, counts = _drop_invisible(field, lines, distances, counts, step, early_stop)
+        distances, counts = find_samples(field, lines, inside, step, early_stop, cells)
         inputs = (field, lines, distances, counts, step)
         if torch.is_grad_enabled() and len(blocks) > 1:  # else the graph would hold all samples of all rays
             pieces.append(checkpoint(_query_samples, *inputs, use_reentrant=False))
@@ -67,10 +65,18 @@ def _split(near_far: Float[Tensor, "rays 2"], step: float) -> list[slice]:
     return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True) if size or len(sizes) == 1]
 
 
-def _find_samples(
-    field: Field, rays: Rays, near_far: Float[Tensor, "rays 2"], step: float, cells: Bool[Tensor, "x y z"]
+def find_samples(
+    field: Field,
+    rays: Rays,
+    near_far: Float[Tensor, "rays 2"],
+    step: float,
+    early_stop: float,
+    cells: Bool[Tensor, "x y z"],
 ) -> tuple[Float[Tensor, " samples"], Int64[Tensor, " rays"]]:
-    """Distances of the samples in occupied cells, ray by ray, and how many each ray has."""
+    """Distances of the samples in occupied cells, ray by ray, and how many each ray has.
+
+    Those behind a transmittance of ``early_stop`` and such that absorb nothing are left out, unless it is 0.
+    """
     origins, directions = rays.origins.detach().contiguous(), rays.directions.detach().contiguous()
     near, far = near_far.detach().unbind(-1)
     boxes = origins.new_tensor([[*field.box.lower, *field.box.upper]])
@@ -82,7 +88,9 @@ def _find_samples(
         Crossings(torch.cat((entries, exits), dim=-1), order, hits),
         Stepping(step),
     )
-    return found.middles, found.sample_counts
+    if early_stop == 0:
+        return found.middles, found.sample_counts
+    return _drop_invisible(field, rays, found.middles, found.sample_counts, step, early_stop)
 
 
 @torch.no_grad()
