@@ -46,7 +46,7 @@ def rows(device: str) -> Iterable[dict]:
         places = points.detach().requires_grad_(by_points)
         features = read(table, places, grid.grid_levels)
         leaves = [leaf for leaf in (table, places) if leaf.requires_grad]
-        return [features, *(torch.autograd.grad(features, leaves, slopes) if leaves else ())]
+        return [features.detach(), *(torch.autograd.grad(features, leaves, slopes) if leaves else ())]
 
     for name, *wanted in (("read", False, False), ("by_table", True, False), ("by_table_and_points", True, True)):
         ours, peer = (partial(run, read, *wanted) for read in (read_hash_grid, reference.read_hash_grid))
