@@ -1,16 +1,50 @@
-"""Tiny diffusion models with random weights, in folders as diffusers writes them."""
+"""Priors for tests: one in closed form, and tiny random ones in folders as diffusers writes them."""
 
 import json
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from torch import Tensor
 
-from nfldm3d.models.priors.image_denoiser import ImageDenoiser
+from nfldm3d.guidance.prior import share_at
+from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_schedule
+
+SHARES = make_image_schedule().alphas_cumprod
 
 WIDTH = 12
 """Numbers of a condition's token."""
+
+
+@dataclass(frozen=True)
+class GaussianPrior:
+    """Pixels normal, of deviation ``spread``, about what the condition says; pictures are embedded as their mean."""
+
+    spread: float = 0.3
+    image_size: int = 4
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        return SHARES
+
+    def to_latents(self, images: Tensor) -> Tensor:
+        return 2 * images - 1
+
+    def to_images(self, latents: Tensor) -> Tensor:
+        return latents / 2 + 0.5
+
+    def predict_noise(self, latents: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        signal = share_at(self.alphas_cumprod, t, latents)
+        mean = condition[:, 0, 0, None, None, None]
+        return (1 - signal).sqrt() * (latents - signal.sqrt() * mean) / (signal * self.spread**2 + 1 - signal)
+
+    def embed(self, described: Tensor) -> Tensor:
+        return 2 * described.mean((1, 2, 3))[:, None, None] - 1
+
+    def embed_nothing(self, views: int) -> Tensor:
+        return torch.zeros(views, 1, 1)
 
 
 def small_unet(size: int = 8, channels: int = 4, outputs: int = 4) -> UNet2DConditionModel:

@@ -1,4 +1,4 @@
-"""``nfldm3d encode``: posed images to a scene, or a data set to fields or latents, by trained networks."""
+"""``nfldm3d encode``: posed images to a scene, or a data set to fields, latents or pairs, by trained networks."""
 
 import functools
 import json
@@ -36,8 +36,9 @@ class Encode:
     """Weights of the auto-encoders: a name of those that nfldm3d comes with, a folder, or a run of nfldm3d train."""
     hub: bool = False
     """Look for the weights on the Hugging Face Hub, by a name such as OWNER/NAME; nothing else ever asks a network."""
-    keep: Literal["fields", "decoded", "latents"] = "fields"
-    """What of each scene is kept; ``decoded``: fields after their way through the latents, as generated ones look."""
+    keep: Literal["fields", "decoded", "latents", "pairs"] = "fields"
+    """What of each scene is kept; ``decoded``: fields after their way through the latents, as generated ones look;
+    ``pairs``: renders of what was encoded (and compressed, if the weights hold stage 2) beside photographs."""
     split: Literal["train", "test", "all"] = "train"
     """Which scenes of a data set; one capture is taken whole."""
     turns: tuple[int, ...] | None = None

@@ -8,6 +8,7 @@ import tyro
 
 from nfldm3d.cli.train_baseline import TrainAutodecoder
 from nfldm3d.cli.train_judges import TrainBevReader, TrainFrameClassifier
+from nfldm3d.cli.train_priors import TrainImagePrior, TrainRestorer
 from nfldm3d.cli.training_run import begin_with, run_stage
 from nfldm3d.files import check_output
 from nfldm3d.training import TrainingOptions
@@ -214,6 +215,8 @@ class Train:
         | Annotated[TrainAutodecoder, tyro.conf.subcommand("autodecoder")]
         | Annotated[TrainFrameClassifier, tyro.conf.subcommand("frame-classifier")]
         | Annotated[TrainBevReader, tyro.conf.subcommand("bev-reader")]
+        | Annotated[TrainRestorer, tyro.conf.subcommand("restorer")]
+        | Annotated[TrainImagePrior, tyro.conf.subcommand("image-prior")]
     )
 
     def run(self) -> None:
@@ -231,6 +234,8 @@ __all__ = [
     "TrainDenoiser",
     "TrainFrameClassifier",
     "TrainImageDecoder",
+    "TrainImagePrior",
     "TrainLatentAutoencoder",
+    "TrainRestorer",
     "TrainSceneAutoencoder",
 ]

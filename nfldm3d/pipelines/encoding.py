@@ -1,4 +1,4 @@
-"""Encodes whole data sets, to fields for stage 2 or to latents for the denoisers; a stopped run goes on."""
+"""Encodes whole data sets: fields for stage 2, latents for denoisers, pairs for restorers; a stopped run goes on."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,8 +39,9 @@ from nfldm3d.models.nfldm.trajectories import orient_path, pack_path, path_of
 from nfldm3d.models.nfldm.views import cubic_box
 from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
 from nfldm3d.pipelines.embeddings import embedding_of, embedding_size
+from nfldm3d.pipelines.pairs import make_pairs
 
-Kept = Literal["fields", "decoded", "latents"]
+Kept = Literal["fields", "decoded", "latents", "pairs"]
 MAX_BAD_SHARE = 0.05
 """A data set of which a larger share is broken is not encoded further."""
 
@@ -72,7 +73,8 @@ def encode_scenes(
     """Encodes every scene from all its views, with depth, and keeps it in one or more orientations.
 
     Args:
-        keep: fields as they are, fields after their way through the latents (as generated ones look), or the latents.
+        keep: fields as they are, fields after their way through the latents (as generated ones look), the latents, or
+            ``pairs`` of renders and photographs, with weights of stage 1 alone or of both stages.
         turns: which of the eight ``ORIENTATIONS``; by default fields stay as they are, for training turns them itself,
             and latents are kept in all eight.
         embeddings: of a class or a text for each scene, by its key: a vector, or tokens of as many numbers. Kept with
@@ -86,6 +88,8 @@ def encode_scenes(
     """
     if fields is not None:
         _require_fields_of(networks, fields, keep)
+    if keep == "pairs" and turns is not None and tuple(turns) != (0,):
+        raise ValueError(f"pairs are of the world as it stands, turns=(0,), got {tuple(turns)}; leave turns out")
     header = _header(networks, scenes, keep, embeddings)
     keys = getattr(scenes, "keys", ())  # a plain list tells none before it is read
     start_folder(folder, header, keys)
@@ -125,7 +129,7 @@ def _header(
     networks: Autoencoders, scenes: Scenes, keep: Kept, embeddings: Mapping[str, Tensor] | None
 ) -> dict[str, object]:
     """What tells the encodings of a folder from others; a ValueError says what does not go together."""
-    if keep != "fields" and networks.latent is None:
+    if keep in ("decoded", "latents") and networks.latent is None:
         raise ValueError("latents need the weights of stage 2; give a folder that holds latent_autoencoder")
     if embeddings is not None and keep != "latents":
         raise ValueError("embeddings go with latents; leave them out, or keep latents")
@@ -173,8 +177,10 @@ def _hash_tensors(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> str:
 
 
 def _require_fields_of(networks: Autoencoders, fields: EncodedScenes, keep: Kept) -> None:
-    if keep == "fields":
-        raise ValueError("fields are kept already; leave the folder of fields out, or keep latents or decoded ones")
+    if keep in ("fields", "pairs"):
+        raise ValueError(
+            f"{keep} are made of pictures; leave the folder of fields out, or keep latents or decoded fields"
+        )
     header = fields.header
     if header.get("keep") != "fields" or header.get("weights") != [fingerprint(networks.scene)]:
         raise ValueError(
@@ -202,6 +208,9 @@ def _encode(
     embedding: Tensor | None,
     fields: EncodedScenes | None,
 ) -> Iterator[EncodedScene]:
+    if keep == "pairs":
+        yield EncodedScene(sample.key, 0, make_pairs(networks, sample))
+        return
     box = cubic_box(sample.box, networks.scene.grid)
     voxels = _voxels(networks, sample, box, fields)
     turned = stack_voxels([voxels.oriented(turn) for turn in turns])

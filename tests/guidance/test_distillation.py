@@ -4,43 +4,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from small_priors import GaussianPrior
 from torch import Tensor
 
 from nfldm3d.guidance.distillation import Distillation, distill, distillation_gradient, guide_noise
-from nfldm3d.guidance.prior import Prior, add_noise, remove_noise, share_at
-from nfldm3d.models.priors.image_denoiser import make_image_schedule
+from nfldm3d.guidance.prior import Prior, add_noise, remove_noise
 
-SHARES = make_image_schedule().alphas_cumprod
 PLAIN = Distillation(guidance_scale=1.0)
-
-
-@dataclass(frozen=True)
-class GaussianPrior:
-    """Latents are 3 x 4 x 6 pixels, normal with deviation ``spread`` about the number that the condition says."""
-
-    spread: float = 0.3
-    image_size: int = 4
-
-    @property
-    def alphas_cumprod(self) -> Tensor:
-        return SHARES
-
-    def to_latents(self, images: Tensor) -> Tensor:
-        return 2 * images - 1
-
-    def to_images(self, latents: Tensor) -> Tensor:
-        return latents / 2 + 0.5
-
-    def predict_noise(self, latents: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        signal = share_at(self.alphas_cumprod, t, latents)
-        mean = condition[:, 0, 0, None, None, None]
-        return (1 - signal).sqrt() * (latents - signal.sqrt() * mean) / (signal * self.spread**2 + 1 - signal)
-
-    def embed(self, described: object) -> Tensor:
-        raise NotImplementedError
-
-    def embed_nothing(self, views: int) -> Tensor:
-        return torch.zeros(views, 1, 1)
 
 
 PRIOR = GaussianPrior()

@@ -152,7 +152,7 @@ def test_latents_come_from_fields_that_were_kept(weights: Path, tmp_path: Path) 
     for number in range(2):
         direct, kept = (EncodedScenes(tmp_path / name)[number].tensors for name in ("direct", "kept"))
         assert all(torch.allclose(direct[name], kept[name], atol=2e-2) for name in direct)
-    with pytest.raises(ValueError, match="fields are kept already"):
+    with pytest.raises(ValueError, match="fields are made of pictures"):
         encode_scenes(networks, [scene], tmp_path / "again", fields=fields)
     other = Autoencoders(scene_autoencoder(sky_rows=8), networks.latent)
     with pytest.raises(ValueError, match="holds no fields of these weights of stage 1"):

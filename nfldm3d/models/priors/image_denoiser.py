@@ -18,6 +18,8 @@ from nfldm3d.blocks import UNet
 
 FREQUENCIES = 64
 """Pairs of sines and cosines that a time step is turned into."""
+HALF_NEAR = 4.0
+"""Metres."""
 
 
 class ImageDenoiser(ModelMixin, ConfigMixin):
@@ -36,6 +38,7 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         embedder: str = "",
         beside: int = 0,
         memory: int = 256,
+        deviation: float = 1.0,
     ):
         """For square pictures of ``size`` pixels.
 
@@ -45,12 +48,11 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             embedder: the network that embeds pictures, one of ``guidance.folders.EMBEDDERS``.
             beside: channels of what is seen beside the noisy picture, such as a render; 0 for nothing.
             memory: numbers that time step and embedding become.
+            deviation: of what is denoised, by which it is divided.
         """
         super().__init__()
-        if size % (patch * 2 ** (len(widths) - 1)):
-            raise ValueError(
-                f"{size} pixels in patches of {patch} cannot be halved {len(widths) - 1} times; change one"
-            )
+        if size % patch:
+            raise ValueError(f"{size} pixels cannot be cut into patches of {patch}; change one")
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, memory), nn.SiLU(), nn.Linear(memory, memory))
         self.told = None
         if embedding:
@@ -87,6 +89,11 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
                 f"this prior is told embeddings of {self.config['embedding']} numbers, not {numbers}; give the network "
                 f"that it was trained with ({self.config['embedder']})"
             )
+
+
+def nearness(distance: Float[Tensor, "*views height width"]) -> Float[Tensor, "*views height width"]:
+    """How near surfaces are, 0 to 1, as restorers are told it: half at ``HALF_NEAR`` metres, 0 where there is none."""
+    return torch.where(distance > 0, HALF_NEAR / (HALF_NEAR + distance), 0.0)
 
 
 def make_image_schedule() -> DDPMScheduler:

@@ -36,9 +36,9 @@ def test_all_that_it_is_told_matters(generator: torch.Generator) -> None:
     assert all(not torch.allclose(answer, other, atol=1e-4) for other in others)
 
 
-def test_sizes_that_cannot_be_halved_are_refused() -> None:
-    with pytest.raises(ValueError, match="20 pixels in patches of 2 cannot be halved 2 times"):
-        ImageDenoiser(size=20, widths=(8, 8, 8))
+def test_sizes_that_cannot_be_cut_are_refused() -> None:
+    with pytest.raises(ValueError, match="21 pixels cannot be cut into patches of 2"):
+        ImageDenoiser(size=21, widths=(8, 8, 8))
 
 
 def test_a_restorer_is_no_prior() -> None:

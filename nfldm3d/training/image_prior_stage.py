@@ -1,0 +1,162 @@
+"""Trains our own prior: a denoiser of pictures that is told an embedding of the one that it is to draw.
+
+It sees photographs and what scenes show, so that their embeddings mean something to it: guidance away from them is what
+sharpens (NF-LDM, section 7).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from nfldm3d.evaluation.features import EfficientNetFeatures
+from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_schedule
+from nfldm3d.training.restorer_stage import PairSource
+from nfldm3d.training.stage import Evaluation
+
+EFFICIENTNET, FEATURES = "efficientnet-lite0", 1280
+LEVELS_OF_NOISE = 8
+"""Time steps at which held-out pictures are denoised to judge."""
+DRAWN, DRAWING_STEPS = 8, 20
+"""Pictures that are drawn to be looked at, and in how many steps."""
+BUSY = 5.0
+"""Bound of the ratio of signal to noise that weighs errors (Hang et al. 2023)."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Photographs and renders, all alike."""
+
+    images: Float[Tensor, "views 3 height width"]
+    """sRGB in [0, 1]."""
+
+    def to(self, device: torch.device) -> "Pictures":
+        """The same on another device."""
+        return Pictures(self.images.to(device))
+
+
+class PictureSource:
+    """Draws pictures out of pairs; see ``SampleSource``."""
+
+    def __init__(self, pairs: PairSource, renders: float = 0.5):
+        """``renders`` is the share of pictures that scenes show, beside photographs."""
+        self.pairs, self.renders = pairs, renders
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def sample(self, index: int, generator: torch.Generator) -> Pictures:
+        """A few pictures of a scene, mirrored or not."""
+        pairs = self.pairs.sample(index, generator)
+        rendered = torch.rand(len(pairs.photograph), 1, 1, 1, generator=generator) < self.renders
+        return Pictures(torch.where(rendered, pairs.raw.render, pairs.photograph))
+
+    def collate(self, samples: Sequence[Pictures]) -> Pictures:
+        """All pictures one after the other."""
+        return Pictures(torch.cat([sample.images for sample in samples]))
+
+
+class ImagePriorStage:
+    """See ``Stage``."""
+
+    name = "image-prior"
+    optional_parameters = True
+
+    def __init__(
+        self,
+        model: ImageDenoiser,
+        source: PictureSource,
+        held_out: PictureSource,
+        *,
+        embed: Callable[[Tensor], Tensor] | None = None,
+        untold: float = 0.15,
+        judged: int = 16,
+    ):
+        """Judges by two photographs of each of ``judged`` held-out scenes.
+
+        Args:
+            embed: from pictures to the vectors that the network is told; EfficientNet-Lite0's features by default.
+            untold: share of pictures whose embedding is left out, for guidance without a classifier.
+        """
+        self.model, self.source, self.held_out = model, source, held_out
+        self.embed = EfficientNetFeatures.load() if embed is None else embed
+        self.untold, self.judged, self.schedule = untold, judged, make_image_schedule()
+
+    def config(self) -> dict[str, Any]:
+        """The network's constructor arguments."""
+        return {name: value for name, value in self.model.config.items() if not name.startswith("_")}
+
+    def to(self, device: torch.device) -> None:
+        """Moves the networks."""
+        torch.nn.Module.to(self.model, device)
+        if isinstance(self.embed, torch.nn.Module):
+            self.embed.to(device)
+
+    def loss(self, batch: Pictures, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean squared error of v, weighed by the ratio of signal to noise."""
+        views = len(batch.images)
+        t = torch.randint(len(self.schedule.alphas_cumprod), (views,), generator=generator)
+        told = self._tell(batch.images)
+        silent = torch.rand(views, 1, generator=generator) < self.untold
+        errors = self._errors(batch.images, torch.where(silent.to(told.device), 0.0, told), t, generator)
+        ratio = self.schedule.alphas_cumprod[t].to(errors)
+        ratio = ratio / (1 - ratio)
+        weight = ratio.clamp(max=BUSY) / (ratio + 1)
+        return (weight * errors).sum() / weight.sum(), {"error": errors.detach().mean()}
+
+    def evaluate(self, generator: torch.Generator) -> Evaluation:
+        """Errors of v on held-out photographs that the network is told of, not told of, and told others of."""
+        pairs = self.held_out.pairs.spread(self.judged)
+        images = pairs.photograph.to(self.model.device)
+        told, seed = self._tell(images), generator.initial_seed()
+        variants = {"error": told, "error_untold": torch.zeros_like(told), "error_other": told.roll(2, 0)}
+        scalars: dict[str, float] = {}
+        for name, variant in variants.items():
+            draws = torch.Generator().manual_seed(seed)  # the same noise each time
+            errors = []
+            for level in range(LEVELS_OF_NOISE):
+                step = int((level + 0.5) * len(self.schedule.alphas_cumprod) / LEVELS_OF_NOISE)
+                errors.append(float(self._errors(images, variant, torch.full((len(images),), step), draws).mean()))
+            scalars[name] = sum(errors) / len(errors)
+        shown = images[: 2 * DRAWN : 2]
+        drawn = self._draw(shown, torch.Generator().manual_seed(seed)).clamp(0, 1)
+        page = torch.cat([torch.cat(list(row), dim=-1) for row in (shown, drawn)], dim=-2)
+        return Evaluation(-scalars["error"], scalars, {"told_and_drawn": page})
+
+    @torch.no_grad()
+    def _tell(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, enabled=False):
+            return self.embed(images.float())
+
+    def _errors(
+        self,
+        images: Float[Tensor, "views 3 height width"],
+        told: Float[Tensor, "views numbers"],
+        t: Int64[Tensor, " views"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, " views"]:
+        clean = 2 * images - 1
+        noise, t = torch.randn(clean.shape, generator=generator).to(clean), t.to(clean.device)
+        noisy = self.schedule.add_noise(clean, noise, t)  # type: ignore[arg-type]
+        target = self.schedule.get_velocity(clean, noise, t)  # type: ignore[arg-type]
+        return (self.model(noisy, t, told).float() - target).square().flatten(1).mean(1)
+
+    @torch.no_grad()
+    def _draw(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Pictures that the network draws when it is told of these."""
+        told, schedule = self._tell(images), make_image_schedule()
+        noisy = torch.randn(images.shape, generator=generator).to(images)
+        schedule.set_timesteps(DRAWING_STEPS)
+        for t in schedule.timesteps:
+            velocity = self.model(noisy, t.expand(len(noisy)).to(noisy.device), told)
+            noisy = schedule.step(velocity, int(t), noisy, generator=generator, return_dict=False)[0]
+        return noisy / 2 + 0.5
+
+
+def make_image_prior(source: PictureSource, *, widths: tuple[int, ...] = (64, 96, 128, 192)) -> ImageDenoiser:
+    """A new prior for pictures of the size of those in ``source``, told EfficientNet-Lite0's features."""
+    size = int(source.pairs.spread(1).photograph.shape[-1])
+    return ImageDenoiser(size=size, widths=widths, blocks=1, embedding=FEATURES, embedder=EFFICIENTNET)
