@@ -24,6 +24,7 @@ from nfldm3d.cli.export import Export
 from nfldm3d.cli.fit import Fit
 from nfldm3d.cli.generate import Edit, Generate, Grow
 from nfldm3d.cli.info import Info
+from nfldm3d.cli.refine import Refine
 from nfldm3d.cli.render import Render
 from nfldm3d.cli.train import Train
 from nfldm3d.cli.view import View
@@ -45,6 +46,7 @@ Command = (
     | Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[Edit, tyro.conf.subcommand("edit")]
     | Annotated[Grow, tyro.conf.subcommand("grow")]
+    | Annotated[Refine, tyro.conf.subcommand("refine")]
 )
 DESCRIPTION = "Voxel neural fields: record, fit, learn, render and export 3-D scenes. Add --debug for tracebacks."
 USAGE, BAD_DATA, INTERRUPTED, OUTPUT_CLOSED, TERMINATED = 2, 3, 130, 141, 143

@@ -10,6 +10,7 @@ import torch
 from on_devices import CPU, ball
 from PIL import Image
 from small_fits import ball_scene, views_of
+from small_refining import make_restorer, make_scene
 from small_rooms import latent_autoencoder, scene_autoencoder
 
 from nfldm3d import Scene
@@ -42,6 +43,7 @@ def encoded(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         given = ["--weights", folder / "weights", "--split", split, "--device", "cpu"]
         run("encode", shards, "--out", folder / f"latents_{split}", "--keep", "latents", *given)
         run("encode", shards, "--out", folder / f"fields_{split}", *given)
+        run("encode", shards, "--out", folder / f"pairs_{split}", "--keep", "pairs", *given)
     return folder
 
 
@@ -85,6 +87,14 @@ def test_scenes_are_generated_edited_and_grown(weights: Path, tmp_path: Path) ->
     assert Scene.load(tmp_path / "world.nfld").field.voxel_size[0] > 0
 
 
+def test_scenes_are_refined(tmp_path: Path) -> None:
+    make_scene().save(tmp_path / "scene.nfld")
+    make_restorer(0.1).network.save_pretrained(tmp_path / "weights" / "restorer")
+    few = ["--steps", 4, "--views", 3, "--views-per-step", 2, *GPU]
+    run("refine", tmp_path / "scene.nfld", "--weights", tmp_path / "weights", "--out", tmp_path / "new.nfld", *few)
+    assert Scene.load(tmp_path / "new.nfld").field.channels == 3
+
+
 def test_data_sets_are_encoded_and_judged(shards: Path, weights: Path, tmp_path: Path) -> None:
     for keep in ("fields", "decoded", "latents"):
         run("encode", shards, "--out", tmp_path / keep, "--keep", keep, "--turns", 0, 5, "--weights", weights, *GPU)
@@ -110,6 +120,8 @@ STAGES = {
     "autodecoder": ("--data", "shards", "--fields", "fields_train", "--weights", "weights"),
     "frame-classifier": ("--data", "shards"),
     "bev-reader": ("--data", "shards", "--fields", "fields_train", "--held-out", "fields_test"),
+    "restorer": ("--pairs", "pairs_train", "--held-out", "pairs_test"),
+    "image-prior": ("--pairs", "pairs_train", "--held-out", "pairs_test"),
 }
 
 
@@ -132,6 +144,7 @@ def test_stages_are_trained(stage: str, shards: Path, encoded: Path, tmp_path: P
 
 def test_no_command_is_left_out() -> None:
     names = {command.__metadata__[0].name for command in get_args(Command)}
-    assert names - DEVICELESS == {"fit", "render", "train", "encode", "evaluate", "generate", "edit", "grow", "view"}
+    computing = {"fit", "render", "train", "encode", "evaluate", "generate", "edit", "grow", "view", "refine"}
+    assert names - DEVICELESS == computing
     stages = get_args(Train.__dataclass_fields__["stage"].type)
     assert {stage.__metadata__[0].name for stage in stages} == set(STAGES)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from small_fits import ball_scene, views_of
+from small_refining import make_restorer
 from small_rooms import labelled, scene_generator
 
 from nfldm3d.cli import main
@@ -22,6 +23,7 @@ from nfldm3d.cli.export import Export
 from nfldm3d.cli.fit import Fit
 from nfldm3d.cli.generate import Edit, Generate, Grow
 from nfldm3d.cli.info import Info
+from nfldm3d.cli.refine import Refine
 from nfldm3d.cli.render import Render
 from nfldm3d.cli.train import Train
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
@@ -30,6 +32,7 @@ from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
 SMALL = ["--device", "cpu"]
 FIT = ["--steps", "2", "--rays-per-step", "16", "--voxels", "64", "--surroundings", "0", "--degree", "0"]
 GENERATOR = ["--weights", "weights", "--steps", "1", *SMALL]
+REFINE = ["--steps", "1", "--views", "3", "--views-per-step", "1", "--finer", "1"]
 TRAIN = ["--out", "run", "--steps", "1", *SMALL]
 ON_FIELDS = ["--data", "shards", "--fields", "fields", "--weights", "weights"]
 STAGES = {
@@ -40,6 +43,8 @@ STAGES = {
     "autodecoder": ON_FIELDS,
     "frame-classifier": ["--data", "shards"],
     "bev-reader": ["--data", "shards", "--fields", "fields", "--held-out", "fields"],
+    "restorer": ["--pairs", "pairs", "--held-out", "pairs"],
+    "image-prior": ["--pairs", "pairs", "--held-out", "pairs"],
 }
 BASES: dict[str, tuple[type, list[str]]] = {
     "capture": (CaptureVizdoom, ["vizdoom", "--out", "new"]),
@@ -62,6 +67,7 @@ BASES: dict[str, tuple[type, list[str]]] = {
     "assemble": (Assemble, ["--out", "new", "--latents", "latents", "--parts", "weights"]),
     "generate": (Generate, ["--out", "new", "--frames", "0", "--no-mesh", "--width", "8", "--height", "6", *GENERATOR]),
     "edit": (Edit, ["made.nfld", "--box", "1", "1", "-1", "2", "2", "1", "--out", "new.nfld", *GENERATOR]),
+    "refine": (Refine, ["made.nfld", "--weights", "restorer", "--out", "new.nfld", *REFINE, *SMALL]),
     "grow": (Grow, ["--out", "new.nfld", "--windows", "1", "1", *GENERATOR]),
 }
 PARSERS = dict(zip(STAGES, typing.get_args(typing.get_type_hints(Train)["stage"]), strict=True))
@@ -120,7 +126,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         written.append(write_shard(_made(root / "shards") / f"{split}-000000.tar", samples))
     entries = tuple(scene for _, scenes in written for scene in scenes)
     write_index(root / "shards", ShardIndex(tuple(shard for shard, _ in written), entries))
-    for keep in ("latents", "fields"):
+    make_restorer().network.save_pretrained(root / "restorer" / "restorer")
+    for keep in ("latents", "fields", "pairs"):
         given = ["--weights", "weights", "--keep", keep, "--turns", "0", "--device", "cpu"]
         assert main(["encode", str(root / "shards"), "--out", str(root / keep), *_absolute(given, root)]) == 0
     (root / "garbage").write_bytes(bytes(range(256)) * 9)
@@ -215,7 +222,7 @@ SENSELESS = ("-1", "nan", "-inf", "two", "banana", "none/at/all")
 
 
 FREE = ("out", "page", "guidance_scale", "path_guidance_scale", "box", "map", "path", "parts")
-FREE += ("inception", "i3d", "efficientnet", "embeddings", "data", "tracks")  # of other uses of the command
+FREE += ("inception", "i3d", "efficientnet", "embeddings", "data", "tracks", "preview")  # of other uses of the command
 
 
 def may_pass(option: str, values: list[str]) -> bool:

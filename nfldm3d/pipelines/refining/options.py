@@ -1,0 +1,57 @@
+"""How a scene is refined: one flat record that the command line shares."""
+
+import math
+from dataclasses import dataclass
+
+SHARES = ("copied", "frozen")
+POSITIVE = ("views", "views_per_step", "steps", "finer", "rate", "restoring_steps")
+NOT_NEGATIVE = ("density_rate", "near", "smoothness", "keep_coarse", "guidance_scale", "seed")
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """Options of ``refine``; the defaults suit a laptop."""
+
+    views: int = 24
+    """Cameras that are looked from: a third where the scene's own are, a third there with other headings, a third on 6
+    square metres about the middle."""
+    views_per_step: int = 4
+    """Of them, in each step."""
+    steps: int = 120
+    """Optimiser steps."""
+    finer: int = 2
+    """Voxels of the refined field along each edge of one of the scene's."""
+    rate: float = 0.03
+    """Step size of colours at the beginning."""
+    density_rate: float = 0.05
+    """Step size of what a voxel absorbs, as a share of ``rate``."""
+    frozen: float = 0.4
+    """Share of the steps before densities move."""
+    copied: float = 0.25
+    """Share of the steps, before distillation, that repeat what the scene shows: its decoder's detail. A restorer needs
+    none."""
+    near: float = 2.0
+    """How much densities are kept to what they were."""
+    smoothness: float = 0.02
+    """How much neighbouring colours are kept alike."""
+    keep_coarse: float = 4.0
+    """How much pictures of 16 pixels are kept to what the scene showed, in distillation."""
+    guidance_scale: float = 7.5
+    """Of distillation: how far pictures are moved away from what they must not be like."""
+    plain_guidance: bool = False
+    """Distillation away from nothing instead of from the scene's own renders."""
+    restoring_steps: int = 1
+    """Steps of a restorer."""
+    seed: int = 0
+    """The same seed gives the same scene on a CPU."""
+
+    def __post_init__(self):
+        for name in POSITIVE:
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number above 0, got {getattr(self, name)}")
+        for name in NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number, not below 0, got {getattr(self, name)}")
+        for name in SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share of the steps, from 0 to 1, got {getattr(self, name)}")
