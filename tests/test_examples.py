@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from small_fits import ball_scene, views_of
-from small_rooms import labelled, scene_generator
+from small_priors import write_own
+from small_refining import make_restorer
+from small_rooms import labelled, room_sample, scene_autoencoder, scene_generator
 
 from nfldm3d import Box
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
 from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
+from nfldm3d.pipelines import refining
 
 WALK = torch.tensor([[2.0, 0.0, 1.5, 1.0, 0.0], [4.0, 1.0, 1.5, 0.0, 1.0]])
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -120,6 +123,27 @@ def test_generator_ablations(which, rows, worlds, monkeypatch, capsys):
     few = ["--generated", "2", "--views", "8", "--tried-steps", "2", "--sampling-steps", "2"]
     found = rows_of("generator_ablations.py", which, worlds, few, monkeypatch, capsys)
     assert len(found) == rows and all(row["frechet_ratio"] > 0 for row in found)
+
+
+@pytest.mark.slow
+def test_refinement_ablation(tmp_path, monkeypatch, capsys):
+    written = []
+    for split in ("train", "test"):
+        samples = [replace(room_sample(0), key=f"{split}_0", split=split)]
+        written.append(write_shard(tmp_path / f"{split}-000000.tar", samples))
+    scenes = tuple(scene for _, entries in written for scene in entries)
+    write_index(tmp_path, ShardIndex(tuple(shard for shard, _ in written), scenes))
+    scene_autoencoder().save_pretrained(tmp_path / "weights" / "scene_autoencoder")
+    make_restorer(0.1).network.save_pretrained(tmp_path / "weights" / "restorer")
+    write_own(tmp_path / "prior")
+    few = ["--weights", str(tmp_path / "weights"), "--restorer", str(tmp_path / "weights"), "--count", "1"]
+    few += ["--prior", str(tmp_path / "prior"), "--steps", "1", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(refining.refinement, "FEWEST_PICTURES", 1)
+    run("refinement_ablation.py", [str(tmp_path), *few], monkeypatch)
+    table = json.loads(capsys.readouterr().out)
+    assert list(table) == ["none", "plain guidance", "negative guidance", "restore"]
+    assert table["none"]["seconds"] < table["restore"]["seconds"] and table["restore"]["psnr"] > 3
+    assert len(list((tmp_path / "out" / "blind").glob("*.png"))) == 3 and (tmp_path / "out" / "scene_00.png").is_file()
 
 
 def test_every_example_is_run_here():
