@@ -18,6 +18,7 @@ import tyro
 
 from nfldm3d.cli.assemble import Assemble
 from nfldm3d.cli.capture import Capture
+from nfldm3d.cli.dream import Dream
 from nfldm3d.cli.encode import Encode
 from nfldm3d.cli.evaluate import Evaluate
 from nfldm3d.cli.export import Export
@@ -47,6 +48,7 @@ Command = (
     | Annotated[Edit, tyro.conf.subcommand("edit")]
     | Annotated[Grow, tyro.conf.subcommand("grow")]
     | Annotated[Refine, tyro.conf.subcommand("refine")]
+    | Annotated[Dream, tyro.conf.subcommand("dream")]
 )
 DESCRIPTION = "Voxel neural fields: record, fit, learn, render and export 3-D scenes. Add --debug for tracebacks."
 USAGE, BAD_DATA, INTERRUPTED, OUTPUT_CLOSED, TERMINATED = 2, 3, 130, 141, 143

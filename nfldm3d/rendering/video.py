@@ -2,7 +2,7 @@
 
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -53,19 +53,41 @@ def render_video(
         ValueError: if the suffix is unknown, there is no view, fps is out of range, or the path cannot be written.
         OSError: if the encoder fails; the message is ffmpeg's own.
     """
+    cameras = cameras.reshape(-1)
+    frames = _render_frames(scene, cameras, step_in_voxels, Path(path).name if progress else None)
+    write_video(frames, path, size=(cameras.width, cameras.height), count=len(cameras), fps=fps, tell=tell)
+
+
+@torch.no_grad()
+def _render_frames(
+    scene: Scene, cameras: Camera, step_in_voxels: float, bar: str | None
+) -> Iterator[Float[Tensor, "3 height width"]]:
     from tqdm.auto import tqdm
 
-    path, cameras = Path(path), cameras.reshape(-1)
-    _check(path, len(cameras), fps)
+    renderer = prepare(scene)
+    for number in tqdm(range(len(cameras)), desc=bar, unit="frame", disable=bar is None):
+        yield renderer.render(cameras[number], step_in_voxels=step_in_voxels).image
+
+
+def write_video(
+    frames: Iterable[Float[Tensor, "3 height width"]],
+    path: PathName,
+    *,
+    size: tuple[int, int],
+    count: int,
+    fps: float | int = 30,
+    tell: Callable[[float], None] | None = None,
+) -> None:
+    """Encodes ``count`` pictures of ``size`` (width, height), in order, as ``render_video`` does."""
+    path = Path(path)
+    _check(path, count, fps)
     unit = 2 if path.suffix.lower() == ".mp4" else 1
-    width, height = cameras.width + cameras.width % unit, cameras.height + cameras.height % unit
-    with atomic_write(path) as temporary, _open_encoder(temporary, width, height, fps) as encoder, torch.no_grad():
-        renderer = prepare(scene)
-        for number in tqdm(range(len(cameras)), desc=path.name, unit="frame", disable=not progress):
-            image = renderer.render(cameras[number], step_in_voxels=step_in_voxels).image
+    width, height = (side + side % unit for side in size)
+    with atomic_write(path) as temporary, _open_encoder(temporary, width, height, fps) as encoder:
+        for number, image in enumerate(frames):
             encoder.write(to_bytes(_pad_to(image, width, height)).numpy().tobytes())
             if tell is not None:
-                tell((number + 1) / len(cameras))
+                tell((number + 1) / count)
 
 
 def _check(path: Path, views: int, fps: float | int) -> None:

@@ -1,0 +1,92 @@
+"""``nfldm3d dream``: an object from a sentence and a text-to-image model."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+import tyro
+
+from nfldm3d.cli.devices import open_device
+from nfldm3d.cli.values import require_at_least
+from nfldm3d.export import export_mesh
+from nfldm3d.files import atomic_write
+from nfldm3d.fitting.checkpoint import remove_checkpoint
+from nfldm3d.pipelines.dream.options import DreamOptions
+from nfldm3d.written_files import writing
+
+if TYPE_CHECKING:
+    from nfldm3d.scene import Scene
+
+PREVIEW, TURNTABLE, SCENE, MESH, RECORD = "preview.png", "turntable.mp4", "scene.nfld", "scene.glb", "dream.json"
+CHECKPOINT = ".dream.checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Dream:
+    """Makes an object from a sentence (DreamFusion): a scene, a closed mesh in its colours, a turntable and a preview.
+
+    It needs a text-to-image model of your own, as diffusers keeps it; nfldm3d comes with none that takes texts yet."""
+
+    prompt: Annotated[str, tyro.conf.Positional]
+    """What to dream of, such as 'a wooden chair'."""
+    out: Path
+    """Folder for preview.png, turntable.mp4, scene.nfld, scene.glb and dream.json; a dream that was stopped goes on."""
+    prior: str
+    """Folder of a Stable Diffusion or DeepFloyd IF (first stage) pipeline, weights in safetensors."""
+    hub: bool = False
+    """Take --prior for a name on the Hugging Face Hub, OWNER/NAME, and download it; nothing else asks a network."""
+    options: Annotated[DreamOptions, tyro.conf.arg(name="")] = field(default_factory=DreamOptions)
+    """How to dream."""
+    frames: int = 60
+    """Of the turntable; 0 makes none."""
+    mesh: bool = True
+    """Whether scene.glb is written."""
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    """Where to dream."""
+    resume: bool = True
+    """Go on from the checkpoint of a dream that was stopped."""
+    overwrite: bool = False
+    """Replace what nfldm3d wrote there before and nobody has changed."""
+
+    def run(self) -> None:
+        """Dreams and writes."""
+        require_at_least(self, frames=0)
+        device = open_device(self.device)
+        if not self.prompt.strip():
+            raise ValueError("the prompt is empty: say what to dream of, such as 'a wooden chair'")
+        names = [PREVIEW, SCENE, RECORD, *([TURNTABLE] if self.frames else []), *([MESH] if self.mesh else [])]
+        under_way = self.resume and (self.out / CHECKPOINT).exists()  # the preview that is there is its own
+        with writing(*(self.out / name for name in names), overwrite=self.overwrite or under_way):
+            self._dream(device)
+
+    def _dream(self, device: torch.device) -> None:
+        from nfldm3d.guidance import load_prior
+        from nfldm3d.pipelines.dream import dream, preview
+
+        checkpoint = self.out / CHECKPOINT
+        if not self.resume:
+            remove_checkpoint(checkpoint)
+        prior = load_prior(self.prior, device, **({"hub": True} if self.hub else {}))
+        every = self.options.preview_every
+        callbacks = [preview(self.out / PREVIEW, every)] if every else []
+        start = time.monotonic()
+        scene = dream(self.prompt, prior, self.options, checkpoint=checkpoint, device=device, callbacks=callbacks)
+        self._write(scene, time.monotonic() - start)
+        remove_checkpoint(checkpoint)
+
+    def _write(self, scene: "Scene", seconds: float) -> None:
+        from nfldm3d.pipelines.dream import save_sides, save_turntable
+
+        scene.save(self.out / SCENE)
+        save_sides(scene, self.out / PREVIEW)
+        if self.frames:
+            save_turntable(scene, self.out / TURNTABLE, frames=self.frames)
+        figures: dict[str, object] = {"prompt": self.prompt, "prior": self.prior, "seconds": round(seconds, 1)}
+        if self.mesh:
+            figures["faces"] = len(export_mesh(scene, self.out / MESH).faces)
+        with atomic_write(self.out / RECORD) as temporary:
+            temporary.write_text(json.dumps(figures | {"options": asdict(self.options)}, indent=1), encoding="utf-8")
+        print(json.dumps(figures))  # noqa: T201 - the command's result

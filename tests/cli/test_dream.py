@@ -1,0 +1,43 @@
+"""``nfldm3d dream``: its files, and what it refuses before it works."""
+
+import json
+from pathlib import Path
+
+import pytest
+from small_priors import write_pixel_texts
+
+from nfldm3d import Scene
+from nfldm3d.cli import main
+from nfldm3d.fields import NeuralField
+
+FEW = ["--steps", "2", "--detail", "16", "--size", "8", "--coarse-size", "8", "--frames", "2", "--device", "cpu"]
+
+
+def test_a_sentence_becomes_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("trimesh")
+    prior = write_pixel_texts(tmp_path / "prior")
+    code = main(["dream", "a red car", "--out", str(tmp_path / "car"), "--prior", str(prior), *FEW])
+    assert code == 0, capsys.readouterr().err
+    names = {path.name for path in (tmp_path / "car").iterdir() if not path.name.startswith(".")}
+    assert names == {"preview.png", "turntable.mp4", "scene.nfld", "scene.glb", "dream.json"}
+    scene = Scene.load(tmp_path / "car" / "scene.nfld")
+    assert isinstance(scene.field, NeuralField) and scene.metadata["prompt"] == "a red car"
+    record = json.loads((tmp_path / "car" / "dream.json").read_text())
+    assert record["faces"] > 100 and record["options"]["steps"] == 2
+    assert not list((tmp_path / "car").glob("*checkpoint*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["", "--prior", "nowhere"], "the prompt is empty"),
+        (["a chair", "--prior", "nowhere"], "nowhere"),
+        (["a chair", "--prior", "nowhere", "--steps", "0"], "steps must be a whole number from 1"),
+        (["a chair", "--prior", "nowhere", "--size", "2"], "size must be a whole number from 4"),
+    ],
+)
+def test_what_cannot_be_dreamt_is_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dream", *arguments, "--out", str(tmp_path / "a"), "--device", "cpu"]) in (2, 3)
+    assert message in capsys.readouterr().err
