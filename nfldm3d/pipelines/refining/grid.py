@@ -22,8 +22,6 @@ from nfldm3d.scene import Background, Scene
 COLORS = 3
 SKY_ROWS = 64
 """Of a learned sky, at least: it has to hold what a decoder drew."""
-LOOKED_ANEW = 16
-"""Steps between two looks at what is empty, once densities move."""
 COPIES = 6
 """Of the grid in memory: values, gradients, two moments, the start."""
 
@@ -69,7 +67,7 @@ class RefinedGrid:
                 self.sky.clamp_(0, 1)
             if not self.field.signed:
                 self.thickness.clamp_(min=0)
-        if step.share >= self.options.frozen and step.number % LOOKED_ANEW == 0:
+        if step.share >= self.options.frozen:
             self.occupancies[0] = find_occupancy(self.scene().field)
 
     def state(self) -> dict[str, Tensor]:
@@ -92,6 +90,11 @@ class RefinedGrid:
         sums = composite(scene.levels, flat, occupancies=self.occupancies, early_stop=1e-3)
         colors = shade(scene, sums.features, sums.opacity, mean_distance(sums), flat)
         return colors.unflatten(0, rays.shape).movedim(-1, -3)
+
+    def saturated(self) -> float:
+        """Share of the colours in matter that have run to black or to white and can run no further."""
+        inside = self.colors.detach()[self.start > 0]
+        return float(((inside <= 0) | (inside >= 1)).float().mean()) if len(inside) else 0.0
 
     def keep(self) -> dict[str, Tensor]:
         """Losses that keep densities near and neighbours alike."""

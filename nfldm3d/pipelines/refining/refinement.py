@@ -6,6 +6,7 @@ model pulls the pictures by score distillation, towards y (what photographs are 
 renders). Colours move first, densities later, slowly, and kept near: fast ones fall to pieces.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 
@@ -26,6 +27,7 @@ from nfldm3d.pipelines.refining.guides import DistillingGuide, Guide, RestoringG
 from nfldm3d.pipelines.refining.options import RefineOptions
 from nfldm3d.scene import Scene
 
+CHECKPOINT_SECONDS = 60.0
 FINAL_RATE = 0.1
 """Share of the step size that is left at the end."""
 FEWEST_PICTURES = 4
@@ -66,7 +68,7 @@ def refine(
     generator = torch.Generator().manual_seed(options.seed)
     guide = _make_guide(scene, model, like, options, generator)
     grid = RefinedGrid(scene, options)
-    count = len(guide.camera)
+    count, identity = len(guide.camera), _identify(grid, model, options)
 
     def losses(step: Step) -> Mapping[str, Tensor]:
         chosen = torch.randperm(count, generator=generator)[: options.views_per_step].tolist()
@@ -81,7 +83,7 @@ def refine(
             grid,
             losses,
             Schedule(options.steps, rate=options.rate, final_rate=FINAL_RATE, name="refine"),
-            checkpoint=None if checkpoint is None else Checkpoint(checkpoint, _identify(scene, model, options)),
+            checkpoint=None if checkpoint is None else Checkpoint(checkpoint, identity, CHECKPOINT_SECONDS),
             generator=generator,
             callbacks=[show],
             progress=progress,
@@ -89,7 +91,8 @@ def refine(
     except OptimisationError as error:
         raise RefinementStopped(str(error), grid.scene()) from error
     refined = grid.scene()
-    record = {"refined": {"method": type(model).__name__, "steps": end.number, **asdict(options)}}
+    about = {"method": type(model).__name__, "steps": end.number, "saturated": round(grid.saturated(), 4)}
+    record = {"refined": about | asdict(options)}
     return replace(refined, metadata={**refined.metadata, **record})
 
 
@@ -129,7 +132,8 @@ def make_conditions(
     return wanted, None if options.plain_guidance else shown
 
 
-def _identify(scene: Scene, model: Restorer | Prior, options: RefineOptions) -> dict[str, Mapping[str, object]]:
+def _identify(grid: RefinedGrid, model: Restorer | Prior, options: RefineOptions) -> dict[str, Mapping[str, object]]:
     """What a run that goes on must have in common with the one that was stopped."""
-    box = {"lower": list(scene.box.lower), "upper": list(scene.box.upper), "channels": scene.field.channels}
-    return {"options": asdict(options), "model": {"kind": type(model).__name__}, "scene": box}
+    parts = {"densities": grid.start, "colours": grid.colors}
+    sums = {name: hashlib.sha256(part.detach().cpu().numpy().tobytes()).hexdigest() for name, part in parts.items()}
+    return {"options": asdict(options), "model": {"kind": type(model).__name__}, "scene": sums}

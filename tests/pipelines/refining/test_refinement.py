@@ -12,9 +12,10 @@ from torch import Tensor
 from nfldm3d import Scene, VoxelField, render
 from nfldm3d.evaluation.metrics import psnr
 from nfldm3d.files import DataFormatError
+from nfldm3d.fitting import Step
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser
 from nfldm3d.models.priors.restorer import RawViews, Restorer
-from nfldm3d.pipelines.refining import RefinementStopped, RefineOptions, refine
+from nfldm3d.pipelines.refining import RefinementStopped, RefineOptions, refine, refinement
 from nfldm3d.pipelines.refining.cameras import AREA, choose_cameras, is_free, square
 from nfldm3d.pipelines.refining.refinement import make_conditions
 
@@ -47,6 +48,9 @@ def test_pictures_follow_the_restorer(scene: Scene) -> None:
     assert 0.1 < float(gain) < 0.25
     field = refined.field
     assert isinstance(field, VoxelField) and float(field.features.min()) >= 0 and float(field.features.max()) <= 1
+    brightest = refine(scene, make_restorer(3.0), options=replace(QUICK, rate=0.5), progress=False)
+    shares = [made.metadata["refined"]["saturated"] for made in (refined, brightest)]  # type: ignore[index]
+    assert shares[0] < 0.5 < shares[1]
 
 
 def test_densities_rest_at_first_and_stay_near(scene: Scene) -> None:
@@ -75,21 +79,27 @@ def test_conditions_are_moved_by_the_difference_of_means(scene: Scene) -> None:
     assert make_conditions(scene, prior, camera, like, RefineOptions(plain_guidance=True))[1] is None
 
 
-def test_the_same_seed_gives_the_same_scene_and_a_stopped_run_goes_on(scene: Scene, tmp_path: Path) -> None:
-    options = replace(QUICK, steps=8)
-    once, again = (refine(scene, make_restorer(0.2), options=options, progress=False) for _ in range(2))
+def test_the_same_seed_gives_the_same_scene_and_a_stopped_run_goes_on(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refinement, "CHECKPOINT_SECONDS", 0.0)
+    options, told, path = replace(QUICK, steps=8), [], tmp_path / "run.safetensors"
+
+    def stop(step: Step, shown: Scene) -> None:
+        told.append((step.number, type(shown)))
+        if len(told) == 6:  # of eight: the state of the fifth step is kept
+            raise KeyboardInterrupt
+
+    once = refine(scene, make_restorer(0.2), options=options, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        refine(scene, make_restorer(0.2), options=options, checkpoint=path, preview=stop, progress=False)
+    assert told == [(number, Scene) for number in range(1, 7)]
+    again = refine(scene, make_restorer(0.2), options=options, checkpoint=path, progress=False)
     assert torch.equal(once.field.features, again.field.features)  # type: ignore[attr-defined]
-    checkpoint = tmp_path / "run.safetensors"
-    told = []
-    refine(
-        scene,
-        make_restorer(0.2),
-        options=options,
-        checkpoint=checkpoint,
-        preview=lambda step, shown: told.append((step.number, type(shown))),
-        progress=False,
-    )
-    assert told == [(number, Scene) for number in range(1, 9)]
+    assert torch.equal(once.field.density, again.field.density)  # type: ignore[attr-defined]
+    with pytest.raises(DataFormatError, match="rate"):
+        other = replace(options, rate=0.01)
+        refine(scene, make_restorer(0.2), options=other, checkpoint=path, progress=False)
 
 
 @dataclass(frozen=True)
