@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,18 +14,31 @@ from typing import Any
 
 from nfldm3d import file_names
 from nfldm3d._types import PathName
+from nfldm3d.messages import to_one_line
 
 MAX_JSON_BYTES = 256 * 2**20
+MAX_JSON_DEPTH = 64
+"""Lists within lists; more would overflow the stack of whoever walks through them."""
 
 
 class DataFormatError(ValueError):
-    """A file that cannot be used; the message names the file, the field, the value and the remedy."""
+    """A file that cannot be used; the message names the file, the field, the value and the remedy, in one line."""
 
     def __init__(self, path: PathName, problem: str):
         super().__init__(os.fspath(path), problem)  # both, so that the error can travel between processes
 
     def __str__(self) -> str:
-        return f"{self.args[0]}: {self.args[1]}"
+        return to_one_line(f"{self.args[0]}: {self.args[1]}")
+
+
+def refuse_special(path: PathName) -> None:
+    """Raises a DataFormatError for devices and pipes, also behind links: some never end, others never begin."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # whoever opens it says what is wrong
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataFormatError(path, "is a device or a pipe; give a file")
 
 
 def resolve_inside(root: Path, name: str, *, source: Path) -> Path:
@@ -62,8 +76,9 @@ def _parts_below(root: Path, name: str) -> tuple[str, ...] | None:
 
 
 def read_json(path: PathName) -> Any:
-    """The content of a JSON file; refuses files above 256 MiB, bad syntax, and NaN or infinite numbers."""
+    """The content of a JSON file; refuses files above 256 MiB and what ``parse_json`` refuses."""
     path = Path(path)
+    refuse_special(path)
     try:
         size = path.stat().st_size
         if size > MAX_JSON_BYTES:
@@ -77,7 +92,10 @@ def read_json(path: PathName) -> Any:
 
 
 def parse_json(text: str, source: PathName) -> Any:
-    """The content of JSON text that came from ``source``; refuses bad syntax, NaN and infinite numbers."""
+    """The content of JSON text that came from ``source``.
+
+    Refuses bad syntax, NaN and infinite numbers, and what is nested more than ``MAX_JSON_DEPTH`` deep.
+    """
 
     endless: list[str] = []
 
@@ -92,12 +110,25 @@ def parse_json(text: str, source: PathName) -> Any:
 
     try:
         content = json.loads(text, parse_float=convert, parse_int=convert_whole, parse_constant=convert)
-        place = _find_endless(content) if endless else None
+        deep = _is_deep(content)
+        place = _find_endless(content) if endless and not deep else None
     except (ValueError, RecursionError) as error:
         raise DataFormatError(source, f"is not valid JSON ({error}); write it again") from error
+    if deep:
+        raise DataFormatError(source, f"nests lists more than {MAX_JSON_DEPTH} deep; write it with fewer levels")
     if endless:
         raise DataFormatError(source, f"{place or 'a field'} is {endless[0][:40]}; write a finite number")
     return content
+
+
+def _is_deep(content: Any) -> bool:
+    level = [content] if isinstance(content, dict | list) else []
+    for _ in range(MAX_JSON_DEPTH):
+        inner = (item for outer in level for item in (outer.values() if isinstance(outer, dict) else outer))
+        level = [item for item in inner if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _find_endless(value: Any, place: str = "") -> str | None:

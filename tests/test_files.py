@@ -105,6 +105,8 @@ def test_json_is_read(tmp_path: Path) -> None:
         ("{", "not valid JSON"),
         ("{'a': 1}", "not valid JSON"),
         ("[" * 200_000, "not valid JSON"),
+        ("[" * 65 + "]" * 65, "nests lists more than 64 deep; write it with fewer levels"),
+        ('{"a":' * 65 + "NaN" + "}" * 65, "nests lists more than 64 deep"),
         ('{"a": NaN}', "a is NaN; write a finite number"),
         ('{"frames": [{"w": 1}, {"w": -Infinity}]}', r"frames\[1\]\.w is -Infinity"),
         ('{"a": [1, 1e999]}', r"a\[1\] is 1e999"),
@@ -117,6 +119,13 @@ def test_bad_json_is_refused(text: str, problem: str) -> None:
     with pytest.raises(DataFormatError, match=problem) as caught:
         parse_json(text, "some.json")
     assert str(caught.value).startswith("some.json: ") and len(str(caught.value)) < 300
+
+
+def test_nesting_up_to_the_limit_is_read() -> None:
+    deep = parse_json("[" * 64 + "]" * 64, "a")
+    while deep:
+        deep = deep[0]
+    assert parse_json('"["', "a") == "["
 
 
 def test_long_integers_become_numbers_that_floats_can_hold() -> None:
@@ -142,6 +151,16 @@ def test_unreadable_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "huge.json").write_bytes(b" " * (2**20 + 1))
     with pytest.raises(DataFormatError, match="JSON above 1 MiB is refused"):
         read_json(tmp_path / "huge.json")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
+    """Read as files, the first would fill the memory and the second wait for ever."""
+    os.symlink("/dev/zero", tmp_path / "zero.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("zero.json", "pipe.json"):
+        with pytest.raises(DataFormatError, match=f"{name}: is a device or a pipe; give a file"):
+            read_json(tmp_path / name)
 
 
 def test_errors_travel_between_processes() -> None:

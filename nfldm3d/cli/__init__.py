@@ -30,6 +30,7 @@ from nfldm3d.cli.render import Render
 from nfldm3d.cli.train import Train
 from nfldm3d.cli.view import View
 from nfldm3d.files import DataFormatError
+from nfldm3d.messages import to_one_line
 
 __all__ = ["main"]
 
@@ -106,7 +107,8 @@ def _shorten(page: str) -> str:
     """What tyro's page about an error says between its title and the next rule."""
     lines = [line.strip(" │") for line in page.splitlines()]
     inner = dropwhile(_is_rule, [line for line in lines if line][1:])
-    return f"{' '.join(takewhile(lambda line: not _is_rule(line), inner))} (see --help)"
+    words = " ".join(takewhile(lambda line: not _is_rule(line), inner)).split()
+    return f"{' '.join(words)} (see --help)"
 
 
 def _is_rule(line: str) -> bool:
@@ -121,7 +123,7 @@ def _describe(error: Exception) -> str:
 
 def _say(text: str) -> None:
     if sys.stderr is not None:  # closed by whoever started us
-        sys.stderr.write(f"nfldm3d: {' '.join(text.split())}\n")
+        sys.stderr.write(f"nfldm3d: {to_one_line(text)}\n")
 
 
 def _flush() -> None:
