@@ -44,6 +44,8 @@ class ImageDecoder(nn.Module):
         super().__init__()
         if channels < 3:
             raise ValueError(f"an image decoder needs at least the 3 colour channels, got {channels}")
+        if not (0 < finest < math.inf and 0 < pixel_angle < math.inf):
+            raise ValueError(f"finest and pixel_angle of an image decoder must be above 0, got {finest}, {pixel_angle}")
         self.widths, self.octaves, self.finest, self.pixel_angle = tuple(widths), octaves, finest, pixel_angle
         self._channels = channels
         self.network = UNet(channels + 4 + 6 * octaves, 3, self.widths, blocks=2, local=True)

@@ -240,13 +240,10 @@ def _from_file(
         scene_file.unpack_field(level, f"level{number}", tensors, field_types)
         for number, level in enumerate(config["levels"])
     ]
-    background = tensors.get("background")
     return Scene(
         levels[0],
         scene_file.unpack_appearance(config["appearance"], tensors, appearance),
-        EnvironmentMap(background)
-        if background is not None and config["background"] == "environment_map"
-        else background,
+        scene_file.unpack_background(config["background"], tensors),
         tuple(levels[1:]),
         None if config["cameras"] is None else scene_file.unpack_camera(config["cameras"], tensors),
         bool(config["metric"]),

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from nfldm3d._types import PathName
-from nfldm3d.appearance import Appearance, Rgb, SphericalHarmonics
+from nfldm3d.appearance import Appearance, EnvironmentMap, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
+from nfldm3d.camera_problems import find_camera_problem
 from nfldm3d.fields import Field, FieldState, NeuralField, StoredField, VoxelField
 from nfldm3d.files import DataFormatError, atomic_write, check_output, parse_json, read_json
 from nfldm3d.geometry import find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder
-from nfldm3d.tensor_files import pack_tensors, unpack_tensors
+from nfldm3d.tensor_files import pack_tensors, plan_network, require_finite, require_floats, unpack_tensors
 from nfldm3d.written_files import NOTE, atomic_folder
 
 FORMAT = "nfldm3d.scene"
@@ -35,6 +36,8 @@ WEIGHTS = "appearance."
 EXTRA = "extra."
 """Begins the names of tensors that a scene only keeps."""
 MAX_CONFIG_BYTES = 16 * 2**20
+LARGEST_SIDE = 2**16
+"""Pixels of a camera's picture; more are no picture, but a way to ask for memory."""
 
 FIELD_TYPES: tuple[type[StoredField], ...] = (VoxelField, NeuralField)
 """What files may hold without being told more."""
@@ -169,8 +172,11 @@ def pack_camera(camera: Camera, tensors: dict[str, Tensor]) -> dict[str, object]
 
 
 def unpack_camera(config: dict[str, Any], tensors: dict[str, Tensor]) -> Camera:
-    """The camera that ``pack_camera`` kept."""
-    return Camera(
+    """The camera that ``pack_camera`` kept; a ValueError if it can cast no rays."""
+    for name, value in tensors.items():
+        if name.startswith("cameras."):
+            require_floats(name, value)
+    camera = Camera(
         tensors["cameras.world_from_camera"],
         tensors["cameras.focal"],
         tensors["cameras.principal"],
@@ -179,6 +185,22 @@ def unpack_camera(config: dict[str, Any], tensors: dict[str, Tensor]) -> Camera:
         tensors.get("cameras.distortion"),
         config["lens"],
     )
+    if max(camera.width, camera.height) > LARGEST_SIDE:
+        raise ValueError(f"cameras take pictures of {camera.width}x{camera.height} pixels; save them smaller")
+    if problem := find_camera_problem(camera):
+        raise ValueError(f"the cameras' {problem}; save the scene with whole cameras")
+    return camera
+
+
+def unpack_background(kind: object, tensors: dict[str, Tensor]) -> EnvironmentMap | Tensor | None:
+    """The background of a scene whose config calls it ``kind``; a ValueError if it is no colour."""
+    values = tensors.get("background")
+    if values is None:
+        return None
+    require_floats("background", values)
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError("background holds NaN or infinity; give the scene another and save it again")
+    return EnvironmentMap(values) if kind == "environment_map" else values
 
 
 def pack_appearance(appearance: Appearance, tensors: dict[str, Tensor]) -> dict[str, object]:
@@ -212,9 +234,19 @@ def _unpack_decoder(config: dict[str, Any], tensors: dict[str, Tensor]) -> Appea
     channels, octaves, finest = int(config["channels"]), int(config["octaves"]), float(config["finest"])
     if not (3 <= channels <= 1024 and 0 <= octaves <= 16 and 1 <= len(widths) <= 8 and max(widths) <= 4096):
         raise ValueError(f"an image decoder of {channels} channels, {octaves} octaves and widths {widths} is too large")
+    angle = float(config["pixel_angle"])
+
+    def build() -> ImageDecoder:
+        return ImageDecoder(channels, widths=widths, octaves=octaves, finest=finest, pixel_angle=angle)
+
+    wanted = plan_network(build, len(weights))
+    held = {name: tuple(value.shape) for name, value in weights.items()}
+    if different := sorted(name for name, shape in wanted.items() if held.get(name) != shape):
+        name = different[0]
+        raise ValueError(f"{name} of the image decoder is {held.get(name, 'missing')}, not {wanted[name]}")
+    require_finite(weights, "the image decoder")
     with torch.random.fork_rng([]):
-        angle = float(config["pixel_angle"])
-        decoder = ImageDecoder(channels, widths=widths, octaves=octaves, finest=finest, pixel_angle=angle)
+        decoder = build()
     decoder.load_state_dict(weights)
     return _move_to_anchor(decoder.eval().requires_grad_(False), config)
 

@@ -1,18 +1,21 @@
 """Tensors in files: the one way to read and write safetensors, and to read other people's without running code."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Shaped
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from nfldm3d._types import PathName
-from nfldm3d.files import DataFormatError
+from nfldm3d.files import DataFormatError, refuse_special
 
 Tensors = dict[str, Tensor]
+Shapes = dict[str, tuple[int, ...]]
 COPY = "copy the file again"
 UnpicklingError = torch.serialization.pickle.UnpicklingError  # what torch.load raises for anything but tensors
 PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
@@ -64,10 +67,17 @@ def read_head(path: PathName, *, remedy: str = COPY) -> dict[str, str]:
         return file.metadata() or {}
 
 
+def read_shapes(path: PathName, *, remedy: str = COPY) -> Shapes:
+    """The shapes of the tensors of a safetensors file, from its head alone; raises as ``read_tensors``."""
+    with _opened(path, remedy) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
 @contextmanager
 def _opened(path: PathName, remedy: str) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
+    refuse_special(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -96,6 +106,7 @@ def read_state(path: PathName, *, remedy: str = COPY) -> Tensors:
     """
     if Path(path).suffix == ".safetensors":
         return read_tensors(path, remedy=remedy)
+    refuse_special(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -107,9 +118,7 @@ def read_state(path: PathName, *, remedy: str = COPY) -> Tensors:
     return dict(found)
 
 
-def require_tensors(
-    tensors: Mapping[str, Shaped[Tensor, "..."]], names: Iterable[str], source: PathName, remedy: str
-) -> None:
+def require_tensors(tensors: Mapping[str, object], names: Iterable[str], source: PathName, remedy: str) -> None:
     """Raises a DataFormatError that names the first tensor that is not there."""
     for name in names:
         if name not in tensors:
@@ -123,6 +132,38 @@ def require_finite(tensors: Mapping[str, Shaped[Tensor, "..."]], source: PathNam
             raise DataFormatError(source, f"{name} is kept as {value.dtype}; save it as torch.float32 or torch.float16")
         if not bool(torch.isfinite(value).all()):
             raise DataFormatError(source, f"{name} holds NaN or infinity; {remedy}")
+
+
+def require_floats(name: str, value: Shaped[Tensor, "..."]) -> None:
+    """Raises a ValueError for anything but floating-point numbers to compute with."""
+    if value.dtype not in PLAIN[:4]:
+        raise ValueError(f"{name} holds {value.dtype}, not floating-point numbers; save them as torch.float32")
+
+
+def plan_network(build: Callable[[], nn.Module], held: int) -> Shapes:
+    """Names and shapes of a network's weights, without the memory for them.
+
+    Args:
+        held: how many weights, as tensors, a file holds for it.
+
+    Raises:
+        ValueError: the network has far more than those, perhaps without end.
+    """
+    count, most = 0, 4 * held + 256
+
+    def add(module: nn.Module, name: str, value: nn.Parameter | None) -> None:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise ValueError(f"asks for more than {most} weights, but the file holds {held}")
+
+    hook = register_module_parameter_registration_hook(add)
+    try:
+        with torch.random.fork_rng([]), torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers without numbers, which no file holds
+            return {name: tuple(value.shape) for name, value in build().state_dict().items()}
+    finally:
+        hook.remove()
 
 
 def _first_line(error: Exception) -> str:

@@ -19,6 +19,7 @@ LAYERS = (
     ("evaluation.metrics",),
     ("evaluation.distributions", "evaluation.features"),
     ("appearance", "camera", "fields", "image_decoder", "jobs", "pictures", "placement"),
+    ("camera_problems",),
     ("scene_file",),
     ("data", "scene"),
     ("editing", "rendering"),

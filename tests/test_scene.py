@@ -300,6 +300,8 @@ def rewrite(saved: Path, tmp_path: Path, change: Callable[[dict, dict[str, torch
     return tmp_path / "forged"
 
 
+DECODER = {"type": "ImageDecoder", "channels": 3, "widths": [4096] * 8, "octaves": 4}
+DECODER |= {"finest": 0.5, "pixel_angle": 0.03}
 FORGERIES = {
     "newer": (lambda c, t: c.update(version=99), "version 99, .*upgrade with pip"),
     "version 0": (lambda c, t: c.update(version=0), "version 0"),
@@ -322,6 +324,16 @@ FORGERIES = {
     "camera size": (lambda c, t: c["cameras"].update(width=-4), "at least one pixel"),
     "lens": (lambda c, t: c["cameras"].update(lens="wide"), "lens"),
     "metadata": (lambda c, t: c.update(metadata=7), "do not fit"),
+    "14 GB": (lambda c, t: t["level0.resolution"].copy_(torch.tensor([1000, 1000, 900, 3])), r"13\.4 GiB"),
+    "float bricks": (lambda c, t: t.update({"level0.bricks": t["level0.bricks"].float()}), "torch.float32, not whole"),
+    "camera nan": (lambda c, t: t["cameras.world_from_camera"][0, 0, 3].fill_(torch.nan), "from_camera holds NaN"),
+    "camera integers": (lambda c, t: t.update({"cameras.focal": t["cameras.focal"].long()}), "focal holds torch.int64"),
+    "no focal": (lambda c, t: t["cameras.focal"][1].fill_(-3), "focal holds -3, but"),
+    "giant pictures": (lambda c, t: c["cameras"].update(width=10**9), "1000000000x12 pixels"),
+    "background nan": (lambda c, t: t["background"][1].fill_(float("nan")), "background holds NaN"),
+    "background integers": (lambda c, t: t.update(background=torch.arange(3)), "background holds torch.int64"),
+    "wide decoder": (lambda c, t: c.update(appearance=DECODER), "of the image decoder is missing, not .4096"),
+    "finest": (lambda c, t: c.update(appearance=DECODER | {"finest": 0}), "finest and pixel_angle .* above 0, got 0.0"),
 }
 
 

@@ -4,14 +4,17 @@ Only these formats are tried, at most ``MAX_PIXELS`` pixels are decoded, and EXI
 pixels count as they lie in the file, as COLMAP and instant-ngp see them.
 """
 
+import io
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from os import cpu_count
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +23,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfldm3d._types import Vector
-from nfldm3d.files import DataFormatError
+from nfldm3d.data.array_files import map_array
+from nfldm3d.files import DataFormatError, refuse_special
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,6 +38,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 FORMATS = ("PNG", "JPEG", "WEBP")
 DAMAGED = (OSError, SyntaxError, ValueError, IndexError, KeyError, EOFError, OverflowError, struct.error, zlib.error)
 """What Pillow raises on files that are no images, or no longer."""
+
+_OPENING = threading.Lock()
+"""The filters of warnings belong to the whole process; pictures are opened one by one, and decoded side by side."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,13 +57,13 @@ def probe(path: Path) -> tuple[int, int, bool]:
     if path.suffix.lower() == ".npy":
         height, width = open_array(path).shape
         return width, height, False
-    with _open(path) as image:
+    with open_picture(path) as image:
         return image.width, image.height, image.has_transparency_data
 
 
 def is_transparent(path: Path) -> bool:
     """Whether any pixel lets the background through: Blender and Unity write opaque pictures with alpha, too."""
-    with _open(path) as image:
+    with open_picture(path) as image:
         if not image.has_transparency_data:
             return False
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
@@ -68,7 +75,7 @@ def read_image(path: Path, background: Vector) -> Float[Tensor, "3 height width"
 
     Of 16-bit colour the upper 8 bits are read, of 16-bit grey all.
     """
-    with _open(path) as image:
+    with open_picture(path) as image:
         if image.mode.startswith("I"):
             grey = _to_tensor(np.asarray(image, dtype=np.float32) / 65535)
             return grey.clamp(0, 1).expand(3, -1, -1).contiguous()
@@ -86,17 +93,18 @@ def read_depth(path: Path, unit: float) -> Float[Tensor, "height width"]:
     if path.suffix.lower() == ".npy":
         numbers = np.array(open_array(path), dtype=np.float64)
     else:
-        with _open(path) as image:
+        with open_picture(path) as image:
             if not image.mode.startswith("I"):
                 raise DataFormatError(path, f"has pixel mode {image.mode}; depth needs a 16-bit grey PNG or .npy")
             numbers = np.asarray(image, dtype=np.float64)
-    depth = torch.from_numpy((numbers * unit).astype(np.float32))
+    with np.errstate(over="ignore", invalid="ignore"):  # what no float32 can hold is unknown
+        depth = torch.from_numpy((numbers * unit).astype(np.float32))
     return torch.where(torch.isfinite(depth) & (depth > 0), depth, 0.0)
 
 
 def read_mask(path: Path) -> Bool[Tensor, "height width"]:
     """True where the picture is not black."""
-    with _open(path) as image:
+    with open_picture(path) as image:
         if image.mode.startswith("I"):
             return _to_tensor(np.asarray(image, dtype=np.int32)) != 0
         return _to_tensor(np.asarray(image.convert("RGB"))).amax(-1) != 0
@@ -104,7 +112,7 @@ def read_mask(path: Path) -> Bool[Tensor, "height width"]:
 
 def read_labels(path: Path) -> UInt8[Tensor, "height width"]:
     """The 8-bit numbers of a grey or palette picture, palette indices as they are."""
-    with _open(path) as image:
+    with open_picture(path) as image:
         if image.mode not in ("L", "P"):
             raise DataFormatError(path, f"has pixel mode {image.mode}; labels need an 8-bit grey or palette PNG")
         return _to_tensor(np.asarray(image))
@@ -166,12 +174,27 @@ def write_labels(
     image.save(path)
 
 
-@contextmanager
-def _open(path: Path) -> "Iterator[Image]":
+def open_quietly(source: Path | io.BytesIO, formats: tuple[str, ...], said: list[str]) -> Any:
+    """Pillow's picture, of one of these formats; what Pillow warns of is added to ``said`` for a message."""
     from PIL import Image
 
+    with _OPENING, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            return Image.open(source, formats=formats)
+        finally:
+            said += [str(warning.message) for warning in caught]
+
+
+@contextmanager
+def open_picture(path: Path, formats: tuple[str, ...] = FORMATS) -> "Iterator[Image]":
+    """A picture that is closed after the block; whatever is wrong with it becomes a DataFormatError."""
+    from PIL import Image
+
+    said: list[str] = []
+    refuse_special(path)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_quietly(path, formats, said) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _bomb(path, f"{image.width}x{image.height} pixels")
             yield image
@@ -179,12 +202,13 @@ def _open(path: Path) -> "Iterator[Image]":
         raise
     except FileNotFoundError as error:
         raise DataFormatError(path, "is missing; restore the file or remove its frame") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise _bomb(path, "too many pixels") from error
     except Image.UnidentifiedImageError as error:
         raise DataFormatError(path, "is not a PNG, JPEG or WebP picture; convert it") from error
     except DAMAGED as error:
-        raise DataFormatError(path, f"cannot be decoded ({error}); write the picture again") from error
+        problem = "; ".join((str(error), *said))
+        raise DataFormatError(path, f"cannot be decoded ({problem}); write the picture again") from error
 
 
 def _bomb(path: Path, found: str) -> DataFormatError:
@@ -192,14 +216,11 @@ def _bomb(path: Path, found: str) -> DataFormatError:
 
 
 def open_array(path: Path) -> np.ndarray:
-    """A 2-D array of numbers, mapped, so that a header that asks for terabytes fails at once."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise DataFormatError(path, f"is no readable .npy array ({error}); write it again with numpy.save") from error
+    """A 2-D array of numbers, mapped; see ``array_files``."""
+    array = map_array(path)
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
-    if array.ndim != 2 or array.dtype.kind not in "fiu" or not 0 < array.size <= MAX_PIXELS:
+    if array.ndim != 2 or not 0 < array.size <= MAX_PIXELS:
         raise DataFormatError(
             path, f"holds {array.dtype} of shape {array.shape}, not numbers (height, width); reshape it"
         )

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from nfldm3d._types import PathName
 from nfldm3d.camera import Camera
+from nfldm3d.camera_problems import find_camera_problem, find_pose_problems
+from nfldm3d.data.array_files import parse_array
 from nfldm3d.data.bev_map import BevMap, from_rows, to_rows
-from nfldm3d.data.image_files import DAMAGED, MAX_PIXELS
+from nfldm3d.data.image_files import DAMAGED, MAX_PIXELS, open_quietly
 from nfldm3d.data.json_record import Record
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.files import DataFormatError, parse_json
@@ -156,8 +158,9 @@ class _SceneFiles:
         name = f"{self.where}.{extension}"
         if extension not in self:
             raise DataFormatError(name, "is missing; write the scene again")
+        said: list[str] = []
         try:
-            with Image.open(io.BytesIO(self.members[extension]), formats=("PNG",)) as image:
+            with open_quietly(io.BytesIO(self.members[extension]), ("PNG",), said) as image:
                 found = image.height, image.width
                 if image.mode not in modes or (found != size if size else image.height * image.width > MAX_PIXELS):
                     wanted = f"{modes[0]}{f' of {size[1]}x{size[0]}' if size else ''}"
@@ -166,21 +169,22 @@ class _SceneFiles:
                 return np.array(image)
         except DataFormatError:
             raise
-        except (*DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise DataFormatError(name, f"is no PNG picture ({error}); write it again") from error
+        except (*DAMAGED, Image.DecompressionBombError) as error:
+            problem = "; ".join((str(error), *said))
+            raise DataFormatError(name, f"is no PNG picture ({problem}); write it again") from error
 
     def array(self, extension: str) -> np.ndarray:
         """The numbers of a ``.npy`` file."""
-        try:
-            return np.load(io.BytesIO(self.members[extension]), allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise DataFormatError(f"{self.where}.{extension}", f"is no .npy array ({error}); write it again") from error
+        return parse_array(self.members[extension], f"{self.where}.{extension}")
 
 
 def _read_sample(key: str, files: _SceneFiles, record: Record, camera: Camera) -> SceneSample:
     box = Record.of(record.source, record.values.get("box"), "box")
     lower, upper = box.numbers("lower"), box.numbers("upper")
-    depth = files.strip("depth.png", ("I;16",), camera).astype(np.float32) * np.float32(record.number("depth_unit"))
+    unit = record.number("depth_unit")
+    if not 0 < unit < 1e6:
+        raise record.problem("depth_unit", "write the metres of one step, above 0")
+    depth = files.strip("depth.png", ("I;16",), camera).astype(np.float32) * np.float32(unit)
     images = files.strip("rgb.png", ("RGB",), camera)
     labels = torch.from_numpy(files.strip("labels.png", ("L", "P"), camera)) if "labels.png" in files else None
     masks = torch.from_numpy(files.strip("masks.png", ("L",), camera) != 0) if "masks.png" in files else None
@@ -209,17 +213,21 @@ def _read_sample(key: str, files: _SceneFiles, record: Record, camera: Camera) -
 def _read_camera(record: Record) -> Camera:
     def table(key: str, shape: tuple[int, ...]) -> Tensor:
         try:
-            values = np.asarray(record.items(key), dtype=np.float32)
-        except (ValueError, TypeError) as error:
+            values = np.asarray(record.items(key), dtype=np.float64)
+        except (ValueError, TypeError, OverflowError) as error:
             raise record.problem(key, "write lists of numbers of equal length") from error
-        if values.shape != shape or not np.isfinite(values).all():
+        if values.shape != shape or not (np.abs(values) < 1e30).all():  # NaN fails the comparison, too
             raise record.problem(key, f"write an array of shape {shape}")
-        return torch.from_numpy(values)
+        return torch.from_numpy(values.astype(np.float32))
 
     views = record.integer("views")
     poses = table("world_from_camera", (views, 4, 4))
     focal, principal = table("focal", (views, 2)), table("principal", (views, 2))
-    return Camera(poses, focal, principal, record.integer("width"), record.integer("height"))
+    camera = Camera(poses, focal, principal, record.integer("width"), record.integer("height"))
+    problem = find_camera_problem(camera) or find_pose_problems(camera)
+    if problem:
+        raise DataFormatError(record.source, f"{problem}; record the scene again")
+    return camera
 
 
 def _read_trajectory(record: Record) -> Float[Tensor, "poses 5"]:
@@ -227,7 +235,7 @@ def _read_trajectory(record: Record) -> Float[Tensor, "poses 5"]:
         path = np.asarray(record.items("trajectory"), dtype=np.float64)
     except (ValueError, TypeError) as error:
         raise record.problem("trajectory", "write poses [x, y, z, heading]") from error
-    if path.ndim != 2 or path.shape[1] != 4:
+    if path.ndim != 2 or path.shape[1] != 4 or not (np.abs(path) < 1e30).all():
         raise record.problem("trajectory", "write poses [x, y, z, heading]")
     heading = path[:, 3:]
     return torch.from_numpy(np.concatenate((path[:, :3], np.cos(heading), np.sin(heading)), axis=1)).float()
@@ -238,7 +246,8 @@ def _read_bev(record: Record, files: _SceneFiles) -> BevMap:
     classes = from_rows(torch.from_numpy(files.picture("bev.png", ("L", "P"))))
     height = None
     if "bev_height.npy" in files:
-        height = torch.from_numpy(files.array("bev_height.npy").astype(np.float32))
+        with np.errstate(over="ignore"):
+            height = torch.from_numpy(files.array("bev_height.npy").astype(np.float32))
     lower, names, palette = bev.numbers("lower"), bev.items("class_names"), bev.items("palette")
     try:
         colors = tuple((int(r), int(g), int(b)) for r, g, b in palette)

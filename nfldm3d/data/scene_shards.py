@@ -9,6 +9,7 @@ one read from the middle of a file; it can be rebuilt from the shards.
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ from nfldm3d._types import PathName
 from nfldm3d.data.json_record import Record
 from nfldm3d.data.sample_files import encode_scene
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.files import DataFormatError, atomic_write, parse_json, read_json, resolve_inside
+from nfldm3d.files import DataFormatError, atomic_write, parse_json, read_json, refuse_special, resolve_inside
+from nfldm3d.jobs import require_file_names
 
 INDEX_NAME = "index.json"
 FORMAT, VERSION = "nfldm3d scene shards", 1
@@ -86,6 +88,7 @@ def index_shard(path: PathName) -> tuple[ShardEntry, tuple[SceneEntry, ...]]:
     path = Path(path)
     members: dict[str, dict[str, tuple[int, int]]] = {}
     texts: dict[str, bytes] = {}
+    refuse_special(path)
     try:
         content = path.read_bytes()
         if len(content) % tarfile.BLOCKSIZE or content[-len(END) :] != END:
@@ -98,6 +101,7 @@ def index_shard(path: PathName) -> tuple[ShardEntry, tuple[SceneEntry, ...]]:
                     texts[key] = content[member.offset_data : member.offset_data + member.size]
     except (OSError, tarfile.TarError) as error:
         raise DataFormatError(path, f"cannot be read to its end ({error}); copy or record the shard again") from error
+    require_file_names(list(members), path)
     scenes = tuple(_describe(path, key, files, texts.get(key)) for key, files in members.items())
     return ShardEntry(path.name, len(content), hashlib.sha256(content).hexdigest()), scenes
 
@@ -141,16 +145,20 @@ def read_index(folder: PathName) -> ShardIndex:
     shards = tuple(_read_shard(Record.of(path, v, f"shards[{n}]")) for n, v in enumerate(record.items("shards")))
     names = {shard.name for shard in shards}
     scenes = tuple(_read_scene(Record.of(path, v, f"scenes[{n}]"), names) for n, v in enumerate(record.items("scenes")))
+    require_file_names([scene.key for scene in scenes], path)
     return ShardIndex(shards, scenes)
 
 
 def read_members(folder: Path, scene: SceneEntry) -> dict[str, bytes]:
     """The files of a scene by extension, in one read."""
     path = resolve_inside(folder, scene.shard, source=folder / INDEX_NAME)
+    refuse_special(path)
     start = min(offset for offset, _ in scene.members.values())
     end = max(offset + size for offset, size in scene.members.values())
     try:
         with open(path, "rb", buffering=0) as file:
+            if end > os.fstat(file.fileno()).st_size:  # before as much is allocated as the index asks for
+                raise DataFormatError(path, f"ends within scene {scene.key}; copy or record the shard again")
             file.seek(start)
             content = file.read(end - start)
     except OSError as error:

@@ -7,6 +7,11 @@ from torch import Tensor
 from nfldm3d.memory import require_memory
 from nfldm3d.ops.bricks import BRICK, gather_bricks, scatter_bricks_
 
+LARGEST_UNASKED = 2**30
+"""Bytes of a grid that any file may ask for, however little it holds."""
+LARGEST_RATIO = 1000
+"""Times by which a larger grid may exceed its bricks: 1 in 1000 is less than any scene holds."""
+
 
 def find_bricks(
     density: Float[Tensor, "x y z"], features: Float[Tensor, "x y z channels"]
@@ -34,6 +39,14 @@ def unpack_grid(tensors: dict[str, Tensor]) -> tuple[Float[Tensor, "x y z"], Flo
     x, y, z, channels = tensors["resolution"].tolist()
     require_memory((x, y, z), channels, torch.device("cpu"))
     bricks, packed, packed_features = (tensors[name] for name in ("bricks", "density", "features"))
+    needed, held = 4 * x * y * z * (channels + 1), packed.nbytes + packed_features.nbytes
+    if needed > max(LARGEST_UNASKED, LARGEST_RATIO * held):
+        raise ValueError(
+            f"a grid of {x}x{y}x{z} voxels with {channels} channels takes {needed / 2**30:.1f} GiB, of which only "
+            f"{held / 2**10:.0f} KiB are there; crop the scene or save it on a coarser grid"
+        )
+    if bricks.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"indices of bricks are {bricks.dtype}, not whole numbers")
     shape = (len(bricks), BRICK, BRICK, BRICK)
     if bricks.shape != (len(bricks), 3) or packed.shape != shape or packed_features.shape != (*shape, channels):
         raise ValueError(f"there are {len(bricks)} bricks but densities of shape {tuple(packed.shape)}")

@@ -6,12 +6,11 @@ from typing import Any, TypeVar
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
-from jaxtyping import Shaped
-from torch import Tensor, nn
+from torch import nn
 
 from nfldm3d._types import PathName
 from nfldm3d.files import DataFormatError, read_json, resolve_inside
-from nfldm3d.tensor_files import read_tensors, require_finite, require_tensors
+from nfldm3d.tensor_files import Shapes, plan_network, read_shapes, read_tensors, require_finite, require_tensors
 
 CONFIG = "config.json"
 STEMS = ("diffusion_pytorch_model", "model")
@@ -34,14 +33,20 @@ def load_network(cls: type[Network], folder: PathName, variant: str | None = Non
     folder = Path(folder)
     arguments = _read_arguments(cls, folder)
     path = _find(folder, variant)
-    tensors = _read_shards(path) if path.suffix == ".json" else read_tensors(path)
+    places = _find_places(path)
+    shapes = _read_shapes(places, path)
+    try:
+        wanted = plan_network(lambda: cls(**arguments), len(shapes))
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
+        raise DataFormatError(folder / CONFIG, f"describes no {cls.__name__}: {error}") from error
+    _require_same(shapes, wanted, path, cls.__name__)
+    tensors = {}
+    for file, names in places.items():
+        held = read_tensors(file)
+        tensors |= held if names is None else {name: held[name] for name in names}
     require_finite(tensors, path)
     with torch.random.fork_rng([]):  # the random weights that are about to be replaced cost the caller nothing
-        try:
-            network = cls(**arguments)
-        except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError) as error:
-            raise DataFormatError(folder / CONFIG, f"describes no {cls.__name__}: {error}") from error
-    _require_same(tensors, network.state_dict(), path, cls.__name__)
+        network = cls(**arguments)
     network.load_state_dict(tensors)
     return network.eval()
 
@@ -99,30 +104,37 @@ def _find(folder: Path, variant: str | None) -> Path:
     raise DataFormatError(folder, f"holds no weights; copy {names[0]} into it")
 
 
-def _read_shards(index: Path) -> dict[str, Tensor]:
-    """The tensors of all files that an index names, each from the file that it is said to lie in."""
-    content = read_json(index)
+def _find_places(path: Path) -> dict[Path, list[str] | None]:
+    """The files of weights, with the tensors that an index says to lie in each; None for all that it holds."""
+    if path.suffix != ".json":
+        return {path: None}
+    content = read_json(path)
     places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
-        raise DataFormatError(index, "holds no weight_map of tensors and files; copy the file again")
-    tensors: dict[str, Tensor] = {}
-    for file in sorted(set(places.values())):
-        path = resolve_inside(index.parent, file, source=index)
-        found, wanted = read_tensors(path), [name for name, place in places.items() if place == file]
-        require_tensors(found, wanted, path, f"copy the files that belong to {index.name}")
-        tensors |= {name: found[name] for name in wanted}
-    return tensors
+        raise DataFormatError(path, "holds no weight_map of tensors and files; copy the file again")
+    return {
+        resolve_inside(path.parent, file, source=path): [name for name, place in places.items() if place == file]
+        for file in sorted(set(places.values()))
+    }
 
 
-def _require_same(
-    found: dict[str, Shaped[Tensor, "..."]], wanted: dict[str, Shaped[Tensor, "..."]], path: Path, network: str
-) -> None:
+def _read_shapes(places: dict[Path, list[str] | None], source: Path) -> Shapes:
+    """The shapes of all tensors that are meant, from the heads of their files."""
+    shapes: Shapes = {}
+    for path, names in places.items():
+        found = read_shapes(path)
+        require_tensors(found, names or (), path, f"copy the files that belong to {source.name}")
+        shapes |= {name: found[name] for name in (found if names is None else names)}
+    return shapes
+
+
+def _require_same(found: Shapes, wanted: Shapes, path: Path, network: str) -> None:
     problems = [f"{name} is missing" for name in sorted(set(wanted) - set(found))]
     problems += [f"{name} is unexpected" for name in sorted(set(found) - set(wanted))]
     problems += [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
+        f"{name} is {found[name]}, not {wanted[name]}"
         for name in sorted(set(found) & set(wanted))
-        if found[name].shape != wanted[name].shape
+        if found[name] != wanted[name]
     ]
     if problems:
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")

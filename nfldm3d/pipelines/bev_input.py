@@ -11,8 +11,10 @@ from torch import Tensor
 
 from nfldm3d._types import PathName
 from nfldm3d.data.bev_map import BevMap, from_rows
-from nfldm3d.data.image_files import DAMAGED
-from nfldm3d.files import DataFormatError
+from nfldm3d.data.image_files import FORMATS, open_picture
+
+PAINTED = ("BMP", "GIF")
+"""What painting programs write besides the usual formats."""
 
 BevInput: TypeAlias = Tensor | np.ndarray | BevMap | PathName
 
@@ -77,15 +79,10 @@ def read_map(
 
 def _read_picture(path: Path, palette: Sequence[Sequence[int]]) -> Shaped[Tensor, "x y"]:
     """Class numbers by colour; transparent pixels are left open."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            pixels = torch.from_numpy(np.array(image.convert("RGBA")))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} does not exist; give the path of a picture") from error
-    except DAMAGED as error:
-        raise DataFormatError(path, f"is no picture that can be read ({error}); save it as PNG") from error
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; give the path of a picture")
+    with open_picture(path, (*FORMATS, *PAINTED)) as image:
+        pixels = torch.from_numpy(np.array(image.convert("RGBA")))
     return classes_of_colors(pixels, palette, str(path))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import diffusers
 from torch import nn
 
+from nfldm3d.data.json_record import Record
 from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
 from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
@@ -21,6 +22,8 @@ NETWORKS: dict[str, type[nn.Module]] = {
 }
 OPTIONAL = ("denoiser_g", "denoiser_f")
 OPTIONS = ("box_size", "map_classes", "map_palette", "path_odds")
+MOST_STEPS = 100_000
+"""Of training of a schedule, which keeps several numbers for each."""
 PARTS = (*NETWORKS, "scheduler", *OPTIONS)
 """The constructor's arguments."""
 
@@ -36,7 +39,7 @@ def read_parts(folder: Path, given: dict[str, Any], variant: str | None = None) 
         DataFormatError: something is missing, damaged or of another version.
     """
     index = read_index(folder, "SceneGenerator")
-    parts: dict[str, Any] = {name: index[name] for name in OPTIONS if name in index}
+    parts = _read_options(index, folder / "model_index.json")
     if "scheduler" not in given:
         parts["scheduler"] = read_scheduler(folder / "scheduler")
     elif not isinstance(given["scheduler"], diffusers.SchedulerMixin):
@@ -44,11 +47,32 @@ def read_parts(folder: Path, given: dict[str, Any], variant: str | None = None) 
     for name, network in NETWORKS.items():
         if name in given:
             _require_part(given[name], name, network)
-        elif index.get(name, [None])[0] is not None or name not in OPTIONAL:
+        elif name not in OPTIONAL or _names_class(index.get(name)):
             if not (folder / name).is_dir():
                 raise DataFormatError(folder, f"holds no folder {name}, which a scene generator needs; copy it there")
             parts[name] = load_network(network, folder / name, variant).requires_grad_(False)
     return parts | given
+
+
+def _names_class(entry: object) -> bool:
+    """Whether an entry of ``model_index.json``, a library and a class, says that there is such a part."""
+    return isinstance(entry, list) and bool(entry) and entry[0] is not None
+
+
+def _read_options(index: dict[str, Any], source: Path) -> dict[str, Any]:
+    """The plain values among the constructor's arguments."""
+    record = Record.of(source, {name: index[name] for name in OPTIONS if name in index})
+    if "box_size" in record and not (len(size := record.numbers("box_size")) == 3 and min(size) > 0):
+        raise record.problem("box_size", "write three lengths in metres, above 0")
+    if "path_odds" in record and not all(odds >= 0 for odds in record.numbers("path_odds")):
+        raise record.problem("path_odds", "write numbers of at least 0")
+    if "map_classes" in record and not all(isinstance(name, str) for name in record.items("map_classes")):
+        raise record.problem("map_classes", "write names")
+    for color in record.items("map_palette") if "map_palette" in record else ():
+        whole = isinstance(color, list) and len(color) == 3 and all(type(value) is int for value in color)
+        if not (whole and min(color) >= 0 and max(color) <= 255):
+            raise record.problem("map_palette", "write red, green and blue from 0 to 255 for each class")
+    return record.values
 
 
 def _require_part(part: object, name: str, network: type[nn.Module]) -> None:
@@ -88,4 +112,10 @@ def read_scheduler(folder: Path) -> Any:
     cls = getattr(diffusers, str(name), None)
     if not (isinstance(cls, type) and issubclass(cls, diffusers.SchedulerMixin)):
         raise DataFormatError(path, f"names {name!r}, which is none of diffusers' schedulers; write its class name")
-    return cls.from_config(config)  # type: ignore[attr-defined]
+    steps = config.get("num_train_timesteps", 1000)
+    if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
+        raise DataFormatError(path, f"num_train_timesteps is {steps!r}; write a whole number up to {MOST_STEPS}")
+    try:
+        return cls.from_config(config)  # type: ignore[attr-defined]
+    except (ValueError, TypeError, AttributeError, RuntimeError, NotImplementedError, LookupError) as error:
+        raise DataFormatError(path, f"describes no {name}: {error}; copy the file again") from error

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -9,15 +10,18 @@ from diffusers import DDPMScheduler
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from nfldm3d.data.encoded_scenes import EncodedScenes, check_finite
+from nfldm3d.data.encoded_scenes import EncodedScenes
 from nfldm3d.files import DataFormatError
 from nfldm3d.models.nfldm.denoisers import FAR, GlobalDenoiser, GridDenoiser
+from nfldm3d.tensor_files import require_finite
 from nfldm3d.training.stage import Evaluation
 
 Level = Literal["g", "c", "f"]
 
 MEASURED = 2048
 """Encodings that statistics are taken from."""
+AXES = {"g": 1, "path": 1, "c": 4, "f": 3, "bev": 2, "embedding": 2}
+"""Of the tensors of an encoding; c has its heights apart from its channels."""
 LEVELS_OF_NOISE = 10
 """Time steps at which held-out latents are denoised to judge."""
 
@@ -64,17 +68,32 @@ class LatentSetSource:
         missing = [name for name in ("g", "c", "f", "path") if name not in tensors]
         if missing:
             raise DataFormatError(path, f"lacks {', '.join(missing)}; encode the scene again")
-        try:
-            check_finite(tensors, scene.key)
-        except ValueError as error:
-            raise DataFormatError(path, str(error)) from error
+        require_finite(tensors, path, "encode the scene again")
+        self._require_shapes(tensors, path)
         g = torch.cat((tensors["g"].float(), tensors["path"].float()))
         bev = tensors["bev"].long()[None] if "bev" in tensors else None
         embedding = tensors["embedding"].float()[None] if "embedding" in tensors else None
         return LatentSet(g[None], tensors["c"].float().flatten(0, 1)[None], tensors["f"].float()[None], bev, embedding)
 
+    def _require_shapes(self, tensors: dict[str, Tensor], path: Path) -> None:
+        for name, axes in AXES.items():
+            shape = tuple(tensors[name].shape) if name in tensors else (1,) * axes
+            if len(shape) != axes or (0 in shape and name not in ("c", "f")):  # codes of auto-decoders have neither
+                raise DataFormatError(path, f"{name} has shape {shape}, not {axes} axes; encode the scene again")
+        classes = self.encoded.header.get("map_classes") or ()
+        bev = tensors.get("bev")
+        if bev is None or not classes:
+            return
+        if bev.is_floating_point() or int(bev.min()) < 0 or int(bev.max()) > len(classes):
+            raise DataFormatError(path, f"bev is no map of the {len(classes)} classes; encode the scene again")
+
     def collate(self, samples: Sequence[LatentSet]) -> LatentSet:
-        """Several scenes in one."""
+        """Several scenes in one; a DataFormatError if they have different shapes."""
+        for name in ("g", "c", "f", "bev", "embedding"):
+            shapes = {value.shape[1:] for sample in samples if (value := getattr(sample, name)) is not None}
+            if len(shapes) > 1:
+                shown = " and ".join(sorted(str(tuple(shape)) for shape in shapes)[:2])
+                raise DataFormatError(self.encoded.folder, f"holds {name} of {shown}; encode all scenes in one way")
         g, c, f = (torch.cat([getattr(sample, name) for sample in samples]) for name in ("g", "c", "f"))
         given = []
         for name in ("bev", "embedding"):

@@ -2,13 +2,14 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from nfldm3d.files import atomic_write
+from nfldm3d.files import DataFormatError, atomic_write
 from nfldm3d.pictures import save_contact_sheet
 from nfldm3d.training.stage import Evaluation
 
@@ -89,15 +90,18 @@ def as_pictures(picture: Tensor) -> Tensor:
 
 def _forget_after(log: Path, step: int) -> None:
     """Removes lines of steps that will be done again, and a last line that was cut off."""
-    if not log.exists():
+    if not os.path.lexists(log):
         return
+    if log.is_symlink() or not log.is_file():
+        raise DataFormatError(log, "is a link or no file, and what it leads to is not ours to write; remove it")
     kept = []
-    for line in log.read_text(encoding="utf-8").splitlines():
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if entry["step"] <= step:
+        done = entry.get("step") if isinstance(entry, dict) else None
+        if isinstance(done, int) and done <= step:
             kept.append(line + "\n")
     with atomic_write(log) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")

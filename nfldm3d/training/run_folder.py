@@ -100,6 +100,9 @@ class RunFolder:
         config = read_json(self.path / "config.json")
         if not isinstance(config, dict) or config.get("version") != VERSION:
             raise DataFormatError(self.path / "config.json", f"is not of version {VERSION}; choose another run folder")
+        for name in ("model", "options"):
+            if not isinstance(config.get(name, {}), dict | None):
+                raise DataFormatError(self.path / "config.json", f"{name} is no table; choose another run folder")
         return config
 
     def require_same_run(self, stage: str, model: dict[str, Any], options: TrainingOptions) -> None:

@@ -160,6 +160,10 @@ def _read_head(folder: Path) -> dict[str, Any]:
         raise DataFormatError(folder / STATE, f"is not of version {VERSION}; use the nfldm3d that wrote it")
     if unknown := set(head["progress"]) - set(asdict(Progress())):
         raise DataFormatError(folder / STATE, f"has unknown fields {sorted(unknown)}; use the nfldm3d that wrote it")
+    for name, value in head["progress"].items():
+        kinds = (int,) if type(getattr(Progress(), name)) is int else (int, float)
+        if type(value) not in kinds or (value < 0 and not name.startswith("best")):
+            raise DataFormatError(folder / STATE, f"{name} is {value!r}, which is no progress; use another checkpoint")
     return head
 
 

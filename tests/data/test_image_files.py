@@ -24,12 +24,13 @@ def write(path: Path, pixels: np.ndarray, mode: str | None = None) -> Path:
     return path
 
 
+def chunk(name: bytes, content: bytes) -> bytes:
+    """A part of a PNG."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
 def png_of_size(path: Path, width: int, height: int) -> Path:
     """A PNG that announces a size and holds next to nothing."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
@@ -189,6 +190,18 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(tmp_path, size)
     for read in (image_files.probe, lambda bomb: image_files.read_image(bomb, WHITE)):
         with pytest.raises(DataFormatError, match=r"bomb\.png: holds .* pixels, at most 64 Mi .*; scale"):
             read(path)
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_of_pillow_become_part_of_the_message(tmp_path, recwarn):
+    path = png_of_size(tmp_path / "a.png", 60, 40)
+    content = path.read_bytes()
+    path.write_bytes(content[:33] + chunk(b"acTL", bytes(8)) + content[33:])  # an animation of no pictures
+    with pytest.raises(DataFormatError, match=r"a\.png: cannot be decoded .*Invalid APNG.*; write the picture again"):
+        image_files.read_image(path, WHITE)
+    with pytest.raises(DataFormatError, match="holds 10000x10000 pixels"):
+        image_files.probe(png_of_size(tmp_path / "bomb.png", 10000, 10000))
+    assert not recwarn.list
 
 
 def test_wrong_kinds_of_pixels_are_refused(tmp_path):

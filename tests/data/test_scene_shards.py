@@ -114,7 +114,7 @@ def test_damaged_files_are_refused():
         ({**members, "rgb.png": members["rgb.png"][:200]}, r"here/a.rgb.png: is no PNG picture"),
         ({**members, "depth.png": members["rgb.png"]}, r"depth.png: is RGB of 10x18 pixels, not I;16 of 10x18"),
         ({**members, "labels.png": members["bev.png"]}, r"labels.png: is P of 5x3 pixels, not L of 10x18"),
-        ({**members, "bev_height.npy": b"x"}, r"bev_height.npy: is no .npy array"),
+        ({**members, "bev_height.npy": b"x"}, r"bev_height.npy: is no readable .npy array"),
         ({key: value for key, value in members.items() if key != "depth.png"}, r"a.depth.png: is missing"),
         ({key: value for key, value in members.items() if key != "json"}, r"here/a: has no .json file"),
         ({**members, "json": b"{"}, r"a.json: is not valid JSON"),
@@ -125,6 +125,10 @@ def test_damaged_files_are_refused():
         (altered(members, views=4), r"world_from_camera .*; write an array of shape \(4, 4, 4\)"),
         (altered(members, box={"lower": [0, 0, 0], "upper": [-1, 1, 1]}), r"here/a: box from lower"),
         (altered(members, bev={}), r"bev.lower is missing"),
+        (altered(members, depth_unit=-0.001), r"depth_unit is -0.001; write the metres of one step"),
+        (altered(members, focal=[[9.0, 9.0], [9.0, 0.0], [9.0, 9.0]]), r"focal holds 0, but .*; record"),
+        (altered(members, focal=[[1e300, 9.0]] * 3), r"focal .*; write an array of shape \(3, 2\)"),
+        (altered(members, world_from_camera=[[[2.0] * 4] * 4] * 3), r"a.json: the pose of view 0 has the last row"),
     ]
     for files, message in bad:
         with pytest.raises(DataFormatError, match=message):
@@ -169,6 +173,14 @@ def test_bad_shards_and_indices_are_refused(tmp_path: Path):
     (tmp_path / "index.json").write_text(json.dumps(content))
     with pytest.raises(DataFormatError, match=r"scenes\[0\].members.json is \[-1, 2\]; write \[offset, size\]"):
         read_index(tmp_path)
+    content["scenes"][0] |= {"key": "../../outside", "members": {"json": [0, 2**60]}}
+    (tmp_path / "index.json").write_text(json.dumps(content))
+    with pytest.raises(DataFormatError, match=r"index.json: '../../outside' cannot be the name of a file"):
+        read_index(tmp_path)
+    content["scenes"][0]["key"] = "a"
+    (tmp_path / "index.json").write_text(json.dumps(content))
+    with pytest.raises(DataFormatError, match=r"ends within scene a; copy"):
+        read_members(tmp_path, read_index(tmp_path).scenes[0])
     whole = path.read_bytes()
     for end in (100, 1000, len(whole.rstrip(b"\0")) - 600):  # within a header, the first file and the last one
         path.write_bytes(whole[:end])
@@ -177,6 +189,10 @@ def test_bad_shards_and_indices_are_refused(tmp_path: Path):
     with tarfile.open(path, "w") as tar:
         tar.addfile(tarfile.TarInfo("a.rgb.png"))
     with pytest.raises(DataFormatError, match=r"has no a.json"):
+        index_shard(path)
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(tarfile.TarInfo("/etc/cron.json"))
+    with pytest.raises(DataFormatError, match=r"'/etc/cron' cannot be the name of a file"):
         index_shard(path)
 
 

@@ -80,3 +80,41 @@ def test_a_missing_shard_is_named(network: GlobalDenoiser, tmp_path: Path) -> No
     shard.unlink()
     with pytest.raises(DataFormatError, match=f"{shard.name}: does not exist"):
         load_network(GlobalDenoiser, tmp_path)
+
+
+def rewrite(folder: Path, **options: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | options))
+
+
+def test_networks_that_the_file_does_not_hold_are_not_built(
+    network: GlobalDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network.save_pretrained(tmp_path)
+    built = []
+    monkeypatch.setattr(torch.nn.Parameter, "__new__", watch(torch.nn.Parameter.__new__, built))
+    rewrite(tmp_path, widths=[2**20, 2**20])  # 4 TiB for one layer
+    with pytest.raises(DataFormatError, match="is not of this GlobalDenoiser: "):
+        load_network(GlobalDenoiser, tmp_path)
+    rewrite(tmp_path, widths=[8] * 10**4)  # each of them small
+    with pytest.raises(DataFormatError, match="describes no GlobalDenoiser: asks for more than"):
+        load_network(GlobalDenoiser, tmp_path)
+    assert built and set(built) == {"meta"}
+
+
+def watch(make, devices: list[str]):
+    """The constructor of parameters, noting where they are."""
+
+    def make_and_note(cls, data=None, requires_grad=True):
+        devices.extend([] if data is None else [data.device.type])
+        return make(cls, data, requires_grad)
+
+    return make_and_note
+
+
+@pytest.mark.parametrize("widths", [[], [0], ["a"], [1.5, 2], [-4, 8], None])
+def test_options_that_make_no_network_are_refused(widths: object, network: GlobalDenoiser, tmp_path: Path) -> None:
+    network.save_pretrained(tmp_path)
+    rewrite(tmp_path, widths=widths)
+    with pytest.raises(DataFormatError, match=r"describes no GlobalDenoiser|is not of this GlobalDenoiser"):
+        load_network(GlobalDenoiser, tmp_path)

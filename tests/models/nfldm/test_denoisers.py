@@ -261,3 +261,16 @@ def test_broken_latents_are_named(tmp_path: Path) -> None:
     write_encoding(tmp_path / "b", replace(scene, tensors=scene.tensors | {"g": torch.full((6,), torch.nan)}))
     with pytest.raises(DataFormatError, match="g holds NaN"):
         source.sample(1, torch.Generator())
+    for name, value, message in (
+        ("c", torch.zeros(4, 4, 4), r"c has shape \(4, 4, 4\), not 4 axes"),
+        ("bev", torch.zeros(0, 8, dtype=torch.uint8), r"bev has shape \(0, 8\)"),
+        ("bev", torch.full((8, 8), 4, dtype=torch.uint8), "bev is no map of the 3 classes"),
+        ("bev", torch.zeros(8, 8), "bev is no map of the 3 classes"),
+        ("f", torch.zeros(4, 8, 8, dtype=torch.complex64), "f is kept as torch.complex64"),
+    ):
+        write_encoding(tmp_path / "b", replace(scene, tensors=scene.tensors | {name: value}))
+        with pytest.raises(DataFormatError, match=message):
+            source.read(1)
+    write_encoding(tmp_path / "b", replace(scene, tensors=scene.tensors | {"f": torch.zeros(4, 6, 8)}))
+    with pytest.raises(DataFormatError, match=r"holds f of \(4, 6, 8\) and \(4, 8, 8\); encode all scenes in one way"):
+        source.spread(4)
