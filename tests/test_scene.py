@@ -332,7 +332,7 @@ FORGERIES = {
     "giant pictures": (lambda c, t: c["cameras"].update(width=10**9), "1000000000x12 pixels"),
     "background nan": (lambda c, t: t["background"][1].fill_(float("nan")), "background holds NaN"),
     "background integers": (lambda c, t: t.update(background=torch.arange(3)), "background holds torch.int64"),
-    "wide decoder": (lambda c, t: c.update(appearance=DECODER), "of the image decoder is missing, not .4096"),
+    "wide decoder": (lambda c, t: c.update(appearance=DECODER), "asks for more than 256 weights, but the file holds 0"),
     "finest": (lambda c, t: c.update(appearance=DECODER | {"finest": 0}), "finest and pixel_angle .* above 0, got 0.0"),
 }
 
