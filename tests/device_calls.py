@@ -247,6 +247,7 @@ CALLS: dict[str, Call] = {
     "extract_mesh": lambda d: nfldm3d.extract_mesh(ball(d), options=MeshOptions(surroundings=True, max_faces=200)),
     "extract_mesh.texture": lambda d: nfldm3d.extract_mesh(ball(d), options=MeshOptions(texture_size=64)).texture,
     "extract_points": lambda d: nfldm3d.extract_points(ball(d), count=30, generator=torch.Generator().manual_seed(0)),
+    "extract_splats": lambda d: nfldm3d.export.extract_splats(ball(d)),
     "extract_points.vertices": lambda d: nfldm3d.extract_points(ball(d)),
     # data
     "BevMap.seen_from": lambda d: bev(d).seen_from(POINTS.to(d)),
@@ -311,6 +312,7 @@ FILES: dict[str, Callable[[torch.device, Path], object]] = {
     "export_mesh.plain": lambda d, path: [
         nfldm3d.export_mesh(ball(d), path / f"mesh.{kind}") for kind in ("obj", "ply")
     ],
+    "export_splats": lambda d, path: nfldm3d.export.export_splats(ball(d), path / "splats.ply"),
     "export_points": lambda d, path: nfldm3d.export_points(ball(d), path / "points.ply", count=25),
     "export_volume": lambda d, path: [
         nfldm3d.export_volume(ball(d), path / f"volume.{kind}") for kind in ("nvdb", "vdb")
