@@ -103,7 +103,8 @@ READERS = ("DataFormatError", "SceneFolder", "read_", "rig_scenes")
 """They make captures from files; no device takes part."""
 NUMBERS = (  # methods that give plain numbers or words, or do what another row does
     "Box.", "Frame.", "FitOptions.", "Field.", "FusedField.", "GridField.", "StoredField.", "grid_resolution",
-    "Appearance.", "surface_density", "DataFormatError", "PosedImages.names", "PosedImages.group_numbers", "Scene.show", "Camera.orbit", "Camera.panorama",
+    "PosedImages.group_numbers", "Scene.show", "Appearance.", "surface_density", "DataFormatError",
+    "PosedImages.names", "Camera.orbit", "Camera.panorama",
     "Camera.shape", "Camera.device", "Rays.shape", "Rgb.", "SphericalHarmonics.", "VoxelField.device",
     "VoxelField.nbytes", "VoxelField.resolution", "VoxelField.voxel_size", "VoxelField.channels", "Scene.levels",
     "Scene.box", "Scene.device", "Scene.load", "fit", "SceneFolder.", "MeshOptions.", "Schedule.", "Parameters.",
