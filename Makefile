@@ -45,8 +45,8 @@ demo-fit: .venv/.demo  ## record a small ViZDoom capture, fit it, render and exp
 
 demo-encode: .venv/.demo  ## encode a few pictures of a map that the networks never saw, render and export the scene
 	$(BIN)/nfldm3d capture vizdoom --out $(DEMO)/scenes --scenes 4 --map MAP10,MAP20,E1M5,E2M5 --seed 3
-	$(BIN)/nfldm3d evaluate autoencoders --data $(DEMO)/scenes --page $(DEMO)/encoded.png
-	$(BIN)/nfldm3d encode $(DEMO)/scenes --split test --out $(DEMO)/encoded.nfld
+	$(BIN)/nfldm3d evaluate autoencoders --weights vizdoom --data $(DEMO)/scenes --page $(DEMO)/encoded.png
+	$(BIN)/nfldm3d encode $(DEMO)/scenes --weights vizdoom --split test --out $(DEMO)/encoded.nfld
 	$(BIN)/nfldm3d render $(DEMO)/encoded.nfld --path panorama --out $(DEMO)/encoded --views 60 --width 256 --height 192
 	$(BIN)/nfldm3d export $(DEMO)/encoded.nfld --mesh $(DEMO)/encoded.glb
 	@echo "Look at $(DEMO)/encoded.png: photographs, what the scene shows from there, and what is left after compression."

@@ -10,7 +10,7 @@ import torch
 from nfldm3d._types import PathName
 from nfldm3d.files import DataFormatError, resolve_inside
 
-DEFAULT = "vizdoom"
+DEFAULT = "driving"
 """The weights that commands take."""
 INDEX = "model_index.json"
 

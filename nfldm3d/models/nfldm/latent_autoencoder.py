@@ -100,8 +100,9 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         levels = downsampling.bit_length() - 1
         folded, latents = (1 + channels) * z, latent_channels
         self.encoder_g = _Encoder(folded, (fine_width,) + (width,) * 4, width)
+        sky_values = sky_dimensions or sky_rows * sky_rows * 6
         self.sky_encoder = nn.Sequential(
-            nn.Flatten(), nn.Linear(sky_rows * sky_rows * 6, SKY_WIDTH), nn.SiLU(), nn.Linear(SKY_WIDTH, 128), nn.SiLU()
+            nn.Flatten(), nn.Linear(sky_values, SKY_WIDTH), nn.SiLU(), nn.Linear(SKY_WIDTH, 128), nn.SiLU()
         )
         self.global_head = nn.Linear(width + 128, 2 * global_dimensions)
         self.encoder_c = _Encoder(folded, (fine_width,) + (width,) * levels, latents * self.coarse_heights)
@@ -136,11 +137,12 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         self._check(voxels)
         picture = fold(torch.cat((voxels.occupancy[..., None] * 2 - 1, voxels.features), dim=-1))
         picture = picture.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        sky = (voxels.sky - 0.5).to(self.dtype)
+        own = self.config["sky_dimensions"]
+        sky = self.panorama_code.encode(voxels.sky.to(self.dtype)) if own else (voxels.sky - 0.5).to(self.dtype)
         seen = torch.cat((self.encoder_g(picture).mean((-2, -1)), self.sky_encoder(sky)), dim=-1)
         mean, log_variance = self.global_head(seen).float().chunk(2, dim=-1)
-        if self.config["sky_dimensions"]:
-            mean = torch.cat((mean, self.panorama_code.encode(voxels.sky.to(self.dtype)).float()), dim=-1)
+        if own:
+            mean = torch.cat((mean, sky.float()), dim=-1)
         c = self.encoder_c(picture).float().unflatten(1, (-1, self.coarse_heights))
         f = self.encoder_f(picture).float()
         mean = mean if self.config["use_global"] else torch.zeros_like(mean)
