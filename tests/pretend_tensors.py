@@ -51,11 +51,11 @@ class GpuTensor(Tensor):
     held: Tensor
 
     @staticmethod
-    def __new__(cls, held: Tensor):
+    def __new__(cls, held: Tensor, requires_grad: bool = False):
         layout = held.shape, held.stride(), held.storage_offset()
         made = Tensor._make_wrapper_subclass(cls, *layout, dtype=held.dtype, device=META)  # type: ignore[attr-defined]
         made.held = held.detach()
-        return made
+        return made.requires_grad_(requires_grad)
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 

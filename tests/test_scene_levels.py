@@ -28,7 +28,7 @@ def test_fields_of_ones_own_come_back_by_name(tmp_path: Path, name: str, inner: 
     ):
         Scene.load(tmp_path / name)
     again = Scene.load(tmp_path / name, field_types=[StoredBall])
-    points = torch.tensor(ball.box.center) + torch.linspace(-1.5, 1.5, 30)[:, None]
+    points = torch.tensor(ball.box.center) + torch.linspace(-0.95, 0.95, 30)[:, None]
     for level, other in zip(scene.levels, again.levels, strict=True):
         assert type(other) is type(level) and other.box == level.box
         assert torch.equal(other.query(points)[0], level.query(points)[0])

@@ -10,6 +10,7 @@ import torch
 from on_devices import CPU, ball
 from PIL import Image
 from small_fits import ball_scene, views_of
+from small_priors import write_pixel_texts
 from small_refining import make_restorer, make_scene
 from small_rooms import latent_autoencoder, scene_autoencoder
 
@@ -142,9 +143,16 @@ def test_stages_are_trained(stage: str, shards: Path, encoded: Path, tmp_path: P
         assert path.stat().st_size > 0 and torch.cuda.is_available()
 
 
+@pytest.mark.cuda
+def test_objects_are_dreamt(tmp_path: Path) -> None:
+    few = ["--steps", "1", "--detail", "12", "--size", "8", "--coarse-size", "8", "--frames", "1"]
+    run("dream", "a car", "--prior", write_pixel_texts(tmp_path / "prior"), "--out", tmp_path / "car", *few)
+    assert (tmp_path / "car" / "scene.nfld").stat().st_size > 0
+
+
 def test_no_command_is_left_out() -> None:
     names = {command.__metadata__[0].name for command in get_args(Command)}
-    computing = {"fit", "render", "train", "encode", "evaluate", "generate", "edit", "grow", "view", "refine"}
+    computing = {"fit", "render", "train", "encode", "evaluate", "generate", "edit", "grow", "view", "refine", "dream"}
     assert names - DEVICELESS == computing
     stages = get_args(Train.__dataclass_fields__["stage"].type)
     assert {stage.__metadata__[0].name for stage in stages} == set(STAGES)

@@ -65,6 +65,8 @@ class SceneAutodecoder(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"downsampling must be 4, 8 or 16 and divide the resolution {(x, y, z)}, got {downsampling}"
             )
+        if global_dimensions < 1:
+            raise ValueError(f"global_dimensions must be at least 1, got {global_dimensions}")
         if not keys or len(set(keys)) < len(keys):
             raise ValueError(f"an auto-decoder needs one key for each training scene, got {len(keys)} with repetitions")
         self.heights, self.coarse = z, (x // downsampling, y // downsampling)

@@ -7,6 +7,8 @@ from nfldm3d.files import DataFormatError
 
 PACKAGE_FOLDER = Path("/usr/share/games/torcs")
 """Where Debian's and Ubuntu's package ``torcs-data`` puts it."""
+SHOWN = 8
+"""Names of what is missing that an error lists."""
 VERSION = "1.3.7"
 TEST_TRACKS = ("e-track-6", "g-track-1", "ole-road-1", "wheel-1")
 """Never trained on."""
@@ -54,8 +56,9 @@ class TorcsData:
         lacking = [name for name in TRACKS if not data.track_model(name).is_file()]
         lacking += [name for name in TRAINING_BODIES + TEST_BODIES if not data.car_model(name).is_file()]
         if lacking:
+            shown = ", ".join(lacking[:SHOWN]) + (f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else "")
             raise DataFormatError(
-                root, f"lacks {', '.join(lacking)}: it is not torcs-data {VERSION}; install or unpack that version"
+                root, f"lacks {shown}: it is not torcs-data {VERSION}; install or unpack that version"
             )
         return data
 
