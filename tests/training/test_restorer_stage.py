@@ -98,7 +98,7 @@ def test_restoring_is_exact_where_the_network_is(encoded: EncodedScenes, generat
 
     class Knowing(ImageDenoiser):
         def forward(self, noisy, timestep, embedding=None, beside=None):
-            signal = SCHEDULE.alphas_cumprod[timestep][:, None, None, None]
+            signal = SCHEDULE.alphas_cumprod.to(noisy)[timestep][:, None, None, None]
             noise = (noisy - signal.sqrt() * clean) / (1 - signal).sqrt()
             return signal.sqrt() * noise - (1 - signal).sqrt() * clean
 
