@@ -13,7 +13,7 @@ from nfldm3d.data.sample_files import decode_scene, encode_scene
 from nfldm3d.data.scene_folder import SceneFolder
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.recording import engine
-from nfldm3d.recording.driving.capture_recorder import record_folders
+from nfldm3d.recording.driving.capture_recorder import _fill_folders
 from nfldm3d.recording.driving.drawing import Stage
 from nfldm3d.recording.driving.models import Model, Textures
 from nfldm3d.recording.driving.poses import look_along
@@ -263,15 +263,16 @@ def test_folders_hold_what_the_readers_expect(tmp_path: Path, data: TorcsData, w
     shape = SceneShape(size=12, box=(24.0, 24.0, 8.0), stops=4, free=2, supersampling=1)
     options = DrivingOptions(scenes=1, tracks=(TRACK,), shape=shape)
     plan = ShardPlan("test-000000.tar", TRACK, 1, tuple(range(8)))
-    keys, fresh = record_folders(tmp_path, data, options, layout, plan)  # type: ignore[arg-type]
-    assert len(keys) == fresh == 1
+    views = 26 if layout == "captures" else 24
+    keys, fresh = _fill_folders(data, options, layout, tmp_path, plan)  # type: ignore[arg-type]
+    assert len(keys) == 1 and fresh == views
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert record_folders(tmp_path, data, options, layout, plan) == (keys, 0)  # type: ignore[arg-type]
+    assert _fill_folders(data, options, layout, tmp_path, plan) == (keys, 0)  # type: ignore[arg-type]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     (sample,) = SceneFolder(tmp_path, split="all", views=None)
     assert sample.find_problem() is None and sample.map == TRACK and sample.box.size == (24.0, 24.0, 8.0)
     assert sample.bev is not None and sample.bev.height is not None and sample.trajectory is not None
-    assert len(sample.images) == (26 if layout == "captures" else 24)
+    assert len(sample.images) == views
     points = sample.camera.unproject(sample.depth)
     low = (sample.depth > 0) & sample.box.contains(points)
     cells = ((points[low][:, :2] + 12) / 0.5).long().clamp(0, 47)
