@@ -205,7 +205,4 @@ def _split_names(options: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _print_report(report: "RecordingReport") -> None:
-    speed = report.recorded_views / max(report.seconds, 1e-9)
-    figures = {"scenes": report.scenes, "skipped": report.skipped, "missing": report.missing}
-    figures |= {"seconds": round(report.seconds, 1), "views_per_second": round(speed, 1)}
-    print(json.dumps(figures))  # noqa: T201 - the command's result
+    print(json.dumps(report.figures()))  # noqa: T201 - the command's result

@@ -54,14 +54,7 @@ class CaptureObjects:
             shape = self._along(self.cameras)
         options = ObjectOptions(self.from_, layout=self.layout, seed=self.seed, up=self.up, shape=shape)
         report, problems = record_objects(self.out, options, workers=self.workers, share=Share.from_launcher())
-        figures = {
-            "objects": report.scenes,
-            "skipped": report.skipped,
-            "missing": report.missing,
-            "seconds": round(report.seconds, 1),
-            "views_per_second": round(report.recorded_views / max(report.seconds, 1e-9), 1),
-            "problems": sorted(set(problems)),
-        }
+        figures = report.figures() | {"problems": sorted(set(problems))}
         print(json.dumps(figures))  # noqa: T201 - the command's result
 
     def _along(self, path: Path):

@@ -54,7 +54,4 @@ class CaptureRooms:
         report = record_rooms(
             self.out, options, data=self.data, textures=self.textures, workers=self.workers, share=share
         )
-        speed = report.recorded_views / max(report.seconds, 1e-9)
-        figures = {"scenes": report.scenes, "skipped": report.skipped, "missing": report.missing}
-        figures |= {"seconds": round(report.seconds, 1), "views_per_second": round(speed, 1)}
-        print(json.dumps(figures))  # noqa: T201 - the command's result
+        print(json.dumps(report.figures()))  # noqa: T201 - the command's result

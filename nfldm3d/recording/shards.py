@@ -64,6 +64,12 @@ class RecordingReport:
     """Taken by this run, in how many seconds."""
     seconds: float
 
+    def figures(self) -> dict[str, float]:
+        """What commands print."""
+        speed = round(self.recorded_views / max(self.seconds, 1e-9), 1)
+        counts = {"scenes": self.scenes, "skipped": self.skipped, "missing": self.missing}
+        return counts | {"seconds": round(self.seconds, 1), "views_per_second": speed}
+
 
 def scene_key(world: str, number: int) -> str:
     """The name of the scene at a place of a world, such as a map or a track."""
