@@ -167,7 +167,7 @@ class CaptureLog:
     cut: Annotated[LogCut, tyro.conf.arg(name="")] = field(default_factory=LogCut)
     """How drives become scenes."""
     workers: int | None = None
-    """Processes that write shards, by default as many as there are cores; each reads the tables."""
+    """Processes, by default as many as there are cores; each reads the tables."""
 
     def run(self) -> None:
         """Reads and saves."""

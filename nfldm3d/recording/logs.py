@@ -4,9 +4,7 @@ A shard holds scenes of one drive. What cannot be read is left out with a warnin
 stops the work.
 """
 
-import json
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
@@ -15,18 +13,12 @@ from typing import Literal
 
 from nfldm3d._types import PathName
 from nfldm3d.data.logs import LogCut, find_log
-from nfldm3d.data.scene_folder import SPLITS_NAME, SceneFolder, Side
+from nfldm3d.data.scene_folder import SceneFolder, Side
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.files import DataFormatError, atomic_write
-from nfldm3d.jobs import Share, claim_folder
-from nfldm3d.recording.shards import (
-    RECORDING_NAME,
-    RecordingReport,
-    ShardPlan,
-    record_shards,
-    scene_key,
-    split_shards,
-)
+from nfldm3d.files import DataFormatError
+from nfldm3d.jobs import Share
+from nfldm3d.recording.folders import record_folders
+from nfldm3d.recording.shards import RecordingReport, ShardPlan, record_shards, scene_key, split_shards
 
 Layout = Literal["shards", "captures"]
 RECORDER = 1
@@ -50,8 +42,8 @@ def record_log(
 
     Args:
         split: which drives; see ``SceneFolder``.
-        workers: processes that write shards, by default as many as there are cores; each reads the log's tables.
-        share: of the shards, where several launched processes write into one folder.
+        workers: processes, by default as many as there are cores; each reads the log's tables.
+        share: of the scenes, where several launched processes write into one folder.
 
     Raises:
         ValueError: the folder holds a recording with other options.
@@ -61,13 +53,12 @@ def record_log(
     if find_log(log) is None:
         raise DataFormatError(log, "holds no log of a vehicle; give the folder of nuScenes or KITTI-360")
     scenes = _open(log, split, cut)
-    options = {"recorder": RECORDER, "log": str(log.resolve()), "split": split, **asdict(cut)}
+    options: dict[str, object] = {"recorder": RECORDER, "log": str(log.resolve()), "split": split, **asdict(cut)}
+    plans, run = plan_shards(scenes), {"workers": workers, "share": share, "progress": progress}
     if layout == "captures":
-        return _write_captures(folder, scenes, options, progress)
-    record = partial(record_samples, log, split, cut)
-    return record_shards(
-        folder, plan_shards(scenes), record, options=options, workers=workers, share=share, progress=progress
-    )
+        fill = partial(_fill_folders, log, split, cut)
+        return record_folders(folder, plans, fill, options=options | {"layout": layout}, **run)
+    return record_shards(folder, plans, partial(record_samples, log, split, cut), options=options, **run)
 
 
 def plan_shards(scenes: SceneFolder) -> list[ShardPlan]:
@@ -104,25 +95,17 @@ def _read(numbers: Sequence[int], scenes: SceneFolder) -> Iterator[SceneSample]:
         raise errors[0]
 
 
-def _write_captures(folder: Path, scenes: SceneFolder, options: dict[str, object], progress: bool) -> RecordingReport:
-    from tqdm.auto import tqdm
-
-    start, views, found = time.monotonic(), 0, dict[str, list[str]]()
-    claim_folder(folder, RECORDING_NAME, options | {"layout": "captures"}, what="a recording", pieces="*/*.json")
-    for drive, side in dict.fromkeys((scene.place, scene.split) for scene in scenes.scenes):
-        keys = found.setdefault(side, [])
-        numbers = [n for n, scene in enumerate(scenes.scenes) if scene.place == drive]
-        there = [n for n in numbers if (folder / scenes.keys[n]).is_dir()]
-        keys += [scenes.keys[n] for n in there]
-        missing = [n for n in numbers if n not in there]
-        for sample in tqdm(_read(missing, scenes), desc=drive, unit="scene", disable=not progress):
-            sample.posed_images().save(folder / sample.key)
-            keys.append(sample.key)
-            views += len(sample.images)
-    with atomic_write(folder / SPLITS_NAME) as temporary:
-        temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    count = sum(len(keys) for keys in found.values())
-    return RecordingReport(count, 0, len(scenes) - count, views, time.monotonic() - start)
+def _fill_folders(log: Path, split: Side, cut: LogCut, folder: Path, plan: ShardPlan) -> tuple[list[str], int]:
+    """Captures of the scenes of one plan that are not there; the names of all of them, and how many views are new."""
+    scenes = _open(log, split, cut)
+    numbers = {scene_key(plan.map, place): -1 for place in plan.places}
+    numbers |= {key: number for number, key in enumerate(scenes.keys) if key in numbers}
+    keys, views = [key for key in numbers if (folder / key).is_dir()], 0
+    for sample in _read([number for key, number in numbers.items() if key not in keys], scenes):
+        sample.posed_images().save(folder / sample.key)
+        keys.append(sample.key)
+        views += len(sample.images)
+    return keys, views
 
 
 @lru_cache(maxsize=1)

@@ -64,7 +64,7 @@ class RecordingReport:
     """Taken by this run, in how many seconds."""
     seconds: float
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, int | float]:
         """What commands print."""
         speed = round(self.recorded_views / max(self.seconds, 1e-9), 1)
         counts = {"scenes": self.scenes, "skipped": self.skipped, "missing": self.missing}
