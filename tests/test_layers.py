@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "nfldm3d"
 
 # A module sees only the rows above its own; files of one folder see each other.
 LAYERS = (
-    ("_types", "_moved", "evaluation.edge_vgg", "file_names", "messages"),
+    ("_types", "_lazy", "_moved", "evaluation.edge_vgg", "file_names", "messages"),
     ("blocks", "camera_paths", "file_locks", "files", "geometry", "lens", "memory", "ops"),
     ("tensor_files", "written_files"),
     ("evaluation.metrics",),
@@ -246,6 +246,13 @@ def test_every_public_name_resolves_and_is_explained() -> None:
             if not hasattr(module, public) or not has_docstring(getattr(module, public)):
                 wrong.append(f"{module.__name__}.{public}")
     assert not wrong
+
+
+def test_commands_start_without_networks() -> None:
+    """``nfldm3d --help`` waits for torch alone; diffusers and transformers would take ten seconds more."""
+    code = "import sys, nfldm3d.cli\nprint(*{'diffusers', 'transformers', 'warp', 'viser'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0 and not run.stdout.split(), run.stderr + run.stdout
 
 
 def test_import_is_light() -> None:

@@ -1,7 +1,24 @@
 """Image priors behind one contract, and how their gradients reach a scene."""
 
-from nfldm3d.guidance.distillation import Distillation, distill
-from nfldm3d.guidance.folders import load_prior
-from nfldm3d.guidance.prior import Prior, add_noise, remove_noise
+from typing import TYPE_CHECKING
+
+from nfldm3d._lazy import lazily
+
+if TYPE_CHECKING:
+    from nfldm3d.guidance.distillation import Distillation, distill
+    from nfldm3d.guidance.folders import load_prior
+    from nfldm3d.guidance.prior import Prior, add_noise, remove_noise
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "Distillation": "distillation",
+        "Prior": "prior",
+        "add_noise": "prior",
+        "distill": "distillation",
+        "load_prior": "folders",
+        "remove_noise": "prior",
+    },
+)
 
 __all__ = ["Distillation", "Prior", "add_noise", "distill", "load_prior", "remove_noise"]
