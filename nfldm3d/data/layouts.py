@@ -58,19 +58,8 @@ def read_posed_images(
     """
     path = Path(path)
     layout = find_layout(path)
-    if layout is None and find_log(path) is not None:
-        raise DataFormatError(
-            path,
-            "is a log of many drives, no single capture; nfldm3d encode, nfldm3d capture log and data.SceneFolder cut "
-            "it into scenes",
-        )
     if layout is None:
-        raise DataFormatError(
-            path,
-            f"{'holds' if path.is_dir() else 'does not exist or holds'} no capture; looked for transforms.json, "
-            f"transforms_train.json, COLMAP's cameras.bin or cameras.txt in {LOOKED_IN}, "
-            f"Replica's traj.txt beside results, and {RIG_FILE}",
-        )
+        raise DataFormatError(path, _explain_missing(path))
     if images is not None and layout != "colmap":
         raise ValueError(f"{path} is a {NAMES[layout]}, which names its pictures itself; leave images out")
     if layout == "transforms_json":
@@ -85,3 +74,17 @@ def read_posed_images(
     if up not in ("auto", "z"):
         raise ValueError(f"{path} is a {NAMES[layout]}, whose z is up by definition; leave up={up!r} out")
     return read_driving_rig(path, background=background)
+
+
+def _explain_missing(path: Path) -> str:
+    """Why a folder is no capture."""
+    if find_log(path) is not None:
+        return (
+            "is a log of many drives, no single capture; nfldm3d encode, nfldm3d capture log and data.SceneFolder cut "
+            "it into scenes"
+        )
+    return (
+        f"{'holds' if path.is_dir() else 'does not exist or holds'} no capture; looked for transforms.json, "
+        f"transforms_train.json, COLMAP's cameras.bin or cameras.txt in {LOOKED_IN}, "
+        f"Replica's traj.txt beside results, and {RIG_FILE}"
+    )

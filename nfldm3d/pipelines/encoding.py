@@ -88,14 +88,9 @@ def encode_scenes(
     """
     if fields is not None:
         _require_fields_of(networks, fields, keep)
-    if keep == "pairs" and turns is not None and tuple(turns) != (0,):
-        raise ValueError(f"pairs are of the world as it stands, turns=(0,), got {tuple(turns)}; leave turns out")
-    header = _header(networks, scenes, keep, embeddings)
+    turns = _choose_turns(turns, keep)
     keys = getattr(scenes, "keys", ())  # a plain list tells none before it is read
-    start_folder(folder, header, keys)
-    turns = (tuple(range(ORIENTATIONS)) if keep == "latents" else (0,)) if turns is None else turns
-    if wrong := [turn for turn in turns if not 0 <= turn < ORIENTATIONS]:
-        raise ValueError(f"turns are numbers from 0 to {ORIENTATIONS - 1}, got {wrong[0]}")
+    start_folder(folder, _header(networks, scenes, keep, embeddings), keys)
     written, present, problems = 0, 0, []
     for number in tqdm((share or Share()).of(len(scenes)), desc="encode", unit="scene", disable=not progress):
         if keys and all(has_encoding(folder, keys[number], turn) for turn in turns):
@@ -112,6 +107,16 @@ def encode_scenes(
             write_encoding(folder, scene)
             written += 1
     return EncodingReport(written, present, tuple(problems))
+
+
+def _choose_turns(turns: Sequence[int] | None, keep: Kept) -> tuple[int, ...]:
+    if turns is None:
+        return tuple(range(ORIENTATIONS)) if keep == "latents" else (0,)
+    if wrong := [turn for turn in turns if not 0 <= turn < ORIENTATIONS]:
+        raise ValueError(f"turns are numbers from 0 to {ORIENTATIONS - 1}, got {wrong[0]}")
+    if keep == "pairs" and tuple(turns) != (0,):
+        raise ValueError(f"pairs are of the world as it stands, turns=(0,), got {tuple(turns)}; leave turns out")
+    return tuple(turns)
 
 
 def _read(scenes: Scenes, number: int, problems: list[str], folder: PathName) -> SceneSample | None:

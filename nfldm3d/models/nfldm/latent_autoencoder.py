@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from nfldm3d.blocks import ResidualBlock, fold, unfold
 from nfldm3d.models.nfldm.panorama import PanoramaCode
-from nfldm3d.models.nfldm.quantizer import Quantized, ResidualQuantizer, VectorQuantizer
+from nfldm3d.models.nfldm.quantizer import Quantized, VectorQuantizer, make_quantizer
 from nfldm3d.models.nfldm.scene_voxels import Voxels
 
 SKY_WIDTH = 192
@@ -88,17 +88,12 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"downsampling must be 4, 8 or 16 and divide the resolution {resolution}, got {downsampling}"
             )
-        if min(coarse_codes, fine_codes, fine_stages) < 1 or sky_dimensions < 0:
-            raise ValueError(
-                "a latent auto-encoder needs at least 1 coarse_codes, fine_codes and fine_stages, and sky_dimensions "
-                f"of 0 or more, got {coarse_codes}, {fine_codes}, {fine_stages} and {sky_dimensions}"
-            )
+        _require_codes(coarse_codes, fine_codes, fine_stages, sky_dimensions)
         if sky_rows % 2:
             raise ValueError(f"sky_rows must be even, got {sky_rows}")
         self.heights = int(z)
         self.coarse_heights = max(1, int(z) // int(downsampling))
-        levels = downsampling.bit_length() - 1
-        folded, latents = (1 + channels) * z, latent_channels
+        levels, folded, latents = downsampling.bit_length() - 1, (1 + channels) * z, latent_channels
         self.encoder_g = _Encoder(folded, (fine_width,) + (width,) * 4, width)
         sky_values = sky_dimensions or sky_rows * sky_rows * 6
         self.sky_encoder = nn.Sequential(
@@ -108,14 +103,9 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         self.encoder_c = _Encoder(folded, (fine_width,) + (width,) * levels, latents * self.coarse_heights)
         self.encoder_f = _Encoder(folded, (fine_width,), latents)
         self.quantizer_c = VectorQuantizer(coarse_codes, latents)
-        self.quantizer_f = (
-            VectorQuantizer(fine_codes, latents)
-            if fine_stages == 1
-            else ResidualQuantizer(fine_codes, latents, fine_stages)
-        )
-        self.decoder = LatentDecoder(
-            latents * self.coarse_heights, latents, folded, (width, fine_width), levels, global_dimensions
-        )
+        self.quantizer_f = make_quantizer(fine_codes, latents, fine_stages)
+        coarse = latents * self.coarse_heights
+        self.decoder = LatentDecoder(coarse, latents, folded, (width, fine_width), levels, global_dimensions)
         if sky_dimensions:
             self.panorama_code = PanoramaCode(sky_rows, sky_dimensions)
         else:
@@ -181,6 +171,14 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
                 f"this latent auto-encoder takes fields (x, y, z, channels) of {grid} with a panorama of {sky} pixels, "
                 f"got {found} and {found_sky}; use the weights of both stages together"
             )
+
+
+def _require_codes(coarse_codes: int, fine_codes: int, fine_stages: int, sky_dimensions: int) -> None:
+    if min(coarse_codes, fine_codes, fine_stages) < 1 or sky_dimensions < 0:
+        raise ValueError(
+            "a latent auto-encoder needs at least 1 coarse_codes, fine_codes and fine_stages, and sky_dimensions of 0 "
+            f"or more, got {coarse_codes}, {fine_codes}, {fine_stages} and {sky_dimensions}"
+        )
 
 
 class _Encoder(nn.Module):

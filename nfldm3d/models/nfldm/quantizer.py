@@ -120,6 +120,11 @@ class ResidualQuantizer(nn.Module):
         return Quantized(vectors + (made - vectors).detach(), torch.stack(indices, dim=-1), commitment)
 
 
+def make_quantizer(codes: int, dimensions: int, stages: int) -> VectorQuantizer | ResidualQuantizer:
+    """One list of codes, or several."""
+    return VectorQuantizer(codes, dimensions) if stages == 1 else ResidualQuantizer(codes, dimensions, stages)
+
+
 def perplexity(indices: Int64[Tensor, "*batch"], codes: int) -> float:
     """The number of codes that would be as hard to guess if all were equally likely: exp of the entropy."""
     share = torch.bincount(indices.flatten(), minlength=codes).float() / max(indices.numel(), 1)

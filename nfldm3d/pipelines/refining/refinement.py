@@ -78,22 +78,16 @@ def refine(
         if preview is not None and step.number % max(1, options.steps // 10) == 0:
             preview(step, grid.scene())
 
+    saved = None if checkpoint is None else Checkpoint(checkpoint, identity, CHECKPOINT_SECONDS)
+    schedule = Schedule(options.steps, rate=options.rate, final_rate=FINAL_RATE, name="refine")
     try:
-        end = optimise(
-            grid,
-            losses,
-            Schedule(options.steps, rate=options.rate, final_rate=FINAL_RATE, name="refine"),
-            checkpoint=None if checkpoint is None else Checkpoint(checkpoint, identity, CHECKPOINT_SECONDS),
-            generator=generator,
-            callbacks=[show],
-            progress=progress,
-        )
+        run = {"checkpoint": saved, "generator": generator, "callbacks": [show], "progress": progress}
+        end = optimise(grid, losses, schedule, **run)
     except OptimisationError as error:
         raise RefinementStopped(str(error), grid.scene()) from error
-    refined = grid.scene()
     about = {"method": type(model).__name__, "steps": end.number, "saturated": round(grid.saturated(), 4)}
-    record = {"refined": about | asdict(options)}
-    return replace(refined, metadata={**refined.metadata, **record})
+    refined = grid.scene()
+    return replace(refined, metadata=refined.metadata | {"refined": about | asdict(options)})
 
 
 def _make_guide(
