@@ -55,6 +55,11 @@ class LiveView:
         """Until it has ended, but no longer than so."""
         self._thread.join(seconds)
 
+    @property
+    def drawing(self) -> bool:
+        """Whether its thread has not ended yet."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         while True:
             self._wish.wait()
@@ -76,7 +81,8 @@ class LiveView:
                     self.client.scene.set_background_image(None)
                     return
                 renderer, look = current
-                size = fit_size(page.aspect, min(pixels, page.image_width * page.image_height))
+                width, height = max(1, page.image_width), max(1, page.image_height)  # a folded window has none
+                size = fit_size(width / height, min(pixels, width * height))
                 image = draw(renderer, read_camera(page, *size), look).numpy()
             except FAILURES as error:
                 text = " ".join(str(error).split())

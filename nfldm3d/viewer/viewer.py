@@ -8,6 +8,7 @@ import errno
 import io
 import socket
 import threading
+import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import replace
@@ -30,6 +31,8 @@ LOOPBACK = "127.0.0.1"
 GRACE = 20.0
 """Seconds that tasks and frames have to end."""
 NONE: str = "(no scene yet)"
+LATE = "Queued a .* on a closed connection"
+"""What viser warns of when something is sent to a page that has just been closed."""
 
 
 class Viewer:
@@ -60,6 +63,7 @@ class Viewer:
         self.scenes: dict[str, ShownScene] = {}
         self.look = Look()
         self.views: dict[int, LiveView] = {}
+        self._leaving: list[LiveView] = []
         self._turn, self._lock = threading.Lock(), threading.Lock()
         self._seen: tuple[ShownScene, Look, Renderer] | None = None
         self._build()
@@ -217,9 +221,10 @@ class Viewer:
         """Ends the server; tasks stop at their next step."""
         self.tasks.cancel()
         self.tasks.wait(GRACE)
-        for view in list(self.views.values()):
+        views = [*self.views.values(), *self._leaving]
+        for view in views:
             view.close()
-        for view in list(self.views.values()):
+        for view in views:
             view.wait(GRACE)
         self.server.stop()
 
@@ -237,6 +242,7 @@ class Viewer:
         view = self.views.pop(client.client_id, None)
         if view is not None:
             view.close()
+            self._leaving = [*(other for other in self._leaving if other.drawing), view]
 
 
 def open_server(host: str, port: int) -> "viser.ViserServer":
@@ -257,6 +263,7 @@ def open_server(host: str, port: int) -> "viser.ViserServer":
                     f"port {port} cannot be used ({error.strerror}); choose another with --port"
                 ) from error
             raise ValueError(f"{host} is no address of this machine ({error.strerror}); leave --host out") from error
+    warnings.filterwarnings("ignore", LATE)  # pages close while frames are drawn for them
     with redirect_stdout(io.StringIO()):  # viser prints a table, and rich whatever happens
         server = viser.ViserServer(host=host, port=port, verbose=False)
     server.request_share_url = lambda verbose=False: None  # a page could ask for a tunnel that makes it public
