@@ -240,7 +240,8 @@ def find_pose_problem(pose: Float[Tensor, "4 4"], tolerance: float = 1e-3) -> st
     if not torch.allclose(pose[3], pose.new_tensor((0, 0, 0, 1)), atol=1e-6):
         return f"has the last row {pose[3].tolist()} instead of [0, 0, 0, 1]"
     rotation = pose[:3, :3]
-    error = float((rotation @ rotation.T - torch.eye(3, dtype=pose.dtype, device=pose.device)).abs().max())
+    products = (rotation[:, None] * rotation[None]).sum(-1)  # of rows; a matmul would lose digits under autocast
+    error = float((products - torch.eye(3, dtype=pose.dtype, device=pose.device)).abs().max())
     if error > tolerance:
         return f"is not rigid: its axes are off unit length or right angles by {error:.3g}"
     if float(torch.linalg.det(rotation)) < 0:

@@ -213,6 +213,8 @@ def test_opencv_axes(generator: torch.Generator) -> None:
     for column, sign in enumerate((1, -1, -1, 1)):
         assert torch.equal(flipped[:, :, column], sign * poses[:, :, column])
     assert all(find_pose_problem(pose, 1e-5) is None for pose in flipped)
+    with torch.autocast("cpu", torch.bfloat16):  # as around networks: it must not reach geometry
+        assert all(find_pose_problem(pose, 1e-5) is None for pose in flipped)
 
 
 @pytest.mark.parametrize(
