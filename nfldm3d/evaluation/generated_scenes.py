@@ -48,7 +48,9 @@ def sample_pieces(pipeline: WorldGenerator, held_out: Scenes, budget: GeneratorB
     sets: list[tuple[str, int, Tensor | None]] = [("free", budget.scenes, None)]
     if pipeline.map_size:
         _, true = mapped_samples(held_out, budget)
-        sets += [("mapped", len(true), true), ("unmapped", len(true), None)]
+        sets.append(("mapped", len(true), true))
+        if len(true) > budget.scenes:
+            sets.append(("unmapped", len(true), None))
         moves, changed = move_cars(pipeline, true, budget)
         if any(move is not None for move in moves):
             sets.append(("moved", len(true), changed))

@@ -82,7 +82,7 @@ class GeneratorReport:
 class Judges:
     """Networks by which generated scenes are judged; what those that are None would tell is left out."""
 
-    classifier: FrameClassifier
+    classifier: FrameClassifier | None = None
     """In its features: ``frechet`` and the like."""
     efficientnet: EfficientNetFeatures | None = None
     """``frechet_efficientnet`` and the like."""
@@ -95,7 +95,8 @@ class Judges:
 
     def spaces(self, device: torch.device) -> Iterator[tuple[FeatureNames, Embed]]:
         """What figures are called, and the features that they are measured in."""
-        yield CLASSIFIER, embedding_by(self.classifier.embed, device, 256)
+        if self.classifier is not None:
+            yield CLASSIFIER, embedding_by(self.classifier.embed, device, 256)
         for names, network in ((EFFICIENTNET, self.efficientnet), (INCEPTION, self.inception)):
             if network is not None:
                 yield names, embedding_by(network.to(device), device, 32)
@@ -133,8 +134,8 @@ def measure_generator(
     figures |= memory.figures
     strips = [_strip(scene, training[number]) for scene, number in zip(scenes[:SHOWN], memory.nearest, strict=False)]
     if judges.reader is not None and pipeline.map_size:
-        figures |= judge_maps(pipeline, judges.reader, held_out, budget, pieces)
-    if isinstance(pipeline, SceneGenerator):
+        figures |= judge_maps(pipeline, judges.reader, held_out, budget, pieces, free=scenes)
+    if isinstance(pipeline, SceneGenerator) and budget.edited:
         figures["edit_kept_psnr"] = judge_edits(pipeline, scenes[: budget.edited], budget)
     return GeneratorReport(figures, strips, memory.nearest)
 
@@ -194,6 +195,8 @@ def judge_maps(
     held_out: Scenes,
     budget: GeneratorBudget,
     pieces: Pieces | None = None,
+    *,
+    free: Sequence[Scene] = (),
 ) -> dict[str, float]:
     """Overlap of given maps with those that the reader finds: in generated, unconditional and real fields.
 
@@ -202,14 +205,16 @@ def judge_maps(
     ``judge_moves`` follow.
 
     Cells count in which some recorded view of the map's scene meets a surface: elsewhere real fields hold guesses, too.
+    ``free`` are scenes made without maps; if they are fewer than the maps, others are generated.
     """
     samples, true = mapped_samples(held_out, budget)
     mapped = generate_scenes(pipeline, budget, "mapped", len(true), pieces, true)
-    free = generate_scenes(pipeline, budget, "unmapped", len(true), pieces)
+    if len(free) < len(true):
+        free = generate_scenes(pipeline, budget, "unmapped", len(true), pieces)
     real = [pipeline.networks.encode_sample(sample) for sample in samples]
     seen, names = seen_maps(samples), list(pipeline.config["map_classes"])
     figures: dict[str, float] = {}
-    for kind, scenes in (("", mapped), ("_unconditional", free), ("_ceiling", real)):
+    for kind, scenes in (("", mapped), ("_unconditional", free[: len(true)]), ("_ceiling", real)):
         each = measure_class_overlap(reader, scenes, seen)
         figures[f"bev_miou{kind}"] = float(each.nanmean())
         figures |= {f"bev_iou_{names[n]}{kind}": float(value) for n, value in enumerate(each) if not value.isnan()}

