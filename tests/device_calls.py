@@ -174,6 +174,16 @@ CALLS: dict[str, Call] = {
     ),
     "ImageDecoder.point_color": lambda d: decoder(d).point_color(features(d, 6, 5), rays(d).directions[:6]),
     "ImageDecoder.moved": lambda d: decoder(d).moved(SLANT),
+    "ImageDecoder.quick": lambda d: (
+        decoder(d)
+        .quick()
+        .image(
+            features(d, 1, 12, 16, 5),
+            torch.ones(1, 12, 16, device=d),
+            cameras(d)[:1].resized(16, 12).rays(),
+            torch.ones(1, 12, 16, device=d),
+        )
+    ),
     # fields
     "VoxelField.zeros": lambda d: VoxelField.zeros(BOX, (2, 3, 4), 5, d),
     "VoxelField.from_points": lambda d: VoxelField.from_points(POINTS.to(d), features(d, 40, 3), BOX, (3, 4, 5)),

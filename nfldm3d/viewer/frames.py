@@ -10,6 +10,7 @@ from torch import Tensor
 from nfldm3d.camera import Camera
 from nfldm3d.editing import crop
 from nfldm3d.geometry import Box
+from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.pictures import color_depth, to_bytes
 from nfldm3d.rendering import Renderer, prepare
 from nfldm3d.scene import Scene
@@ -74,8 +75,11 @@ def clip_box(box: Box, clip: tuple[tuple[float, float], ...]) -> Box:
 
 
 @torch.no_grad()
-def draw(renderer: Renderer, camera: Camera, look: Look) -> UInt8[Tensor, "height width 3"]:
-    """One frame."""
+def draw(renderer: Renderer, camera: Camera, look: Look, *, draft: bool = False) -> UInt8[Tensor, "height width 3"]:
+    """One frame; a draft is drawn faster where the scene's appearance can."""
+    appearance = renderer.scene.appearance
+    if draft and isinstance(appearance, ImageDecoder):
+        renderer = replace(renderer, scene=replace(renderer.scene, appearance=appearance.quick()))
     normals = look.kind == "normals"
     seen = renderer.render(camera.to(renderer.scene.device), step_in_voxels=look.step_in_voxels, with_normals=normals)
     image: Float[Tensor, "3 height width"] = seen.image

@@ -83,7 +83,7 @@ class LiveView:
                 renderer, look = current
                 width, height = max(1, page.image_width), max(1, page.image_height)  # a folded window has none
                 size = fit_size(width / height, min(pixels, width * height))
-                image = draw(renderer, read_camera(page, *size), look).numpy()
+                image = draw(renderer, read_camera(page, *size), look, draft=pixels == PREVIEW).numpy()
             except FAILURES as error:
                 text = " ".join(str(error).split())
                 self.client.add_notification("Cannot show this", text, color="red", auto_close_seconds=8)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from nfldm3d import Box, Camera, Rgb, Scene, VoxelField
 from nfldm3d.cli import main
+from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.rendering import make_path
 from nfldm3d.viewer.frames import Look, ShownScene, clip_box, draw, fit_size
 from nfldm3d.viewer.keeping import FORMATS, Film, encode_scene, screenshot
@@ -58,6 +59,17 @@ def test_every_look_at_every_kind_of_field(kind: str, scene: Scene, camera: Came
         assert inside is None or torch.allclose(image[middle].float(), torch.tensor(inside).float(), atol=4)
     normal = draw(shown.renderer, camera, Look("normals"))[middle].float() / 127.5 - 1
     assert normal @ -camera.forward > 0.9
+
+
+def test_drafts_are_drawn_once_and_the_scene_keeps_its_decoder(scene: Scene, camera: Camera) -> None:
+    decoder = ImageDecoder(3, widths=(8, 8), octaves=1).eval()
+    for parameter in decoder.network.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    renderer = ShownScene("drawn", replace(scene, appearance=decoder)).renderer
+    whole, draft, again = (draw(renderer, camera, Look(), draft=draft) for draft in (False, True, False))
+    assert decoder.averages and torch.equal(whole, again) and not torch.equal(whole, draft)
+    decoder.averages = False
+    assert torch.equal(draw(renderer, camera, Look()), draft)
 
 
 def test_a_clipping_box_cuts_the_scene_and_says_where(scene: Scene, camera: Camera) -> None:
