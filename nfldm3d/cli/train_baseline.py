@@ -32,6 +32,8 @@ class TrainAutodecoder:
     """How to train."""
     global_dimensions: int = 128
     """Numbers of a code."""
+    sky_dimensions: int = 96
+    """Principal components of panoramas that are drawn from a code, as in stage 2; 0 learns their pixels."""
     lpips: Path | None = None
     """Weights of VGG-16 for a LPIPS loss, as in stage 2; by default what is found there, else there is none."""
     resume: bool = False
@@ -53,7 +55,7 @@ class TrainAutodecoder:
         source = CodedSource(EncodedScenes(self.fields), scenes, scenes.keys)
         shape = {name: scene.config[name] for name in ("resolution", "channels", "sky_rows")}
         shape |= {"downsampling": coarsest(scene.grid), "global_dimensions": self.global_dimensions}
-        model = SceneAutodecoder(source.keys, **shape)
+        model = SceneAutodecoder(source.keys, sky_dimensions=self.sky_dimensions, **shape)
         lpips = Lpips.find_like() if self.lpips is None else Lpips.load(self.lpips, network="vgg")
         stage = AutodecoderStage(model, scene, source, lpips=lpips)
         if not run_stage(stage, ("autodecoder", model), self.out, self.options, self.resume):

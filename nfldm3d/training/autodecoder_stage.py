@@ -23,6 +23,7 @@ from nfldm3d.training.latent_stage import (
     LatentItem,
     LatentSource,
     LatentWeights,
+    measure_panoramas,
     picture_losses,
     voxel_losses,
 )
@@ -108,6 +109,8 @@ class AutodecoderStage:
         self.model, self.source = model.to(memory_format=torch.channels_last), source  # type: ignore[call-overload]
         self.scene_autoencoder = scene_autoencoder.eval().requires_grad_(False)
         self.weights, self.lpips, self.judged = weights or LatentWeights(), lpips, judged
+        if model.config["sky_dimensions"]:
+            measure_panoramas(model.panorama_code, source.fields)
 
     def config(self) -> dict[str, Any]:
         """The network's constructor arguments."""

@@ -16,6 +16,7 @@ from nfldm3d.evaluation.scene_scores import judge_field, mean_scores, split_view
 from nfldm3d.files import DataFormatError
 from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder, Latents
 from nfldm3d.models.nfldm.losses import structural_loss
+from nfldm3d.models.nfldm.panorama import PanoramaCode
 from nfldm3d.models.nfldm.quantizer import Quantized, perplexity
 from nfldm3d.models.nfldm.scene_autoencoder import SceneAutoencoder
 from nfldm3d.models.nfldm.scene_voxels import (
@@ -155,9 +156,7 @@ class LatentStage:
     def measure(self) -> None:
         """Takes the components of panoramas from some training fields."""
         if self.model.config["sky_dimensions"]:
-            count = min(MEASURED, len(self.source))
-            numbers = (number * len(self.source) // count for number in range(count))
-            self.model.panorama_code.measure(torch.cat([self.source.read(number).sky for number in numbers]))
+            measure_panoramas(self.model.panorama_code, self.source)
 
     def config(self) -> dict[str, Any]:
         """The network's constructor arguments."""
@@ -273,3 +272,10 @@ def _usage(codes: dict[str, Quantized]) -> dict[str, Tensor]:
         f"perplexity_{name}": torch.tensor(perplexity(code.indices, int(code.indices.max()) + 1))
         for name, code in codes.items()
     }
+
+
+def measure_panoramas(code: PanoramaCode, source: LatentSource) -> None:
+    """Takes the components of panoramas from some fields, evenly spread."""
+    count = min(MEASURED, len(source))
+    numbers = (number * len(source) // count for number in range(count))
+    code.measure(torch.cat([source.read(number).sky for number in numbers]))

@@ -44,6 +44,18 @@ def test_codes_belong_to_their_scenes(stage: AutodecoderStage) -> None:
     assert item.number == 1 and float(nearest.max()) < 1e-5  # not turned
 
 
+def test_panoramas_are_drawn_from_the_components_of_those_of_the_training_scenes(stage: AutodecoderStage) -> None:
+    model = SceneAutodecoder(stage.source.keys, global_dimensions=6, sky_dimensions=3, **SHAPE)
+    AutodecoderStage(model, stage.scene_autoencoder, stage.source, judged=1)
+    sky = torch.cat([stage.source.fields.read(number).sky for number in range(3)])
+    assert torch.allclose(
+        model.panorama_code.mean, sky.mean((0, 2), keepdim=True).expand_as(sky)[0].flatten(), atol=1e-3
+    )
+    made = model.decode(model.codes_of(torch.arange(2))).sky - model.panorama_code.mean.view(4, 8, 3)
+    basis = model.panorama_code.basis
+    assert torch.allclose(made.flatten(1) @ basis @ basis.T, made.flatten(1), atol=1e-5)
+
+
 def test_codes_and_decoder_learn_together(stage: AutodecoderStage) -> None:
     model = stage.model.train()
     batch = stage.source.collate([stage.source.sample(n, torch.Generator().manual_seed(n)) for n in (0, 1)])

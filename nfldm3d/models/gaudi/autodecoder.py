@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nfldm3d.blocks import unfold
 from nfldm3d.models.nfldm.latent_autoencoder import SKY_WIDTH, LatentDecoder
+from nfldm3d.models.nfldm.panorama import PanoramaCode
 from nfldm3d.models.nfldm.scene_voxels import Voxels
 
 SEED = 32
@@ -42,6 +43,7 @@ class SceneAutodecoder(ModelMixin, ConfigMixin):
         keys: of the training scenes, one for each code.
         width, fine_width: of the decoder, as ``LatentAutoencoder`` has them.
         downsampling: of the smallest grid against the field along x and y.
+        sky_dimensions: principal components of panoramas that are drawn from the code; 0 learns their pixels.
     """
 
     config_name = "config.json"
@@ -57,6 +59,7 @@ class SceneAutodecoder(ModelMixin, ConfigMixin):
         fine_width: int = 64,
         global_dimensions: int = 128,
         downsampling: int = 16,
+        sky_dimensions: int = 0,
     ):
         """Sets the widths."""
         super().__init__()
@@ -65,8 +68,11 @@ class SceneAutodecoder(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"downsampling must be 4, 8 or 16 and divide the resolution {(x, y, z)}, got {downsampling}"
             )
-        if global_dimensions < 1:
-            raise ValueError(f"global_dimensions must be at least 1, got {global_dimensions}")
+        if global_dimensions < 1 or sky_dimensions < 0:
+            raise ValueError(
+                "global_dimensions must be at least 1, sky_dimensions at least 0, "
+                f"got {global_dimensions} and {sky_dimensions}"
+            )
         if not keys or len(set(keys)) < len(keys):
             raise ValueError(f"an auto-decoder needs one key for each training scene, got {len(keys)} with repetitions")
         self.heights, self.coarse = z, (x // downsampling, y // downsampling)
@@ -75,8 +81,12 @@ class SceneAutodecoder(ModelMixin, ConfigMixin):
         levels = downsampling.bit_length() - 1
         self.decoder = LatentDecoder(SEED, 0, (1 + channels) * z, (width, fine_width), levels, global_dimensions)
         self.sky_decoder = nn.Sequential(
-            nn.Linear(global_dimensions, SKY_WIDTH), nn.SiLU(), nn.Linear(SKY_WIDTH, sky_rows * sky_rows * 6)
+            nn.Linear(global_dimensions, SKY_WIDTH),
+            nn.SiLU(),
+            nn.Linear(SKY_WIDTH, sky_dimensions or sky_rows * sky_rows * 6),
         )
+        if sky_dimensions:
+            self.panorama_code = PanoramaCode(sky_rows, sky_dimensions)
 
     def codes_of(self, numbers: Int64[Tensor, " scenes"]) -> Float[Tensor, "scenes global"]:
         """The codes of training scenes, by their places among the keys."""
@@ -96,5 +106,9 @@ class SceneAutodecoder(ModelMixin, ConfigMixin):
         size = tuple(int(count) for count in self.config["resolution"][:2])
         grid = unfold(self.decoder(seed, seed.new_zeros(len(codes), 0, *size), codes).float(), self.heights)
         rows = int(self.config["sky_rows"])
-        sky = self.sky_decoder(codes).float().unflatten(-1, (rows, 2 * rows, 3))
-        return Voxels(torch.sigmoid(grid[..., 0]), grid[..., 1:], sky + 0.3)
+        sky = self.sky_decoder(codes)
+        if self.config["sky_dimensions"]:
+            sky = self.panorama_code.decode(sky).float()
+        else:
+            sky = sky.float().unflatten(-1, (rows, 2 * rows, 3)) + 0.3
+        return Voxels(torch.sigmoid(grid[..., 0]), grid[..., 1:], sky)
