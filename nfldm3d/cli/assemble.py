@@ -22,6 +22,9 @@ class Assemble:
     bev_reader; later ones take precedence. With an autodecoder and a denoiser_g of its codes they make the GAUDI-style
     baseline."""
 
+    eight_bits: tuple[str, ...] = ()
+    """Networks whose weights are kept in 8 bits with a scale for each output channel, such as denoiser_c: half as large
+    as in half precision."""
     overwrite: bool = False
     """Replace what nfldm3d wrote there before and nobody has changed."""
 
@@ -30,6 +33,7 @@ class Assemble:
         check_output(self.out, folder=True)
         require_free(self.out, overwrite=self.overwrite)
         from nfldm3d.data.encoded_scenes import EncodedScenes, read_header
+        from nfldm3d.models.eight_bits import pack_file
         from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
         from nfldm3d.models.nfldm.trajectories import POSES, measure_path_odds
         from nfldm3d.models.weight_folders import find_weights
@@ -62,8 +66,13 @@ class Assemble:
         extra = {name: networks.pop(name).half() for name in judges if name in networks}
         networks = {name: network.half() for name, network in networks.items() if name in wanted}
         pipeline = GlobalGenerator if wanted is BASELINE else SceneGenerator
+        if unknown := sorted(set(self.eight_bits) - {*networks, *extra}):
+            held = ", ".join(sorted({*networks, *extra}))
+            raise ValueError(f"--eight-bits {unknown[0]} is none of the networks at hand: {held}")
         generator = pipeline(scheduler=make_schedule(), **networks, **about)
         with atomic_folder(self.out) as temporary:
             generator.save_pretrained(temporary)
             for name, network in extra.items():
                 network.save_pretrained(temporary / name)
+            for name in self.eight_bits:
+                pack_file(temporary / name / "diffusion_pytorch_model.safetensors")

@@ -10,6 +10,7 @@ from torch import nn
 
 from nfldm3d._types import PathName
 from nfldm3d.files import DataFormatError, read_json, resolve_inside
+from nfldm3d.models.eight_bits import drop_scales, unpack_weights
 from nfldm3d.tensor_files import Shapes, plan_network, read_shapes, read_tensors, require_finite, require_tensors
 
 CONFIG = "config.json"
@@ -34,7 +35,7 @@ def load_network(cls: type[Network], folder: PathName, variant: str | None = Non
     arguments = _read_arguments(cls, folder)
     path = _find(folder, variant)
     places = _find_places(path)
-    shapes = _read_shapes(places, path)
+    shapes = drop_scales(_read_shapes(places, path))
     try:
         wanted = plan_network(lambda: cls(**arguments), len(shapes))
     except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
@@ -44,6 +45,7 @@ def load_network(cls: type[Network], folder: PathName, variant: str | None = Non
     for file, names in places.items():
         held = read_tensors(file)
         tensors |= held if names is None else {name: held[name] for name in names}
+    tensors = unpack_weights(tensors, path)
     require_finite(tensors, path)
     with torch.random.fork_rng([]):  # the random weights that are about to be replaced cost the caller nothing
         network = cls(**arguments)
