@@ -29,6 +29,8 @@ class View:
     """Where the page is; 0 takes a port that is free."""
     host: str = "127.0.0.1"
     """The address to listen at. By default only this machine reaches the page; whoever reaches it may use all of it."""
+    origin: tuple[str, ...] = ()
+    """Addresses such as https://hub.example.org under which a proxy shows the page; other sites' pages are refused."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to render and sample."""
 
@@ -55,7 +57,7 @@ class View:
             from nfldm3d.pipelines import SceneGenerator
 
             pipeline = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
-        viewer = Viewer(scenes, pipeline, host=self.host, port=self.port)
+        viewer = Viewer(scenes, pipeline, host=self.host, port=self.port, origins=self.origin)
         print(f"Open {viewer.url} in a browser; Ctrl+C ends it.", flush=True)  # noqa: T201
         if self.host not in LOOPBACK:
             print(f"Anyone who reaches {self.host} can use this page, files and all.", flush=True)  # noqa: T201

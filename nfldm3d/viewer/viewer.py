@@ -20,6 +20,7 @@ from nfldm3d.scene import Scene
 from nfldm3d.viewer.frames import Look, ShownScene
 from nfldm3d.viewer.live_view import LiveView
 from nfldm3d.viewer.page_camera import AHEAD, first_camera, place_camera, vertical_fov
+from nfldm3d.viewer.same_origin import same_origin_only
 from nfldm3d.viewer.tasks import FAILURES, TaskRunner
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Viewer:
         *,
         host: str = LOOPBACK,
         port: int = 0,
+        origins: Sequence[str] = (),
     ):
         """Opens the page.
 
@@ -53,12 +55,13 @@ class Viewer:
             pipeline: makes scenes and parts of them; None leaves the panel out.
             host: the address to listen at; whoever reaches it can use the page.
             port: 0 takes one that is free.
+            origins: of other pages that may use it, as of a proxy that shows it under its own name.
 
         Raises:
             ValueError: the port is in use, or the address is none of this machine.
             ImportError: the extra ``viewer`` is missing.
         """
-        self.server = open_server(host, port)
+        self.server = open_server(host, port, origins)
         self.pipeline = pipeline
         self.scenes: dict[str, ShownScene] = {}
         self.look = Look()
@@ -245,7 +248,7 @@ class Viewer:
             self._leaving = [*(other for other in self._leaving if other.drawing), view]
 
 
-def open_server(host: str, port: int) -> "viser.ViserServer":
+def open_server(host: str, port: int, origins: Sequence[str] = ()) -> "viser.ViserServer":
     """A server at just this port; viser alone would take the next one that is free."""
     try:
         import viser
@@ -264,7 +267,7 @@ def open_server(host: str, port: int) -> "viser.ViserServer":
                 ) from error
             raise ValueError(f"{host} is no address of this machine ({error.strerror}); leave --host out") from error
     warnings.filterwarnings("ignore", LATE)  # pages close while frames are drawn for them
-    with redirect_stdout(io.StringIO()):  # viser prints a table, and rich whatever happens
+    with same_origin_only(origins), redirect_stdout(io.StringIO()):  # viser prints a table, and rich whatever happens
         server = viser.ViserServer(host=host, port=port, verbose=False)
     server.request_share_url = lambda verbose=False: None  # a page could ask for a tunnel that makes it public
     if port and server.get_port() != port:

@@ -197,6 +197,33 @@ def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         open_server("203.0.113.7", 8080)
 
 
+@pytest.mark.parametrize(
+    ("origin", "welcome"),
+    [
+        (None, True),  # a program
+        ("http://{host}", True),
+        ("https://hub.example.org", True),
+        ("https://evil.example.org", False),
+        ("http://localhost:1", False),
+        ("null", False),
+        ("http://[", False),
+    ],
+)
+def test_pages_of_other_sites_cannot_connect(origin: str | None, welcome: bool) -> None:
+    server = open_server("127.0.0.1", 0, ["https://hub.example.org"])
+    try:
+        host = f"127.0.0.1:{server.get_port()}"
+        lines = ["GET / HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade"]
+        lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"]
+        lines += [] if origin is None else [f"Origin: {origin.format(host=host)}"]
+        with socket.create_connection(("127.0.0.1", server.get_port()), timeout=60) as connection:
+            connection.sendall("\r\n".join([*lines, "", ""]).encode())
+            status = connection.recv(64).split(b"\r\n")[0]
+        assert (b"101" in status) == welcome and (b"403" in status) != welcome
+    finally:
+        server.stop()
+
+
 def test_the_command_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.nfld").write_bytes(b"no scene at all")
     for arguments, code, message in (
