@@ -18,10 +18,10 @@ from typing import Any
 
 import warp as wp
 
+from nfldm3d.ops.crossing_functions import Passage, Return, Totals, cross_cell, cross_cell_back
 from nfldm3d.ops.grid_functions import (
     add_rows,
     cell_of,
-    corner_shares,
     corner_values,
     dot_rows,
     fetch_rows,
@@ -32,7 +32,7 @@ from nfldm3d.ops.grid_functions import (
     shape_of,
     vec8,
 )
-from nfldm3d.ops.ray_functions import absorbed, next_occupied, position_of, ray_at
+from nfldm3d.ops.ray_functions import next_occupied, position_of, ray_at
 
 wp.set_module_options({"enable_backward": False})
 
@@ -64,45 +64,21 @@ def march_forward(
     index = offset + wp.tid()
     shape = shape_of(features)
     ray = ray_at(index, origins, directions, near_far, lower, upper, step, shape)
-    transmittance = float(1.0)
-    opacity = float(0.0)
-    moment = float(0.0)  # sum of w * (t - near)
-    spread = float(0.0)
-    squares = float(0.0)
+    way = Passage()
+    way.transmittance = 1.0
     visits = int(0)
-    k = next_occupied(ray, ray.first, cells, leaps, shape)
-    while k < ray.end and transmittance >= early_stop:
-        position = position_of(ray, k)
-        cell = cell_of(position, shape)
+    way.k = next_occupied(ray, ray.first, cells, leaps, shape)
+    while way.k < ray.end and way.transmittance >= early_stop:
+        cell = cell_of(position_of(ray, way.k), shape)
         fetch_rows(features, cell)
-        densities = corner_values(density, cell)
-        weights = vec8()
-        visible = bool(False)
-        inside = bool(True)
-        while inside and transmittance >= early_stop:
-            shares = corner_shares(position, cell, shape)
-            extinction = wp.dot(shares, densities)
-            if extinction > 0.0:
-                alpha = absorbed(extinction * step)
-                weight = transmittance * alpha
-                t = (float(k) + 0.5) * step
-                spread += weight * (t * opacity - moment)
-                squares += weight * weight
-                opacity += weight
-                moment += weight * t
-                transmittance *= 1.0 - alpha
-                weights += weight * shares
-                visible = True
-            k += 1
-            position = position_of(ray, k)
-            inside = k < ray.end and cell_of(position, shape) == cell
-        if visible:
-            add_rows(features, cell, weights, out_features, index)
+        way = cross_cell(ray, cell, shape, corner_values(density, cell), step, early_stop, way)
+        if way.visible:
+            add_rows(features, cell, way.weights, out_features, index)
             visits += 1
-        k = next_occupied(ray, k, cells, leaps, shape)
-    out_opacity[index] = opacity
-    out_distance[index] = moment + ray.near * opacity
-    out_distortion[index] = 2.0 * spread + squares * step / 3.0
+        way.k = next_occupied(ray, way.k, cells, leaps, shape)
+    out_opacity[index] = way.opacity
+    out_distance[index] = way.moment + ray.near * way.opacity
+    out_distortion[index] = 2.0 * way.spread + way.squares * step / 3.0
     out_visits[index] = visits
 
 
@@ -140,55 +116,30 @@ def march_backward(
     index = first_ray + offset + wp.tid()
     shape = shape_of(features)
     ray = ray_at(index, origins, directions, near_far, lower, upper, step, shape)
-    all_moment = distance[index] - ray.near * opacity[index]
-    transmittance = float(1.0)
-    passed = float(0.0)
-    moment = float(0.0)
-    behind = total[index]
+    totals = Totals()
+    totals.opacity = opacity[index]
+    totals.moment = distance[index] - ray.near * opacity[index]
+    totals.grad_opacity = grad_sums[index, 0]
+    totals.grad_distance = grad_sums[index, 1]
+    totals.grad_distortion = grad_sums[index, 2]
+    way = Return()
+    way.transmittance = 1.0
+    way.behind = total[index]
     slot = int(slots[index] - slots[first_ray])
     end_slot = int(slots[index + 1] - slots[first_ray])
-    k = next_occupied(ray, ray.first, cells, leaps, shape)
-    while k < ray.end and transmittance >= early_stop and slot < end_slot:
-        position = position_of(ray, k)
-        cell = cell_of(position, shape)
+    way.k = next_occupied(ray, ray.first, cells, leaps, shape)
+    while way.k < ray.end and way.transmittance >= early_stop and slot < end_slot:
+        cell = cell_of(position_of(ray, way.k), shape)
         fetch_rows(features, cell)
         densities = corner_values(density, cell)
-        slopes = vec8()
-        weights = vec8()
         dot_rows(features, cell, grad_features, index, slope_shares, slot)
-        products = slope_shares[slot]
-        visible = bool(False)
-        inside = bool(True)
-        while inside and transmittance >= early_stop:
-            shares = corner_shares(position, cell, shape)
-            extinction = wp.dot(shares, densities)
-            if extinction > 0.0:
-                alpha = absorbed(extinction * step)
-                weight = transmittance * alpha
-                t = (float(k) + 0.5) * step
-                spread = 2.0 * (t * (2.0 * passed + weight - opacity[index]) - (2.0 * moment + weight * t - all_moment))
-                value = (
-                    wp.dot(shares, products)
-                    + grad_sums[index, 0]
-                    + grad_sums[index, 1] * (ray.near + t)
-                    + grad_sums[index, 2] * (spread + 2.0 / 3.0 * step * weight)
-                )
-                passed += weight
-                moment += weight * t
-                transmittance *= 1.0 - alpha
-                behind -= weight * value
-                weights += weight * shares
-                slopes += step * (transmittance * value - behind) * shares
-                visible = True
-            k += 1
-            position = position_of(ray, k)
-            inside = k < ray.end and cell_of(position, shape) == cell
-        if visible:
+        way = cross_cell_back(ray, cell, shape, densities, slope_shares[slot], step, early_stop, totals, way)
+        if way.visible:
             visited[slot] = wp.vec4i(cell[0], cell[1], cell[2], index)
-            weight_shares[slot] = weights
-            slope_shares[slot] = slopes
+            weight_shares[slot] = way.weights
+            slope_shares[slot] = way.slopes
             slot += 1
-        k = next_occupied(ray, k, cells, leaps, shape)
+        way.k = next_occupied(ray, way.k, cells, leaps, shape)
     while slot < end_slot:  # forward and backward may round differently
         visited[slot] = wp.vec4i(-1, -1, -1, index)
         slot += 1
