@@ -1,5 +1,6 @@
 """How much memory is left, asked before a grid or a stack of pictures takes it."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -16,6 +17,20 @@ def require_memory(resolution: tuple[int, int, int], channels: int, device: torc
         raise ValueError(
             f"a grid of {x}x{y}x{z} voxels with {channels} channels needs {needed / 2**30:.1f} GiB on {device}, "
             f"{free / 2**30:.1f} GiB are free; lower the resolution or the number of channels"
+        )
+
+
+def require_pool_memory(voxels: int, channels: int, resolution: tuple[int, int, int], device: torch.device) -> None:
+    """Raises a ValueError that says how much the kept voxels of a grid need, and at which resolution they would fit."""
+    needed = 4 * voxels * (channels + 1)
+    free = free_memory(device)
+    if needed > free:
+        x, y, z = resolution
+        share = (free / needed) ** 0.5  # bricks follow the surface
+        a, b, c = (max(1, math.floor(count * share)) for count in resolution)
+        raise ValueError(
+            f"the bricks of a grid of {x}x{y}x{z} voxels with {channels} channels, {voxels} voxels, need "
+            f"{needed / 2**30:.1f} GiB on {device}, {free / 2**30:.1f} GiB are free; a grid of {a}x{b}x{c} would fit"
         )
 
 

@@ -13,7 +13,7 @@ from nfldm3d import placement, scene_file
 from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, EnvironmentMap
 from nfldm3d.camera import Camera
-from nfldm3d.fields import Field, StoredField, VoxelField, find_missing
+from nfldm3d.fields import Field, SparseField, StoredField, VoxelField, find_missing
 from nfldm3d.geometry import Box, Rays
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Scene:
     """One explorable scene: what users load, render, edit and export."""
 
     field: Field
-    """The part in focus: a ``VoxelField``, or any other class with what ``Field`` asks for."""
+    """The part in focus: a ``VoxelField``, a ``SparseField``, or any other class with what ``Field`` asks for."""
     appearance: Appearance
     """Turns the field's features into colour."""
     background: Background | None = None
@@ -123,7 +123,7 @@ class Scene:
         lines += [f"  extent       from ({lower}) to ({upper})"]
         if moved := placement.describe(self.metadata):
             lines += [f"  placement    {moved}"]
-        known = [part.nbytes for part in self.levels if isinstance(part, VoxelField)]
+        known = [part.nbytes for part in self.levels if isinstance(part, VoxelField | SparseField)]
         lines += [f"  memory       {sum(known) / 2**20:.1f} MiB"] if len(known) == len(self.levels) else []
         return "\n".join(lines)
 

@@ -20,7 +20,7 @@ from nfldm3d._types import PathName
 from nfldm3d.appearance import Appearance, EnvironmentMap, Rgb, SphericalHarmonics
 from nfldm3d.camera import Camera
 from nfldm3d.camera_problems import find_camera_problem
-from nfldm3d.fields import Field, FieldState, NeuralField, StoredField, VoxelField
+from nfldm3d.fields import Field, FieldState, NeuralField, SparseField, StoredField, VoxelField
 from nfldm3d.files import DataFormatError, atomic_write, check_output, parse_json, read_json
 from nfldm3d.geometry import find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder
@@ -39,7 +39,7 @@ MAX_CONFIG_BYTES = 16 * 2**20
 LARGEST_SIDE = 2**16
 """Pixels of a camera's picture; more are no picture, but a way to ask for memory."""
 
-FIELD_TYPES: tuple[type[StoredField], ...] = (VoxelField, NeuralField)
+FIELD_TYPES: tuple[type[StoredField], ...] = (VoxelField, SparseField, NeuralField)
 """What files may hold without being told more."""
 
 Result = TypeVar("Result")

@@ -34,7 +34,15 @@ from nfldm3d import (
 from nfldm3d.appearance import spherical_harmonics
 from nfldm3d.data import BevMap
 from nfldm3d.evaluation import distributions, metrics
-from nfldm3d.fields import NeuralField, occupied_cells, read_innermost, require_voxels, split_levels, voxelize
+from nfldm3d.fields import (
+    NeuralField,
+    SparseField,
+    occupied_cells,
+    read_innermost,
+    require_voxels,
+    split_levels,
+    voxelize,
+)
 from nfldm3d.fitting import Schedule, Step, estimate_boxes, optimise
 from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.rendering import composite, find_occupancy, integrate, make_path, mean_distance, prepare, render, shade
@@ -57,6 +65,10 @@ def rays(device: torch.device) -> Rays:
 
 def field(device: torch.device) -> VoxelField:
     return ball(device).field
+
+
+def sparse(device: torch.device) -> SparseField:
+    return SparseField.from_dense(field(device))
 
 
 def integral(device: torch.device) -> ops.RayIntegral:
@@ -204,6 +216,29 @@ CALLS: dict[str, Call] = {
     "VoxelField.integrate": lambda d: field(d).integrate(rays(d), torch.stack(BOX.clip(rays(d)), dim=-1), 0.1, 1e-3),
     "VoxelField.state": lambda d: field(d).state().tensors,
     "VoxelField.from_state": lambda d: VoxelField.from_state(field(d).state()),
+    "SparseField.from_dense": lambda d: sparse(d),
+    "SparseField.from_points": lambda d: SparseField.from_points(POINTS.to(d), features(d, 40, 3), BOX, (30, 40, 50)),
+    "SparseField.to_dense": lambda d: sparse(d).to_dense(),
+    "SparseField.pruned": lambda d: sparse(d).pruned(0.1),
+    "SparseField.covering": lambda d: sparse(d).covering(0.1),
+    "SparseField.subdivided": lambda d: sparse(d).subdivided(),
+    "SparseField.to": lambda d: sparse(CPU).to(d),
+    "SparseField.check": lambda d: sparse(d).check(),
+    "SparseField.occupied_fraction": lambda d: torch.tensor(sparse(d).occupied_fraction, device=d),
+    "SparseField.unsigned": lambda d: replace(sparse(d), density=-sparse(d).density, signed=True).unsigned(),
+    "SparseField.detach": lambda d: sparse(d).detach(),
+    "SparseField.query": lambda d: sparse(d).query(POINTS.to(d)),
+    "SparseField.interpolate": lambda d: sparse(d).interpolate(POINTS.to(d)),
+    "SparseField.query_density": lambda d: sparse(d).query_density(POINTS.to(d)),
+    "SparseField.normals": lambda d: sparse(d).normals(POINTS.to(d)),
+    "SparseField.occupancy": lambda d: sparse(d).occupancy(),
+    "SparseField.bricks": lambda d: list(sparse(d).bricks()),
+    "SparseField.inside": lambda d: sparse(d).inside,
+    "SparseField.voxels": lambda d: sparse(d).voxels,
+    "SparseField.voxel_centers": lambda d: sparse(d).voxel_centers(),
+    "SparseField.integrate": lambda d: sparse(d).integrate(rays(d), torch.stack(BOX.clip(rays(d)), dim=-1), 0.1, 1e-3),
+    "SparseField.state": lambda d: sparse(d).state().tensors,
+    "SparseField.from_state": lambda d: SparseField.from_state(sparse(d).state()),
     "HashGrid.forward": lambda d: neural(d).encoding(0.1 * POINTS.to(d)),
     "HashGrid.gradient": lambda d: neural(d).encoding.gradient(0.1 * POINTS.to(d), features(d, 40, 4)),
     "HashGrid.grid_levels": lambda d: list(neural(d).encoding.grid_levels),
@@ -264,6 +299,22 @@ CALLS: dict[str, Call] = {
     "BevMap.picture": lambda d: bev(d).picture(),
     # kernels
     "build_occupancy": lambda d: ops.build_occupancy(field(d).density),
+    "build_pool_occupancy": lambda d: ops.build_pool_occupancy(sparse(d).density, sparse(d).map),
+    "integrate_rays_in_pool": lambda d: ops.integrate_rays_in_pool(
+        sparse(d).density, sparse(d).features, sparse(d).map, rays(d).origins, rays(d).directions, None, march()
+    ),
+    "interpolate_pool": lambda d: ops.interpolate_pool(
+        sparse(d).features, sparse(d).map, POINTS.to(d), (BOX.lower, BOX.upper)
+    ),
+    "splat_frustums_into_pool": lambda d: ops.splat_frustums_into_pool(
+        features(d, 420, 3),
+        torch.ones(420, 4, device=d),
+        torch.linspace(3, 5, 4, device=d).expand(420, 4),
+        rays(d).origins,
+        rays(d).directions,
+        (BOX.lower, BOX.upper),
+        sparse(d).map,
+    ),
     "integrate_rays": lambda d: ops.integrate_rays(
         field(d).density, field(d).features, rays(d).origins, rays(d).directions, None, march()
     ),

@@ -110,7 +110,8 @@ NUMBERS = (  # methods that give plain numbers or words, or do what another row 
     "Scene.box", "Scene.device", "Scene.load", "fit", "SceneFolder.", "MeshOptions.", "Schedule.", "Parameters.",
     "TensorParameters.", "Checkpoint.", "OptimisationError", "find_missing", "HashGrid.width",
     "HashGrid.from_tinycudann", "HashGrid.tinycudann_config", "NeuralField.box", "NeuralField.to",
-    "NeuralField.voxel_size", "NeuralField.device",
+    "NeuralField.voxel_size", "NeuralField.device", "SparseField.device", "SparseField.nbytes",
+    "SparseField.voxel_size", "SparseField.channels", "SparseField.map",
 )  # fmt: skip
 
 

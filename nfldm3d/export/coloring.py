@@ -9,7 +9,7 @@ from torch import Tensor
 from nfldm3d.appearance import Appearance
 from nfldm3d.camera import Camera
 from nfldm3d.export.surface_samples import CHUNK, read_surface_features
-from nfldm3d.fields import VoxelField, split_levels
+from nfldm3d.fields import SparseField, VoxelField, split_levels
 from nfldm3d.geometry import Rays
 from nfldm3d.rendering import Renderer, integrate, prepare
 from nfldm3d.scene import Scene
@@ -155,7 +155,7 @@ def _aim(
     start = (distance - margin).clamp(min=0)
     asked = weights > 0
     field, near_far = scene.field, torch.stack((torch.zeros_like(start), start), dim=-1)[asked]
-    if isinstance(field, VoxelField):  # its features are many, and not asked for
+    if isinstance(field, VoxelField | SparseField):  # its features are many, and not asked for
         field = replace(field, features=field.density[..., None])
     rays, step = Rays(eyes[asked], directions[asked]), min(field.voxel_size)
     way = integrate(field, rays, near_far, step, MIN_VISIBLE / 2, renderer.occupancies[0])

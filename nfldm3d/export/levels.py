@@ -1,10 +1,11 @@
 """Which density is a surface."""
 
+from dataclasses import replace
+
 import torch
 
-from nfldm3d import ops
 from nfldm3d.export.coloring import spread_views
-from nfldm3d.fields import VoxelField, surface_density
+from nfldm3d.fields import SparseField, VoxelField, surface_density
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene
 
@@ -15,7 +16,7 @@ SHARE = 0.1
 
 
 @torch.no_grad()
-def choose_level(scene: Scene, field: VoxelField, hole: Box | None = None) -> float:
+def choose_level(scene: Scene, field: VoxelField | SparseField, hole: Box | None = None) -> float:
     """The density in 1/metre at which a field of the scene has its surface.
 
     It is ln 2 / voxel size, where one voxel absorbs half of the light; but fitted surfaces are often softer, and then
@@ -32,8 +33,9 @@ def choose_level(scene: Scene, field: VoxelField, hole: Box | None = None) -> fl
     density = field.density
     if hole is not None:
         density = torch.where(hole.contains(field.voxel_centers()), 0.0, density)
-    march = ops.March((field.box.lower, field.box.upper), min(field.voxel_size) / 2)
-    seen = ops.integrate_rays(density, density[..., None], rays.origins, rays.directions, None, march)
+    known = replace(field, density=density, features=density[..., None])
+    near_far = torch.stack(field.box.clip(rays), dim=-1)
+    seen = known.integrate(rays, near_far, min(field.voxel_size) / 2, 1e-4)
     solid = seen.opacity > 0.5
     if int(solid.sum()) < RAYS // 100:
         return level

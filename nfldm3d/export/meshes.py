@@ -1,24 +1,22 @@
 """From a scene to a mesh: level set, walls at the box, cleaning, decimation, normals, colours."""
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from nfldm3d.export.baking import bake_texture
 from nfldm3d.export.coloring import color_points
+from nfldm3d.export.level_sets import Surface, compact, extract_level_set, find_range
 from nfldm3d.export.levels import choose_level
-from nfldm3d.export.marching_cubes import marching_cubes
 from nfldm3d.export.mesh import Mesh, vertex_normals
 from nfldm3d.export.occluders import Occluder
 from nfldm3d.export.optional import import_optional
-from nfldm3d.export.regions import find_pieces
 from nfldm3d.export.surface_samples import read_density
 from nfldm3d.export.visibility import Triangles, find_visible
-from nfldm3d.fields import Field, VoxelField, voxelize
+from nfldm3d.fields import SparseField, voxelize
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene
 
@@ -78,12 +76,12 @@ def extract_mesh(scene: Scene, *, options: MeshOptions | None = None) -> Mesh:
     surfaces = []
     for field, hole in zip(levels, holes, strict=False):
         if options.box is None or field.box.overlaps(options.box):
-            grid = voxelize(field, options.box, with_features=False)
+            grid = field if isinstance(field, SparseField) else voxelize(field, options.box, with_features=False)
             level = options.level or choose_level(scene, grid, hole)
             surfaces.append(Surface(grid, _crop(field.box, options.box), level, hole, field))
     if not surfaces:
         raise ValueError(f"the box {options.box} lies outside the field's, {levels[-1].box}; choose one that overlaps")
-    parts = [(surface, _extract_level_set(surface, options.min_component_share)) for surface in surfaces]
+    parts = [(surface, extract_level_set(surface, options.min_component_share)) for surface in surfaces]
     parts = [(surface, part) for surface, part in parts if len(part[1])]
     if not parts:
         raise ValueError(_describe_emptiness(surfaces[0]))
@@ -101,17 +99,6 @@ def extract_mesh(scene: Scene, *, options: MeshOptions | None = None) -> Mesh:
     return replace(mesh, colors=color_points(scene, mesh.vertices, mesh.normals, height=height))
 
 
-class Surface(NamedTuple):
-    """A level set to extract: the part of a field inside ``box`` and outside ``hole``."""
-
-    field: VoxelField
-    box: Box
-    level: float
-    hole: Box | None
-    source: Field
-    """What ``field`` was read from, if it kept no grid."""
-
-
 def _keep_visible(
     scene: Scene, parts: list[tuple[Surface, Triangles]], options: MeshOptions
 ) -> tuple[list[tuple[Surface, Triangles]], bool]:
@@ -122,80 +109,11 @@ def _keep_visible(
     triangles = [part for _, part in parts]
     kept, from_inside = find_visible(triangles, occluders, options.box, scene.cameras, ceilings=options.ceilings)
     visible = [
-        (surface, _compact(vertices, faces[keep]))
+        (surface, compact(vertices, faces[keep]))
         for (surface, (vertices, faces)), keep in zip(parts, kept, strict=True)
         if bool(keep.any())
     ]
     return (visible, from_inside) if visible else (parts, False)
-
-
-def _extract_level_set(surface: Surface, min_component_share: float) -> Triangles:
-    """The cleaned triangles of one field."""
-    values, nodes = sample_grid(surface.field, surface.box)
-    padded = torch.nn.functional.pad(values, (1, 1) * 3)
-    position, faces = marching_cubes(padded, surface.level)
-    vertices = torch.stack(
-        [
-            _to_world(position[:, axis], torch.cat((node[:1], node, node[-1:])))  # the padding lies on the wall
-            for axis, node in enumerate(nodes)
-        ],
-        dim=-1,
-    )
-    vertices, faces = _weld(position, vertices, faces, padded.shape)
-    if surface.hole is not None:
-        faces = faces[~surface.hole.contains(vertices[faces].mean(1))]
-    return _compact(vertices, _drop_small_components(faces, len(vertices), min_component_share))
-
-
-def sample_grid(field: VoxelField, box: Box) -> tuple[Float[Tensor, "x y z"], list[Float[Tensor, " nodes"]]]:
-    """Densities at the voxel centres inside the box and on its faces, and the world coordinates of these nodes.
-
-    Between the nodes the field is trilinear, so marching cubes sees exactly the field inside the box.
-    """
-    values, nodes = field.density.float(), []
-    for axis, (size, origin) in enumerate(zip(field.voxel_size, field.box.lower, strict=True)):
-        count = values.shape[axis]
-        start, end = ((corner[axis] - origin) / size - 0.5 for corner in (box.lower, box.upper))  # in voxels
-        centers = [i for i in range(count) if start + 1e-3 < i < end - 1e-3]
-        first, between = (centers[0], len(centers)) if centers else (0, 0)
-        faces = [_interpolate_layer(values, axis, min(max(edge, 0.0), count - 1.0)) for edge in (start, end)]
-        values = torch.cat((faces[0], values.narrow(axis, first, between), faces[1]), dim=axis)
-        inner = [origin + (i + 0.5) * size for i in centers]
-        nodes.append(torch.tensor([box.lower[axis], *inner, box.upper[axis]], dtype=torch.float64, device=field.device))
-    return values, nodes
-
-
-def _interpolate_layer(values: Float[Tensor, "x y z"], axis: int, position: float) -> Float[Tensor, "..."]:
-    first = int(position)
-    second = min(first + 1, values.shape[axis] - 1)
-    return torch.lerp(values.narrow(axis, first, 1), values.narrow(axis, second, 1), position - first)
-
-
-def _to_world(position: Float[Tensor, " vertices"], nodes: Float[Tensor, " nodes"]) -> Float[Tensor, " vertices"]:
-    first = position.long().clamp(max=len(nodes) - 2)
-    return torch.lerp(nodes[first], nodes[first + 1], position.double() - first).to(position.dtype)
-
-
-def _weld(position: Float[Tensor, "vertices 3"], vertices: Tensor, faces: Tensor, shape: torch.Size) -> Triangles:
-    """Joins vertices that coincide (on walls, and where a node holds the level exactly) and drops empty faces."""
-    last = position.new_tensor(shape) - 2
-    exact = (position == position.round()).all(-1)
-    candidates = (exact | (position < 1).any(-1) | (position > last).any(-1)).nonzero()[:, 0]
-    _, first, inverse = np.unique(vertices[candidates].cpu().numpy(), axis=0, return_index=True, return_inverse=True)
-    target = torch.arange(len(vertices), device=vertices.device)
-    twin = torch.from_numpy(first[inverse.reshape(-1)]).to(vertices.device)
-    target[candidates] = candidates[twin]
-    faces = target[faces]
-    a, b, c = faces.unbind(1)
-    return vertices, faces[(a != b) & (b != c) & (c != a)]
-
-
-def _drop_small_components(faces: Int[Tensor, "faces 3"], count: int, share: float) -> Int[Tensor, "kept 3"]:
-    if share == 0 or len(faces) == 0:
-        return faces
-    piece, size = find_pieces(faces, count)
-    keep = size >= min(share * len(faces), float(size.max()))
-    return faces[keep[piece]]
 
 
 def _decimate(part: Triangles, budget: int) -> Triangles:
@@ -206,7 +124,7 @@ def _decimate(part: Triangles, budget: int) -> Triangles:
     points, triangles = fast_simplification.simplify(
         vertices.cpu().numpy(), faces.cpu().numpy().astype(np.int32), target_count=max(4, budget)
     )
-    return _compact(
+    return compact(
         torch.from_numpy(np.asarray(points, dtype=np.float32)).to(vertices),
         torch.from_numpy(np.asarray(triangles, dtype=np.int64)).to(faces.device),
     )
@@ -237,19 +155,12 @@ def _join(parts: list[Mesh]) -> Mesh:
     return Mesh(torch.cat([p.vertices for p in parts]), torch.cat(faces), torch.cat([p.normals for p in parts]))
 
 
-def _compact(vertices: Float[Tensor, "vertices 3"], faces: Int[Tensor, "faces 3"]) -> Triangles:
-    """Without the vertices that no face uses."""
-    used = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
-    used[faces.reshape(-1)] = True
-    return vertices[used], (used.cumsum(0) - 1)[faces]
-
-
 def _crop(whole: Box, box: Box | None) -> Box:
     return whole if box is None else whole.intersection(box)
 
 
 def _describe_emptiness(surface: Surface) -> str:
-    low, high = (float(value) for value in sample_grid(surface.field, surface.box)[0].aminmax())
+    low, high = find_range(surface.field, surface.box)
     where = f"from {surface.box.lower} to {surface.box.upper}"
     if high <= 0:
         return f"the field is empty {where}: there is nothing to export; fit the scene first or choose another box"

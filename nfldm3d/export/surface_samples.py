@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nfldm3d.fields import Field, VoxelField, read_innermost
+from nfldm3d.fields import Field, SparseField, VoxelField, read_innermost
+from nfldm3d.fields.refinement import find_rows
 
 STEP = 0.5
 """Distance of samples along the short ray through a surface, in voxels."""
@@ -14,7 +15,7 @@ CHUNK = 65536
 """Points handled at a time: keeps the temporaries below 200 MiB."""
 
 
-def read_density(field: VoxelField, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
+def read_density(field: VoxelField | SparseField, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
     """Trilinear density; the same as ``field.interpolate`` without its features."""
     index, weight = find_taps(field, points)
     return (field.density.reshape(-1)[index].float() * weight).sum(-1)
@@ -35,7 +36,8 @@ def read_surface_features(
     """
     step = STEP * min(field.voxel_size)
     offsets = torch.arange(-height + STEP / 2, DEPTH, STEP, device=points.device) * (step / STEP)
-    read = _read_taps if isinstance(field, VoxelField) else _read_queries
+    keeps_voxels = isinstance(field, VoxelField) or (isinstance(field, SparseField) and len(field.places) > 0)
+    read = _read_taps if keeps_voxels else _read_queries
     parts = []
     for point, normal in zip(points.split(CHUNK), normals.split(CHUNK), strict=True):
         parts.append(read(field, point[:, None] - offsets[:, None] * normal[:, None], step))  # type: ignore[arg-type]
@@ -59,7 +61,7 @@ def _read_all(field: Field, points: Float[Tensor, "points 3"]) -> Float[Tensor, 
 
 
 def _read_taps(
-    field: VoxelField, places: Float[Tensor, "points samples 3"], step: float
+    field: VoxelField | SparseField, places: Float[Tensor, "points samples 3"], step: float
 ) -> Float[Tensor, "points channels"]:
     table, size = field.features.reshape(-1, field.channels), min(field.voxel_size)
     index, tap = find_taps(field, places)  # (points samples 8)
@@ -81,9 +83,9 @@ def _visibility(density: Float[Tensor, "points samples"], step: float) -> Float[
 
 
 def find_taps(
-    field: VoxelField, points: Float[Tensor, "*batch 3"]
+    field: VoxelField | SparseField, points: Float[Tensor, "*batch 3"]
 ) -> tuple[Int[Tensor, "*batch 8"], Float[Tensor, "*batch 8"]]:
-    """Flat voxel numbers and trilinear weights around each point; all weights are zero outside the box."""
+    """Flat voxel numbers (rows of a pool) and trilinear weights around each point; these are zero outside the box."""
     count = torch.tensor(field.resolution, device=points.device)
     size = points.new_tensor(field.voxel_size)
     position = ((points - points.new_tensor(field.box.lower)) / size - 0.5).clamp(min=0).minimum(count - 1)
@@ -98,4 +100,7 @@ def find_taps(
         near, far = 1 - share[..., axis : axis + 1], share[..., axis : axis + 1]
         index = torch.cat((index, index + int(stride[axis] * step[axis])), dim=-1)
         weight = torch.cat((weight * near, weight * far), dim=-1)
+    if isinstance(field, SparseField):
+        rows = find_rows(field.map, torch.stack((index // (y * z), index // z % y, index % z), dim=-1))
+        return rows.clamp(min=0), torch.where(rows < 0, 0.0, weight)
     return index, weight

@@ -52,14 +52,14 @@ def _reach(occluder: Occluder, eyes: Float[Tensor, "eyes 3"], height: float) -> 
     Walkers are three voxels wide, so that they do not slip through the gaps of a wall, and climb half their height.
     """
     layer = _find_layer(occluder, height)
-    rise = max(1, round(height / 2 / occluder.voxel_size[2]))
+    rise = max(1, round(height / 2 / occluder.cell_size[2]))
     bridged = _spread(layer, (0, 0, rise))
     number = number_regions(bridged, across_corners=True)
     at_eyes = torch.zeros_like(layer)
     at_eyes[tuple(occluder.locate(eyes).unbind(-1))] = True
     near = number[_spread(at_eyes, (1, 1, rise)) & bridged].unique()
     reached = layer & torch.isin(number, near[near > 0])
-    lower, size = eyes.new_tensor(occluder.box.lower), eyes.new_tensor(occluder.voxel_size)
+    lower, size = eyes.new_tensor(occluder.box.lower), eyes.new_tensor(occluder.cell_size)
     return lower + (reached.nonzero() + 0.5) * size
 
 
@@ -69,7 +69,7 @@ def _find_layer(occluder: Occluder, height: float) -> Bool[Tensor, "x y z"]:
     order = torch.arange(solid.shape[2], device=solid.device)
     ground = torch.where(solid, order, -1).cummax(2).values  # the highest solid voxel up to here
     steps = order - ground
-    wanted = max(1, round(height / occluder.voxel_size[2] + 0.5))
+    wanted = max(1, round(height / occluder.cell_size[2] + 0.5))
     narrow = _spread(torch.nn.functional.pad(solid, (0, 0, 1, 1, 1, 1), value=True), (1, 1, 0))[1:-1, 1:-1]
     return ~narrow & (ground >= 0) & (steps == wanted)
 

@@ -205,7 +205,7 @@ def _group(
     """One of the faces of each cube of voxels and main direction, and the group of each face."""
     voxel, axis = occluder.locate(points) // voxels, normals.abs().argmax(1)
     way = 2 * axis + (normals.gather(1, axis[:, None])[:, 0] > 0)
-    _, y, z = occluder.excess.shape
+    _, y, z = occluder.solid.shape
     key = ((voxel[:, 0] * y + voxel[:, 1]) * z + voxel[:, 2]) * 6 + way
     _, member = key.unique(return_inverse=True)
     sample = torch.zeros(int(member.max()) + 1 if len(member) else 0, dtype=torch.long, device=member.device)

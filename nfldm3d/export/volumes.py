@@ -13,7 +13,7 @@ from nfldm3d._types import PathName
 from nfldm3d.export.coloring import color_features
 from nfldm3d.export.mesh import linear_from_srgb
 from nfldm3d.export.openvdb import LEAF, Grid, encode_vdb
-from nfldm3d.fields import Brick, voxelize
+from nfldm3d.fields import Brick, SparseField, voxelize
 from nfldm3d.files import atomic_write
 from nfldm3d.geometry import Box
 from nfldm3d.ops.bricks import BRICK
@@ -56,7 +56,9 @@ def export_volume(scene: Scene, path: PathName, *, box: Box | None = None, color
 
 def _collect_leaves(scene: Scene, box: Box | None, color: bool) -> tuple[Grid, Grid | None]:
     """The density grid of the field, and its colour grid if wanted."""
-    field = voxelize(scene.field, box if box is not None and scene.box.overlaps(box) else None)
+    field = scene.field
+    if not isinstance(field, SparseField):
+        field = voxelize(field, box if box is not None and scene.box.overlaps(box) else None)
     starts, densities, masks, colors = [], [], [], []
     for start, density, features in _stack_bricks(field.bricks(), field.channels):
         offsets = torch.tensor(np.argwhere(np.ones((LEAF,) * 3)), device=density.device).view(LEAF, LEAF, LEAF, 3)

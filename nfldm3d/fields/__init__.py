@@ -7,12 +7,14 @@ from nfldm3d.fields.protocol import (
     Brick,
     Field,
     FieldState,
+    FoundOccupancy,
     FusedField,
     GridField,
     StoredField,
     find_missing,
     occupied_cells,
 )
+from nfldm3d.fields.sparse import SparseField
 from nfldm3d.fields.voxel import VoxelField, require_voxels, surface_density
 from nfldm3d.fields.voxelization import grid_resolution, voxelize
 
@@ -20,10 +22,12 @@ __all__ = [
     "Brick",
     "Field",
     "FieldState",
+    "FoundOccupancy",
     "FusedField",
     "GridField",
     "HashGrid",
     "NeuralField",
+    "SparseField",
     "StoredField",
     "VoxelField",
     "find_missing",

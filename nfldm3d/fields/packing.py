@@ -45,14 +45,38 @@ def unpack_grid(tensors: dict[str, Tensor]) -> tuple[Float[Tensor, "x y z"], Flo
             f"a grid of {x}x{y}x{z} voxels with {channels} channels takes {needed / 2**30:.1f} GiB, of which only "
             f"{held / 2**10:.0f} KiB are there; crop the scene or save it on a coarser grid"
         )
-    if bricks.dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"indices of bricks are {bricks.dtype}, not whole numbers")
-    shape = (len(bricks), BRICK, BRICK, BRICK)
-    if bricks.shape != (len(bricks), 3) or packed.shape != shape or packed_features.shape != (*shape, channels):
-        raise ValueError(f"there are {len(bricks)} bricks but densities of shape {tuple(packed.shape)}")
-    if bool(((bricks < 0) | (bricks * BRICK >= bricks.new_tensor((x, y, z)))).any()):
-        raise ValueError(f"there are bricks outside its {x}x{y}x{z} voxels")
+    check_bricks(bricks, packed, packed_features, (x, y, z))
+    if packed_features.shape[-1] != channels:
+        raise ValueError(f"there are {packed_features.shape[-1]} channels, not {channels}")
     density, features = packed.new_zeros(x, y, z), packed_features.new_zeros(x, y, z, channels)
     scatter_bricks_(packed, bricks, density)
     scatter_bricks_(packed_features, bricks, features)
     return density, features
+
+
+def check_bricks(
+    bricks: Tensor, density: Tensor, features: Tensor, resolution: tuple[int, int, int], count: int | None = None
+) -> None:
+    """Raises a ValueError unless these are bricks of a grid: each within it and there once, with all its voxels.
+
+    Args:
+        count: how many there must be.
+    """
+    if bricks.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"indices of bricks are {bricks.dtype}, not whole numbers")
+    if min(resolution) < 1:
+        raise ValueError(f"a grid needs at least one voxel along each axis, got {resolution}")
+    shape = (len(bricks), BRICK, BRICK, BRICK)
+    if bricks.shape != (len(bricks), 3) or density.shape != shape or features.shape[:-1] != shape:
+        raise ValueError(
+            f"there are {len(bricks)} bricks but densities of shape {tuple(density.shape)} and features of shape "
+            f"{tuple(features.shape)}"
+        )
+    if count is not None and len(bricks) != count:
+        raise ValueError(f"there are {len(bricks)} of {count} bricks, the others are missing; save the scene again")
+    x, y, z = resolution
+    if bool(((bricks < 0) | (bricks * BRICK >= bricks.new_tensor(resolution))).any()):
+        raise ValueError(f"there are bricks outside its {x}x{y}x{z} voxels")
+    _, counts = bricks.unique(dim=0, return_counts=True) if len(bricks) else (bricks, bricks.new_ones(1))
+    if int(counts.max()) > 1:
+        raise ValueError(f"{int((counts > 1).sum())} bricks are there more than once; save the scene again")

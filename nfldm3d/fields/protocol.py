@@ -5,7 +5,7 @@ for nothing else than ``Field``; a class of its own takes some twenty lines.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,6 +14,9 @@ from torch import Tensor
 from nfldm3d import ops
 from nfldm3d._types import Vector
 from nfldm3d.geometry import Box, Rays
+
+FoundOccupancy: TypeAlias = Bool[Tensor, "x y z"] | ops.Occupancy | ops.PoolOccupancy
+"""What fields know of their empty space."""
 
 
 @runtime_checkable
@@ -58,11 +61,11 @@ class Field(Protocol):
         """Unit vectors from dense to empty space; zero where there is no such direction."""
         ...
 
-    def occupancy(self, threshold: float = 0.0) -> Bool[Tensor, "x y z"] | ops.Occupancy:
+    def occupancy(self, threshold: float = 0.0) -> FoundOccupancy:
         """Where the density may exceed ``threshold`` (1/metre); elsewhere nobody asks.
 
-        A mask over any number of cells that divide the box evenly, or what ``ops.build_occupancy`` makes of densities
-        at voxel centres.
+        A mask over any number of cells that divide the box evenly, or what ``ops.build_occupancy`` or
+        ``ops.build_pool_occupancy`` makes of densities at voxel centres.
         """
         ...
 
@@ -82,7 +85,7 @@ class FusedField(Protocol):
         near_far: Float[Tensor, "rays 2"],
         step: float,
         early_stop: float,
-        occupancy: ops.Occupancy | Bool[Tensor, "x y z"] | None = None,
+        occupancy: FoundOccupancy | None = None,
         gradient: ops.FieldGradient | None = None,
     ) -> ops.RayIntegral:
         """What ``ops.integrate_rays`` computes.
@@ -148,8 +151,21 @@ def occupied_cells(field: Field, threshold: float = 0.0) -> Bool[Tensor, "x y z"
                 "it must give a mask (bool) over cells along x, y and z"
             )
         return found
+    if isinstance(found, ops.PoolOccupancy):
+        return _even_tiles(found)
     cells = found.cells.bool()  # from each voxel centre to the next; an even cell meets the halves of two of them
     for axis, count in enumerate(cells.shape):
         before = torch.nn.functional.pad(cells, [0, 0] * (2 - axis) + [1, 0]).narrow(axis, 0, count)
         cells = cells | before
     return cells
+
+
+def _even_tiles(found: ops.PoolOccupancy) -> Bool[Tensor, "x y z"]:
+    """The tiles of 4x4x4 cells that hold an occupied one, as cells that divide the box evenly."""
+    mask = found.leaps == 0
+    for axis, (voxels, tiles) in enumerate(zip(found.resolution, found.leaps.shape, strict=True)):
+        edges = torch.arange(tiles + 1, device=mask.device) * (voxels / tiles) - 0.5  # cells begin at voxel centres
+        first = ((edges[:-1] - 1e-4) / ops.TILE).floor().long().clamp(0, tiles - 1)
+        last = ((edges[1:] + 1e-4) / ops.TILE).floor().long().clamp(0, tiles - 1)
+        mask = torch.stack([mask.index_select(axis, (first + k).minimum(last)) for k in range(3)]).any(0)
+    return mask

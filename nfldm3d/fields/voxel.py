@@ -16,6 +16,7 @@ from nfldm3d import ops
 from nfldm3d._types import Vector
 from nfldm3d.fields.packing import find_bricks, pack_grid, unpack_grid
 from nfldm3d.fields.protocol import Brick, Field, FieldState
+from nfldm3d.fields.values import check_values, find_normals
 from nfldm3d.geometry import Box, Rays
 from nfldm3d.memory import require_memory
 from nfldm3d.ops.bricks import BRICK
@@ -58,24 +59,7 @@ class VoxelField:
 
         Densities below zero are refused as well, unless the field is ``signed``.
         """
-        density, features = self.density.detach(), self.features.detach()
-        low, high = density.aminmax()
-        least = torch.finfo(density.dtype).min if self.signed else 0.0
-        if not (low >= least and torch.isfinite(high)):  # NaN fails the comparison, too
-            bad = ~(torch.isfinite(density) & (density >= least))
-            where = tuple(bad.nonzero()[0].tolist())
-            raise ValueError(
-                f"density{list(where)} is {float(density[where])} ({int(bad.sum())} such voxels); "
-                f"densities must be finite{'' if self.signed else ' and not negative'}: clamp them or repair the source"
-            )
-        if not torch.isfinite(features.sum(dtype=torch.float32)):  # large finite numbers may overflow, too
-            bad = ~torch.isfinite(features)
-            if bool(bad.any()):
-                where = tuple(bad.nonzero()[0].tolist())
-                raise ValueError(
-                    f"features{list(where)} is {float(features[where])} ({int(bad.sum())} such values); "
-                    "features must be finite: repair the source, e.g. with torch.nan_to_num"
-                )
+        check_values(self.density.detach(), self.features.detach(), self.signed)
 
     @classmethod
     def zeros(
@@ -202,17 +186,8 @@ class VoxelField:
     def normals(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
         """Unit vectors from dense to empty space, against the density's gradient; zero where it is constant."""
         self._require_single("normals")
-        flat = points.reshape(-1, 3)
-        size = points.new_tensor(self.voxel_size)
-        offsets = torch.diag(size).to(points)
         box = (self.box.lower, self.box.upper)
-        slopes = [
-            ops.interpolate(self.density[..., None], flat + offset, box)
-            - ops.interpolate(self.density[..., None], flat - offset, box)
-            for offset in offsets
-        ]
-        gradient = torch.cat(slopes, dim=-1) / (2 * size)
-        return -torch.nn.functional.normalize(gradient, dim=-1).view(points.shape)
+        return find_normals(lambda at: ops.interpolate(self.density[..., None], at, box), points, self.voxel_size)
 
     def occupancy(self, threshold: float = 0.0) -> ops.Occupancy:
         """Where the density exceeds ``threshold`` (1/metre)."""

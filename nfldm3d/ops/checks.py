@@ -3,6 +3,11 @@
 import torch
 from torch import Tensor
 
+from nfldm3d.ops.records import BRICK, PoolMap
+
+POOL_LIMIT = 2**31 // BRICK**3
+"""Bricks that a pool may hold: its rows are counted in 32 bits."""
+
 
 def require(
     name: str, tensor: Tensor, shape: tuple[int | str, ...], device: torch.device, *dtypes: torch.dtype
@@ -37,3 +42,12 @@ def require_rays(
 def field_dtypes(device: torch.device) -> tuple[torch.dtype, ...]:
     """The dtypes in which a device may keep a field; all sums are float32."""
     return (torch.float32, torch.float16) if device.type == "cuda" else (torch.float32,)
+
+
+def require_pool(name: str, pool: Tensor, places: PoolMap, *channels: int | str) -> None:
+    """Raises a ValueError unless a pool (bricks, 8, 8, 8, *channels) and the map of its bricks belong together."""
+    require(name, pool, ("bricks", BRICK, BRICK, BRICK, *channels), pool.device, *field_dtypes(pool.device))
+    if len(pool) >= POOL_LIMIT:
+        raise ValueError(f"{name} has {len(pool)} bricks, a pool holds fewer than {POOL_LIMIT}; split the field")
+    grid = tuple(-(-size // BRICK) for size in places.resolution)
+    require("numbers", places.numbers, grid, pool.device, torch.int32)

@@ -1,4 +1,5 @@
 # pyright: basic, reportInvalidTypeForm=false, reportIndexIssue=false, reportAttributeAccessIssue=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# ruff: noqa: UP018 -- bool(True) tells Warp that a variable changes in a loop
 """Warp functions that take a ray through one cell: what its samples absorb, and the slopes of that, going back.
 
 They see the cell's eight densities alone, so that grids of any layout share them; see ``march_kernels`` for the

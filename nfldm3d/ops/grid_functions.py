@@ -51,9 +51,8 @@ _FETCH_ROWS = (
 """
 )
 
-_ADD_ROWS = (
-    _ROWS
-    + """
+# What is done with the eight rows, wherever they lie.
+ADD_ROWS = """
     float* __restrict out = sums.data + (int64_t)row * channels;
     const float w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3], w4 = w[4], w5 = w[5], w6 = w[6], w7 = w[7];
     #pragma clang loop vectorize(enable) vectorize_predicate(enable)
@@ -61,11 +60,8 @@ _ADD_ROWS = (
         out[c] += ((w0 * (float)r0[c] + w1 * (float)r1[c]) + (w2 * (float)r2[c] + w3 * (float)r3[c]))
                 + ((w4 * (float)r4[c] + w5 * (float)r5[c]) + (w6 * (float)r6[c] + w7 * (float)r7[c]));
 """
-)
 
-_DOT_ROWS = (
-    _ROWS
-    + """
+DOT_ROWS = """
     const float* __restrict g = vectors.data + (int64_t)row * channels;
     float s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
     #pragma clang loop vectorize(enable)
@@ -74,9 +70,11 @@ _DOT_ROWS = (
         s0 += v * (float)r0[c]; s1 += v * (float)r1[c]; s2 += v * (float)r2[c]; s3 += v * (float)r3[c];
         s4 += v * (float)r4[c]; s5 += v * (float)r5[c]; s6 += v * (float)r6[c]; s7 += v * (float)r7[c];
     }
+"""
+
+KEEP_PRODUCTS = """
     products.data[slot] = wp::vec_t<8, float>({s0, s1, s2, s3, s4, s5, s6, s7});
 """
-)
 
 _SCATTER_ROWS = """
     const int64_t channels = features.shape[3];
@@ -106,14 +104,14 @@ def fetch_rows(features: wp.array4d(dtype=Any), cell: wp.vec3i):
     ...
 
 
-@wp.func_native(_ADD_ROWS)
+@wp.func_native(_ROWS + ADD_ROWS)
 @typing.no_type_check
 def add_rows(features: wp.array4d(dtype=Any), cell: wp.vec3i, w: vec8, sums: wp.array2d(dtype=float), row: int):
     """Adds the weighted rows of the 8 corners to ``sums[row]``."""
     ...
 
 
-@wp.func_native(_DOT_ROWS)
+@wp.func_native(_ROWS + DOT_ROWS + KEEP_PRODUCTS)
 @typing.no_type_check
 def dot_rows(
     features: wp.array4d(dtype=Any),

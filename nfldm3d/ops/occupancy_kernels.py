@@ -7,7 +7,7 @@ from typing import Any
 
 import warp as wp
 
-from nfldm3d.ops.records import TILE
+from nfldm3d.ops.records import BRICK, TILE
 
 wp.set_module_options({"enable_backward": False})
 
@@ -31,6 +31,53 @@ _MARK_LINE = """
 """
 
 
+# The voxels of a brick and those after it, then the cells between them.
+_MARK_BRICK = f"""
+    const int edge = {BRICK}, tile = {TILE};
+    unsigned char solid[{BRICK + 1}][{BRICK + 1}][{BRICK + 1}];
+    for (int i = 0; i <= edge; ++i)
+        for (int j = 0; j <= edge; ++j)
+            for (int k = 0; k <= edge; ++k) {{
+                const int x = wp::min(place[0] * edge + i, shape[0] - 1);
+                const int y = wp::min(place[1] * edge + j, shape[1] - 1);
+                const int z = wp::min(place[2] * edge + k, shape[2] - 1);
+                const int64_t at = ((x / edge) * (int64_t)numbers.shape[1] + y / edge) * numbers.shape[2] + z / edge;
+                const int64_t number = numbers.data[at];
+                const int within = (x % edge * edge + y % edge) * edge + z % edge;
+                solid[i][j][k] = number >= 0 && (float)density.data[number * edge * edge * edge + within] > threshold;
+            }}
+    unsigned char* out = marks.data + (int64_t)brick * edge * edge * edge;
+    for (int i = 0; i < edge; ++i)
+        for (int j = 0; j < edge; ++j)
+            for (int k = 0; k < edge; ++k) {{
+                const int x = place[0] * edge + i, y = place[1] * edge + j, z = place[2] * edge + k;
+                if (x >= shape[0] || y >= shape[1] || z >= shape[2]) continue;
+                unsigned char any = 0;
+                for (int corner = 0; corner < 8; ++corner)
+                    any |= solid[i + (corner >> 2)][j + (corner >> 1 & 1)][k + (corner & 1)];
+                out[(i * edge + j) * edge + k] = any;
+                if (any)
+                    leaps.data[((x / tile) * (int64_t)leaps.shape[1] + y / tile) * leaps.shape[2] + z / tile] = 0;
+            }}
+"""
+
+
+@wp.func_native(_MARK_BRICK)
+@typing.no_type_check
+def mark_cells_of(
+    density: wp.array(dtype=Any),
+    numbers: wp.array3d(dtype=int),
+    shape: wp.vec3i,
+    threshold: float,
+    place: wp.vec3i,
+    brick: int,
+    marks: wp.array2d(dtype=wp.uint8),
+    leaps: wp.array3d(dtype=wp.uint8),
+):
+    """Marks the cells of the brick at ``place`` with a corner above the threshold in row ``brick``, and their tiles."""
+    ...
+
+
 @wp.func_native(_MARK_LINE)
 @typing.no_type_check
 def mark_line(density: wp.array3d(dtype=Any), threshold: float, x: int, y: int, cells: wp.array3d(dtype=wp.uint8)):
@@ -48,6 +95,20 @@ def tile_is_occupied(cells: wp.array3d(dtype=wp.uint8), x: int, y: int, z: int) 
                 if cells[i, j, k] != wp.uint8(0):
                     return True
     return False
+
+
+@wp.func
+@typing.no_type_check
+def measure_along(leaps: wp.array3d(dtype=wp.uint8), bx: int, by: int):
+    """Each tile's distance along z to an occupied one of its column."""
+    distance = int(FARTHEST)
+    for bz in range(leaps.shape[2]):
+        distance = wp.min(distance + 1, int(leaps[bx, by, bz]))
+        leaps[bx, by, bz] = wp.uint8(distance)
+    for step in range(leaps.shape[2]):
+        bz = leaps.shape[2] - 1 - step
+        distance = wp.min(distance + 1, int(leaps[bx, by, bz]))
+        leaps[bx, by, bz] = wp.uint8(distance)
 
 
 @wp.kernel(grid_stride=False)
@@ -68,16 +129,35 @@ def mark_cells(
     for i in range(x, wp.min(x + TILE_EDGE, density.shape[0])):
         for j in range(y, wp.min(y + TILE_EDGE, density.shape[1])):
             mark_line(density, threshold, i, j, cells)
-    distance = int(FARTHEST)
     for bz in range(leaps.shape[2]):
-        distance = wp.min(distance + 1, FARTHEST)
-        if tile_is_occupied(cells, x, y, bz * TILE_EDGE):
-            distance = 0
-        leaps[bx, by, bz] = wp.uint8(distance)
-    for step in range(leaps.shape[2]):
-        bz = leaps.shape[2] - 1 - step
-        distance = wp.min(distance + 1, int(leaps[bx, by, bz]))
-        leaps[bx, by, bz] = wp.uint8(distance)
+        leaps[bx, by, bz] = wp.uint8(wp.where(tile_is_occupied(cells, x, y, bz * TILE_EDGE), 0, FARTHEST))
+    measure_along(leaps, bx, by)
+
+
+@wp.kernel(grid_stride=False)
+@typing.no_type_check
+def mark_brick(
+    offset: int,
+    density: wp.array(dtype=Any),
+    numbers: wp.array3d(dtype=int),
+    shape: wp.vec3i,
+    threshold: float,
+    bricks: wp.array2d(dtype=int),
+    marks: wp.array2d(dtype=wp.uint8),
+    leaps: wp.array3d(dtype=wp.uint8),
+):
+    """Marks the cells of a brick, and with zero the tiles in it that hold any."""
+    brick = offset + wp.tid()
+    place = wp.vec3i(bricks[brick, 0], bricks[brick, 1], bricks[brick, 2])
+    mark_cells_of(density, numbers, shape, threshold, place, brick, marks, leaps)
+
+
+@wp.kernel(grid_stride=False)
+@typing.no_type_check
+def sweep_column(offset: int, leaps: wp.array3d(dtype=wp.uint8)):
+    """Measures the distances of a column of tiles, of which the occupied ones are zero and the others 255."""
+    column = offset + wp.tid()
+    measure_along(leaps, column // leaps.shape[1], column % leaps.shape[1])
 
 
 @wp.kernel(grid_stride=False)

@@ -113,6 +113,24 @@ def slope_along(position: float, size: int, voxels_per_metre: float) -> float:
     return wp.where(position > 0.0 and position < float(size - 1), voxels_per_metre, 0.0)
 
 
+@wp.func
+@typing.no_type_check
+def slope_of(p: vec8, position: wp.vec3, cell: wp.vec3i, lower: wp.vec3, upper: wp.vec3, shape: wp.vec3i) -> wp.vec3:
+    """How fast a trilinear value grows along x, y and z in metres, given those at the corners of the cell."""
+    x = fraction_along(position[0], cell[0], shape[0])
+    y = fraction_along(position[1], cell[1], shape[1])
+    z = fraction_along(position[2], cell[2], shape[2])
+    a = wp.lerp(wp.lerp(p[4] - p[0], p[5] - p[1], z), wp.lerp(p[6] - p[2], p[7] - p[3], z), y)
+    b = wp.lerp(wp.lerp(p[2] - p[0], p[3] - p[1], z), wp.lerp(p[6] - p[4], p[7] - p[5], z), x)
+    c = wp.lerp(wp.lerp(p[1] - p[0], p[3] - p[2], y), wp.lerp(p[5] - p[4], p[7] - p[6], y), x)
+    scale = grid_position(lower + wp.vec3(1.0, 1.0, 1.0), lower, upper, shape)
+    return wp.vec3(
+        a * slope_along(position[0], shape[0], scale[0]),
+        b * slope_along(position[1], shape[1], scale[1]),
+        c * slope_along(position[2], shape[2], scale[2]),
+    )
+
+
 @wp.kernel(grid_stride=False)
 @typing.no_type_check
 def interpolate_slopes(
@@ -133,17 +151,9 @@ def interpolate_slopes(
         position = voxel_position(point, lower, upper, shape)
         cell = cell_of(position, shape)
         dot_rows(values, cell, grad_result, index, products, index)
-        p = products[index]
-        x = fraction_along(position[0], cell[0], shape[0])
-        y = fraction_along(position[1], cell[1], shape[1])
-        z = fraction_along(position[2], cell[2], shape[2])
-        a = wp.lerp(wp.lerp(p[4] - p[0], p[5] - p[1], z), wp.lerp(p[6] - p[2], p[7] - p[3], z), y)
-        b = wp.lerp(wp.lerp(p[2] - p[0], p[3] - p[1], z), wp.lerp(p[6] - p[4], p[7] - p[5], z), x)
-        c = wp.lerp(wp.lerp(p[1] - p[0], p[3] - p[2], y), wp.lerp(p[5] - p[4], p[7] - p[6], y), x)
-        scale = grid_position(lower + wp.vec3(1.0, 1.0, 1.0), lower, upper, shape)
-        grad_points[index, 0] = a * slope_along(position[0], shape[0], scale[0])
-        grad_points[index, 1] = b * slope_along(position[1], shape[1], scale[1])
-        grad_points[index, 2] = c * slope_along(position[2], shape[2], scale[2])
+        slope = slope_of(products[index], position, cell, lower, upper, shape)
+        for axis in range(3):
+            grad_points[index, axis] = slope[axis]
 
 
 @wp.kernel(grid_stride=False)

@@ -2,11 +2,15 @@
 """Warp functions for rays of evenly spaced samples: entering a box, placing samples, leaping over empty tiles."""
 
 import typing
+from typing import Any
 
 import warp as wp
 
 from nfldm3d.ops.grid_functions import cell_of, voxel_position
-from nfldm3d.ops.records import TILE
+from nfldm3d.ops.records import BRICK, TILE
+
+BRICK_BITS = wp.constant(BRICK.bit_length() - 1)
+BRICK_MASK = wp.constant(BRICK - 1)
 
 TILE_BITS = wp.constant(TILE.bit_length() - 1)
 INFINITE = wp.constant(1.0e30)
@@ -95,11 +99,43 @@ def leap(ray: Ray, k: int, tile: wp.vec3i, distance: int) -> int:
     return wp.max(k + 1, int(wp.min(steps, float(ray.end)) + 0.49))
 
 
+@wp.struct
+@typing.no_type_check
+class BrickCells:
+    """The marks of cells by brick: ``numbers`` is a brick's row of ``marks``, or -1 where none of its cells is set."""
+
+    numbers: wp.array3d(dtype=int)
+    marks: wp.array2d(dtype=wp.uint8)  # (bricks, 512)
+
+
 @wp.func
 @typing.no_type_check
-def next_occupied(
-    ray: Ray, k: int, cells: wp.array3d(dtype=wp.uint8), leaps: wp.array3d(dtype=wp.uint8), shape: wp.vec3i
-) -> int:
+def place_in_brick(x: int, y: int, z: int) -> int:
+    """Raster index of a voxel or cell within its brick."""
+    column = ((x & BRICK_MASK) << BRICK_BITS) | (y & BRICK_MASK)
+    return (column << BRICK_BITS) | (z & BRICK_MASK)
+
+
+@wp.func
+@typing.no_type_check
+def is_marked(cells: wp.array3d(dtype=wp.uint8), cell: wp.vec3i) -> bool:
+    """Whether a cell of a dense grid is occupied."""
+    return cells[cell[0], cell[1], cell[2]] != wp.uint8(0)
+
+
+@wp.func
+@typing.no_type_check
+def is_marked(cells: BrickCells, cell: wp.vec3i) -> bool:  # noqa: F811 -- overloads, in Warp
+    """Whether a cell of a grid of bricks is occupied."""
+    number = cells.numbers[cell[0] >> BRICK_BITS, cell[1] >> BRICK_BITS, cell[2] >> BRICK_BITS]
+    if number < 0:
+        return False
+    return cells.marks[number, place_in_brick(cell[0], cell[1], cell[2])] != wp.uint8(0)
+
+
+@wp.func
+@typing.no_type_check
+def next_occupied(ray: Ray, k: int, cells: Any, leaps: wp.array3d(dtype=wp.uint8), shape: wp.vec3i) -> int:
     """The first sample from k on whose cell is occupied, or ``ray.end``."""
     while k < ray.end:
         cell = cell_of(position_of(ray, k), shape)
@@ -107,7 +143,7 @@ def next_occupied(
         distance = int(leaps[tile[0], tile[1], tile[2]])
         if distance > 0:
             k = leap(ray, k, tile, distance)
-        elif cells[cell[0], cell[1], cell[2]] != wp.uint8(0):
+        elif is_marked(cells, cell):
             return k
         else:
             k += 1

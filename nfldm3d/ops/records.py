@@ -54,6 +54,30 @@ class Occupancy:
 
 
 @dataclass(frozen=True)
+class PoolMap:
+    """Which bricks of 8x8x8 voxels of a grid a pool holds; the others are zero."""
+
+    numbers: Int32[Tensor, "bricks_x bricks_y bricks_z"]
+    """The number of each brick in the pool, -1 for those that it lacks."""
+    resolution: tuple[int, int, int]
+    """Voxels of the grid along x, y and z; those of a brick beyond it count for nothing."""
+
+
+@dataclass(frozen=True)
+class PoolOccupancy:
+    """As ``Occupancy``, for grids of which a pool holds the bricks."""
+
+    numbers: Int32[Tensor, "bricks_x bricks_y bricks_z"]
+    """The row of ``marks`` for each brick of cells, -1 where none is set."""
+    marks: UInt8[Tensor, "occupied 8 8 8"]
+    """1 where a sample between the centres of voxel (i, j, k) and its upper neighbours can be non-zero."""
+    leaps: UInt8[Tensor, "tiles_x tiles_y tiles_z"]
+    """As in ``Occupancy``."""
+    resolution: tuple[int, int, int]
+    """Voxels of the grid along x, y and z."""
+
+
+@dataclass(frozen=True)
 class RayIntegral:
     """Sums over the samples of each ray, with weights w = transmittance * (1 - exp(-density * step))."""
 
@@ -69,21 +93,24 @@ class RayIntegral:
 
 @dataclass(frozen=True)
 class FieldGradient:
-    """Buffers that a backward pass adds the gradient of a field into, instead of allocating one per step."""
+    """Buffers that a backward pass adds the gradient of a field into, instead of allocating one per step.
 
-    density: Float[Tensor, "x y z"]
-    features: Float[Tensor, "x y z channels"]
+    They have the shapes of what they are the gradient of: a grid, or a pool ``(bricks, 8, 8, 8)``.
+    """
+
+    density: Float[Tensor, "*voxels"]
+    features: Float[Tensor, "*voxels channels"]
 
 
 @dataclass(frozen=True)
 class Splat:
-    """Sums over the entries that fell into each voxel."""
+    """Sums over the entries that fell into each voxel: of a grid (x y z), or of a pool's bricks (bricks 8 8 8)."""
 
-    features: Float[Tensor, "x y z channels"]
+    features: Float[Tensor, "*voxels channels"]
     """Sum of weight * feature."""
-    weights: Float[Tensor, "x y z"]
+    weights: Float[Tensor, "*voxels"]
     """Sum of weights."""
-    counts: Int32[Tensor, "x y z"]
+    counts: Int32[Tensor, "*voxels"]
     """Number of entries."""
-    values: Float[Tensor, "x y z values"] | None
+    values: Float[Tensor, "*voxels values"] | None
     """Sum of the entries' own values, without weights; None if none were given."""

@@ -1,14 +1,16 @@
 """Lifts image features into voxels along the rays of their pixels."""
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nfldm3d.ops.allocation import zeros
 from nfldm3d.ops.checks import require, require_rays
 from nfldm3d.ops.launch import launch, launch_scatter
-from nfldm3d.ops.records import Bounds, Splat, check_bounds
+from nfldm3d.ops.records import BRICK, Bounds, PoolMap, Splat, check_bounds
 
 
 def splat_frustums(
@@ -30,6 +32,37 @@ def splat_frustums(
     Raises:
         ValueError: shapes, dtypes or devices do not fit together, or rays or distances require a gradient.
     """
+    _check(features, weights, distances, origins, directions, box, resolution, values)
+    rays = (distances.contiguous(), origins.contiguous(), directions.contiguous())
+    return _splat(features, weights, values, rays, _Target(box, resolution))
+
+
+def splat_frustums_into_pool(
+    features: Float[Tensor, "rays channels"],
+    weights: Float[Tensor, "rays depths"],
+    distances: Float[Tensor, "rays depths"],
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    box: Bounds,
+    places: PoolMap,
+    *,
+    values: Float[Tensor, "rays depths values"] | None = None,
+) -> Splat:
+    """``splat_frustums`` into the bricks that a pool holds; entries that fall into others are dropped.
+
+    The sums have the pool's shape, ``(bricks, 8, 8, 8)``, for all bricks that ``places`` numbers.
+
+    Raises:
+        ValueError: shapes, dtypes or devices do not fit together, or rays or distances require a gradient.
+    """
+    _check(features, weights, distances, origins, directions, box, places.resolution, values)
+    grid = tuple(-(-size // BRICK) for size in places.resolution)
+    require("numbers", places.numbers, grid, features.device, torch.int32)
+    rays = (distances.contiguous(), origins.contiguous(), directions.contiguous())
+    return _splat(features, weights, values, rays, _Target(box, places.resolution, places))
+
+
+def _check(features, weights, distances, origins, directions, box, resolution, values) -> None:
     device, entries = features.device, (len(origins), "depths")
     require_rays(origins, directions, None, device)
     require("features", features, (len(origins), "channels"), device, torch.float32)
@@ -43,26 +76,56 @@ def splat_frustums(
     if min(resolution) < 1 or resolution[0] * resolution[1] * resolution[2] >= 2**31:
         raise ValueError(f"a splat needs a resolution of 1 to 2^31 - 1 voxels, got {resolution}")
 
-    listed = distances.new_zeros(*distances.shape, 0) if values is None else values
-    rays = (distances.contiguous(), origins.contiguous(), directions.contiguous())
-    sums, weight_sums, counts, value_sums = _Splatting.apply(features, weights, listed, rays, box, resolution)
+
+class _Target(NamedTuple):
+    """Where entries fall: into a dense grid, or into the pool of its bricks."""
+
+    box: Bounds
+    resolution: tuple[int, int, int]
+    places: PoolMap | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the sums."""
+        if self.places is None:
+            return self.resolution
+        return (int(self.places.numbers.max()) + 1, BRICK, BRICK, BRICK)
+
+    def locate(self, rays: tuple[Tensor, ...], voxels: Int32[Tensor, "rays depths"]) -> None:
+        """Writes where each entry falls as a row of the sums, -1 outside."""
+        from nfldm3d.ops.entry_kernels import locate_entries
+
+        launch(locate_entries, len(voxels), [*rays, *self.box, self.resolution, voxels], voxels.device)
+        if self.places is not None:
+            from nfldm3d.ops.pool_point_kernels import find_rows
+
+            inputs = [self.places.numbers.contiguous(), self.resolution, voxels.view(voxels.numel())]
+            launch(find_rows, voxels.numel(), inputs, voxels.device, grain=4096)
+
+
+def _splat(
+    features: Tensor, weights: Tensor, values: Tensor | None, rays: tuple[Tensor, ...], target: _Target
+) -> Splat:
+    listed = weights.new_zeros(*weights.shape, 0) if values is None else values
+    sums, weight_sums, counts, value_sums = _Splatting.apply(features, weights, listed, rays, target)
     return Splat(sums, weight_sums, counts, None if values is None else value_sums)
 
 
 class _Splatting(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, features, weights, values, rays, box, resolution):
+    def forward(ctx, features, weights, values, rays, target):
         from nfldm3d.ops import point_kernels as kernels
-        from nfldm3d.ops.entry_kernels import locate_entries
 
         features, weights, values = features.contiguous(), weights.contiguous(), values.contiguous()
         device = features.device
         voxels = torch.zeros_like(weights, dtype=torch.int32)
-        launch(locate_entries, len(voxels), [*rays, *box, resolution, voxels], device)
-        weight_sums, counts = features.new_zeros(resolution), voxels.new_zeros(resolution)
-        sums, value_sums = (zeros(*resolution, entries.shape[-1], device=device) for entries in (features, values))
+        target.locate(rays, voxels)
+        shape = target.shape
+        weight_sums, counts = features.new_zeros(shape), voxels.new_zeros(shape)
+        sums, value_sums = (zeros(*shape, entries.shape[-1], device=device) for entries in (features, values))
         inputs = [voxels, features, weights, values.view(weights.numel(), values.shape[-1])]
-        outputs = [sums, weight_sums.view(-1), counts.view(-1), value_sums]
+        rows = [_as_grid(entries) for entries in (sums, value_sums)]
+        outputs = [rows[0], weight_sums.view(-1), counts.view(-1), rows[1]]
         launch_scatter(kernels.splat_scatter, len(voxels), inputs + outputs, device)
         ctx.mark_non_differentiable(counts)
         ctx.save_for_backward(features, weights, voxels)
@@ -76,16 +139,22 @@ class _Splatting(torch.autograd.Function):
         features, weights, voxels = ctx.saved_tensors
         grad_sums, grad_weight_sums, _, grad_value_sums = (grad.contiguous() for grad in grads)
         channels = grad_value_sums.shape[-1]
+        grad_weight_sums = _as_grid(grad_weight_sums[..., None])[..., 0]
         grad_features, grad_weights = torch.zeros_like(features), torch.zeros_like(weights)
         grad_values = weights.new_zeros(*weights.shape, channels)
         inputs = [
             voxels,
             features,
             weights,
-            grad_sums,
+            _as_grid(grad_sums),
             grad_weight_sums,
             grad_value_sums.view(grad_weight_sums.numel(), channels),
         ]
         outputs = [grad_features, grad_weights, grad_values]
         launch(kernels.splat_gather, len(voxels), inputs + outputs, features.device)
-        return grad_features, grad_weights, grad_values, None, None, None
+        return grad_features, grad_weights, grad_values, None, None
+
+
+def _as_grid(sums: Float[Tensor, "*voxels channels"]) -> Float[Tensor, "x y z channels"]:
+    """A pool as the kernels take it, which go by rows."""
+    return sums if sums.dim() == 4 else sums.flatten(0, 1)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from nfldm3d import ops
-from nfldm3d.fields import Field, FusedField, occupied_cells
+from nfldm3d.fields import Field, FoundOccupancy, FusedField, occupied_cells
 from nfldm3d.geometry import Rays
 from nfldm3d.ops.compositing import composite_samples, find_visible
 from nfldm3d.ops.traversal import Crossings, NestedGrids, RayStretches, Stepping, intersect_boxes, traverse_grids
@@ -15,7 +15,7 @@ SAMPLES_AT_ONCE = 2**18
 """How many samples a field is asked at a time, at most; what bounds the memory."""
 
 
-def find_occupancy(field: Field) -> ops.Occupancy | Bool[Tensor, "x y z"]:
+def find_occupancy(field: Field) -> FoundOccupancy:
     """What ``integrate`` needs to know of a field's empty space, whatever the rays: worth keeping."""
     return field.occupancy() if isinstance(field, FusedField) else occupied_cells(field)
 
@@ -26,7 +26,7 @@ def integrate(
     near_far: Float[Tensor, "rays 2"],
     step: float,
     early_stop: float,
-    occupancy: ops.Occupancy | Bool[Tensor, "x y z"] | None = None,
+    occupancy: FoundOccupancy | None = None,
     gradient: ops.FieldGradient | None = None,
 ) -> ops.RayIntegral:
     """Sums over the samples at near + (k + 1/2) * step, as ``ops.integrate_rays`` defines them, of any field.

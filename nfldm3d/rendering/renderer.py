@@ -10,12 +10,12 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from nfldm3d import ops
 from nfldm3d.camera import Camera
-from nfldm3d.fields import Field, read_innermost
+from nfldm3d.fields import Field, FoundOccupancy, read_innermost
 from nfldm3d.geometry import Rays
 from nfldm3d.rendering.integration import find_occupancy, integrate
 from nfldm3d.scene import Scene
@@ -89,7 +89,7 @@ class Renderer:
     """
 
     scene: Scene
-    occupancies: tuple[ops.Occupancy | Bool[Tensor, "x y z"], ...]
+    occupancies: tuple[FoundOccupancy, ...]
     """From ``find_occupancy``, one for each level of the scene."""
 
     def render(
@@ -181,7 +181,7 @@ def composite(
     levels: Sequence[Field],
     rays: Rays,
     *,
-    occupancies: Sequence[ops.Occupancy | Bool[Tensor, "x y z"] | None] | None = None,
+    occupancies: Sequence[FoundOccupancy | None] | None = None,
     gradients: Sequence[ops.FieldGradient | None] | None = None,
     step_in_voxels: float = 0.5,
     early_stop: float = 1e-4,

@@ -1,6 +1,7 @@
 """Volume files: OpenVDB re-read by a small independent reader, NanoVDB by Warp."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import torch
 from vdb_reader import VdbReader
 
 from nfldm3d.appearance import Rgb
-from nfldm3d.export import export_volume
+from nfldm3d.export import export_volume, volumes
 from nfldm3d.export.mesh import linear_from_srgb
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import SparseField, VoxelField
 from nfldm3d.geometry import Box
 from nfldm3d.scene import Scene
 
@@ -46,6 +47,19 @@ def test_vdb_gives_back_every_voxel_at_its_place(tmp_path: Path, generator: torc
     assert struct.unpack("<q", metadata["file_voxel_count"]) == (len(active),)
     assert struct.unpack("<3i", metadata["file_bbox_min"]) == tuple(active.amin(0).tolist())
     assert struct.unpack("<3i", metadata["file_bbox_max"]) == tuple(active.amax(0).tolist())
+
+
+def test_sparse_fields_are_written_brick_by_brick(
+    tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make_scene(CUBES, RESOLUTION, generator)
+    sparse = replace(scene, field=SparseField.from_dense(scene.field))
+    part = Box((-1.0, 2.0, 0.5), (-0.2, 2.7, 1.5))
+    export_volume(scene, tmp_path / "dense.vdb", box=part)
+    monkeypatch.setattr(volumes, "voxelize", None)  # nobody asks for all voxels
+    for path in ("sparse.vdb", "sparse.nvdb"):
+        export_volume(sparse, tmp_path / path, box=part)
+    assert (tmp_path / "sparse.vdb").read_bytes() == (tmp_path / "dense.vdb").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ import torch
 from jaxtyping import TypeCheckError
 from stand_in_kaolin import import_kaolin, provide_kaolin, same, stand_in
 
-from nfldm3d.fields import VoxelField, surface_density
+from nfldm3d.fields import SparseField, VoxelField, surface_density
 from nfldm3d.geometry import Box
 from nfldm3d.interop.kaolin import (
     from_kaolin_spc,
     from_kaolin_voxelgrid,
+    sparse_from_kaolin_spc,
     spc_box,
     to_kaolin_feature_grid,
     to_kaolin_spc,
@@ -112,6 +113,20 @@ def test_fields_return_from_structured_point_clouds(either: None, fields: VoxelF
     spc = to_kaolin_spc(fields)
     assert spc.features.shape == (int((fields.density > 0).sum()), 5)
     assert same(from_kaolin_spc(spc, BOX, resolution=(5, 7, 3)), fields)
+
+
+def test_sparse_fields_go_there_and_back_brick_by_brick(either: None, generator: torch.Generator) -> None:
+    occupied = torch.rand(11, 9, 17, generator=generator) < 0.1
+    occupied[:, :, 8:16] = False
+    dense = VoxelField(occupied * 3.0, occupied[..., None] * torch.rand(11, 9, 17, 2, generator=generator), BOX)
+    sparse = SparseField.from_dense(dense)
+    ours, theirs = to_kaolin_spc(sparse), to_kaolin_spc(dense)
+    assert torch.equal(ours.octrees, theirs.octrees) and torch.equal(ours.features, theirs.features)
+    assert len(to_kaolin_spc(sparse, threshold=1.0).features) == int(occupied.sum())
+    back = sparse_from_kaolin_spc(ours, BOX, resolution=(11, 9, 17))
+    assert same(back.to_dense(), dense) and len(back.places) == len(sparse.places)
+    with pytest.raises(ValueError, match="one scene, got 2 octrees"):
+        sparse_from_kaolin_spc(to_kaolin_spc(VoxelField(*(torch.ones(2, 3, 2, 2, *n) for n in ((), (1,))), BOX)), BOX)
 
 
 def test_a_structured_point_cloud_without_resolution_fills_the_cube(either: None, fields: VoxelField) -> None:

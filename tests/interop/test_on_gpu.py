@@ -10,11 +10,13 @@ from stand_in_kaolin import stand_in
 
 import nfldm3d.interop.kaolin
 from nfldm3d import extract_mesh
+from nfldm3d.fields import SparseField
 from nfldm3d.interop.kaolin import (
     from_kaolin_camera,
     from_kaolin_mesh,
     from_kaolin_spc,
     from_kaolin_voxelgrid,
+    sparse_from_kaolin_spc,
     spc_box,
     to_kaolin_camera,
     to_kaolin_feature_grid,
@@ -35,6 +37,9 @@ CALLS: dict[str, Callable[[torch.device], object]] = {
     "from_kaolin_voxelgrid": lambda d: from_kaolin_voxelgrid(to_kaolin_voxelgrid(ball(d).field), BOX),
     "to_kaolin_feature_grid": lambda d: to_kaolin_feature_grid(ball(d).field),
     "from_kaolin_spc": lambda d: from_kaolin_spc(to_kaolin_spc(ball(d).field), spc_box(ball(d).field)),
+    "sparse_from_kaolin_spc": lambda d: sparse_from_kaolin_spc(
+        to_kaolin_spc(SparseField.from_dense(ball(d).field)), spc_box(ball(d).field)
+    ),
     "spc_box": lambda d: torch.tensor(spc_box(ball(d).field).size, device=d),
     "to_kaolin_spc": lambda d: to_kaolin_spc(ball(d).field).features,
 }

@@ -13,7 +13,12 @@ begins at the box's lower corner, and the cells beyond the field are empty (``sp
 
 from nfldm3d.interop.kaolin.cameras import from_kaolin_camera, to_kaolin_camera
 from nfldm3d.interop.kaolin.meshes import from_kaolin_mesh, to_kaolin_mesh
-from nfldm3d.interop.kaolin.point_clouds import from_kaolin_spc, spc_box, to_kaolin_spc
+from nfldm3d.interop.kaolin.point_clouds import (
+    from_kaolin_spc,
+    sparse_from_kaolin_spc,
+    spc_box,
+    to_kaolin_spc,
+)
 from nfldm3d.interop.kaolin.voxel_grids import from_kaolin_voxelgrid, to_kaolin_feature_grid, to_kaolin_voxelgrid
 
 __all__ = [
@@ -21,6 +26,7 @@ __all__ = [
     "from_kaolin_mesh",
     "from_kaolin_spc",
     "from_kaolin_voxelgrid",
+    "sparse_from_kaolin_spc",
     "spc_box",
     "to_kaolin_camera",
     "to_kaolin_feature_grid",

@@ -1,0 +1,110 @@
+"""Which bricks of a grid are needed: those of given voxels, those that samples read, and those of a finer grid."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import torch
+from jaxtyping import Bool, Float, Int, Int32
+from torch import Tensor
+
+from nfldm3d import ops
+from nfldm3d._types import Vector
+from nfldm3d.geometry import Box
+from nfldm3d.memory import require_pool_memory
+from nfldm3d.ops.records import BRICK, TILE
+
+BRICKS_AT_ONCE = 1024
+"""Bricks of which the voxel centres are laid out at a time: 6 MB of points."""
+
+assert 2 * TILE == BRICK, "a tile of cells becomes a brick of twice the resolution"
+
+
+def place_voxels(
+    voxels: Int[Tensor, "voxels 3"], resolution: tuple[int, int, int]
+) -> tuple[Int32[Tensor, "bricks 3"], Int[Tensor, " voxels"]]:
+    """The bricks that hold some voxels of a grid, and each voxel's row in the pool of these bricks."""
+    held = torch.zeros([-(-count // BRICK) for count in resolution], dtype=torch.bool, device=voxels.device)
+    bricks, within = (voxels // BRICK).long(), (voxels % BRICK).long()
+    held[bricks.unbind(-1)] = True
+    number = held.flatten().cumsum(0).view(held.shape) - 1
+    x, y, z = within.unbind(-1)
+    return held.nonzero().int(), ((number[bricks.unbind(-1)] * BRICK + x) * BRICK + y) * BRICK + z
+
+
+def find_rows(places: ops.PoolMap, voxels: Int[Tensor, "*batch 3"]) -> Int[Tensor, "*batch"]:
+    """The rows of voxels of a grid in its pool, 512 for each brick; -1 for those that the pool lacks."""
+    number = places.numbers[(voxels // BRICK).unbind(-1)].long()
+    x, y, z = (voxels % BRICK).unbind(-1)
+    return torch.where(number < 0, -1, ((number * BRICK + x) * BRICK + y) * BRICK + z)
+
+
+def read_block(
+    pool: Float[Tensor, "bricks 8 8 8"], places: ops.PoolMap, start: Sequence[int], end: Sequence[int]
+) -> Float[Tensor, "x y z"] | None:
+    """The voxels ``start`` to ``end`` - 1 of a grid; None where its pool has no brick."""
+    part = tuple(slice(a // BRICK, -(-b // BRICK)) for a, b in zip(start, end, strict=True))
+    numbers = places.numbers[part].long()
+    if not bool((numbers >= 0).any()):
+        return None
+    blocks = pool[numbers.clamp(min=0)] * (numbers >= 0)[..., None, None, None]
+    x, y, z = numbers.shape
+    whole = blocks.permute(0, 3, 1, 4, 2, 5).reshape(x * BRICK, y * BRICK, z * BRICK)
+    bounds = zip(start, end, part, strict=True)
+    return whole[tuple(slice(a - cut.start * BRICK, b - cut.start * BRICK) for a, b, cut in bounds)]
+
+
+def touched_bricks(found: ops.PoolOccupancy) -> Bool[Tensor, "bricks_x bricks_y bricks_z"]:
+    """The bricks with a corner of an occupied cell: all that samples in such cells read."""
+    places = (found.numbers >= 0).nonzero()
+    marks = found.marks[found.numbers[places.unbind(-1)].long()].bool()
+    touched = torch.zeros([count + 1 for count in found.numbers.shape], dtype=torch.bool, device=places.device)
+    for upper in product((False, True), repeat=3):
+        border = marks[(slice(None), *(slice(-1, None) if far else slice(None) for far in upper))]
+        used = places[border.flatten(1).any(1)]
+        touched[(used + used.new_tensor(upper)).unbind(-1)] = True
+    return touched[:-1, :-1, :-1]
+
+
+@torch.no_grad()
+def subdivide(
+    density: Float[Tensor, "coarse 8 8 8"],
+    features: Float[Tensor, "coarse 8 8 8 channels"],
+    coarse: ops.PoolMap,
+    box: Box,
+    resolution: tuple[int, int, int],
+) -> tuple[Float[Tensor, "bricks 8 8 8"], Float[Tensor, "bricks 8 8 8 channels"], Int32[Tensor, "bricks 3"]]:
+    """Density, features and places of the bricks of twice the resolution that samples denser than zero read."""
+    bounds, device = (box.lower, box.upper), density.device
+    near = ops.build_pool_occupancy(density, coarse).leaps == 0
+    for axis in range(3):  # the first voxels of a brick lie in the last cells of the tile before
+        before = torch.nn.functional.pad(near, [0, 0] * (2 - axis) + [1, 0]).narrow(axis, 0, near.shape[axis])
+        near = near | before
+    places = near.nonzero().int()
+    require_pool_memory(len(places) * BRICK**3, 1, resolution, device)
+
+    def read(pool: Tensor, where: Int32[Tensor, "bricks 3"]) -> Tensor:
+        made = pool.new_zeros(len(where), BRICK, BRICK, BRICK, pool.shape[-1])
+        for part, points in lay_out_centers(where, box.lower, box.voxel_size(resolution)):
+            made[part] = ops.interpolate_pool(pool, coarse, points, bounds).view(-1, *made.shape[1:])
+        return made
+
+    made = read(density[..., None], places)[..., 0]
+    numbers = torch.full(near.shape, -1, dtype=torch.int32, device=device)
+    numbers[places.long().unbind(-1)] = torch.arange(len(places), dtype=torch.int32, device=device)
+    found = ops.build_pool_occupancy(made, ops.PoolMap(numbers, resolution))
+    kept = touched_bricks(found)[places.long().unbind(-1)]
+    require_pool_memory(int(kept.sum()) * BRICK**3, features.shape[-1], resolution, device)
+    return made[kept], read(features, places[kept]), places[kept]
+
+
+def lay_out_centers(
+    places: Int32[Tensor, "bricks 3"], lower: Vector, voxel_size: Vector
+) -> Iterator[tuple[slice, Float[Tensor, "points 3"]]]:
+    """Voxel centres of some bricks at a time, in the order of a pool's rows, and which bricks they are."""
+    axis = torch.arange(BRICK, device=places.device)
+    within = torch.cartesian_prod(axis, axis, axis)
+    origin, size = (torch.tensor(values, device=places.device) for values in (lower, voxel_size))
+    for first in range(0, len(places), BRICKS_AT_ONCE):
+        part = slice(first, first + BRICKS_AT_ONCE)
+        voxels = places[part, None] * BRICK + within
+        yield part, (origin + (voxels + 0.5) * size).reshape(-1, 3)

@@ -1,0 +1,47 @@
+"""What fields of voxels have in common, however they keep them: checks of their values, and normals."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nfldm3d._types import Vector
+
+
+def check_values(density: Float[Tensor, "*voxels"], features: Float[Tensor, "*voxels channels"], signed: bool) -> None:
+    """Raises a ValueError that names the first voxel whose density or features are not finite.
+
+    Densities below zero are refused as well, unless ``signed``.
+    """
+    if not density.numel():
+        return
+    low, high = density.aminmax()
+    least = torch.finfo(density.dtype).min if signed else 0.0
+    if not (low >= least and torch.isfinite(high)):  # NaN fails the comparison, too
+        bad = ~(torch.isfinite(density) & (density >= least))
+        where = tuple(bad.nonzero()[0].tolist())
+        raise ValueError(
+            f"density{list(where)} is {float(density[where])} ({int(bad.sum())} such voxels); "
+            f"densities must be finite{'' if signed else ' and not negative'}: clamp them or repair the source"
+        )
+    if not torch.isfinite(features.sum(dtype=torch.float32)):  # large finite numbers may overflow, too
+        bad = ~torch.isfinite(features)
+        if bool(bad.any()):
+            where = tuple(bad.nonzero()[0].tolist())
+            raise ValueError(
+                f"features{list(where)} is {float(features[where])} ({int(bad.sum())} such values); "
+                "features must be finite: repair the source, e.g. with torch.nan_to_num"
+            )
+
+
+def find_normals(
+    read: Callable[[Float[Tensor, "points 3"]], Float[Tensor, "points 1"]],
+    points: Float[Tensor, "*batch 3"],
+    voxel_size: Vector,
+) -> Float[Tensor, "*batch 3"]:
+    """Unit vectors against the gradient of a density, by central differences of a voxel to each side; zero if flat."""
+    flat, size = points.reshape(-1, 3), points.new_tensor(voxel_size)
+    slopes = [read(flat + offset) - read(flat - offset) for offset in torch.diag(size).to(points)]
+    gradient = torch.cat(slopes, dim=-1) / (2 * size)
+    return -torch.nn.functional.normalize(gradient, dim=-1).view(points.shape)
