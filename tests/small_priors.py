@@ -7,10 +7,13 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from small_sentences import WIDTH as SENTENCE, write_sentence_encoder
 from torch import Tensor
 
 from nfldm3d.guidance.prior import share_at
+from nfldm3d.guidance.sentences import MINILM
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_schedule
+from nfldm3d.models.priors.matcher import PictureTextMatcher
 
 SHARES = make_image_schedule().alphas_cumprod
 
@@ -93,19 +96,26 @@ def write_latent_pictures(folder: Path) -> Path:
 
 def write_pixel_texts(folder: Path) -> Path:
     """A pipeline as DeepFloyd's first stage: 8 pixels, 6 outputs, T5's encoder."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+    from transformers import T5Config, T5EncoderModel
 
     small_unet(channels=3, outputs=6).save_pretrained(folder / "unet")
     schedule = DDPMScheduler(beta_schedule="squaredcos_cap_v2", variance_type="learned_range")
     schedule.save_pretrained(folder / "scheduler")
     config = T5Config(vocab_size=32, d_model=WIDTH, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     T5EncoderModel(config).save_pretrained(folder / "text_encoder")
+    write_words(folder / "tokenizer")
+    return _write_index(folder, "IFPipeline")
+
+
+def write_words(folder: Path) -> None:
+    """A tokenizer that knows a red car."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     words = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "a": 2, "red": 3, "car": 4}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>")
-    fast.save_pretrained(folder / "tokenizer")
-    return _write_index(folder, "IFPipeline")
+    fast.save_pretrained(folder)
 
 
 def write_own(folder: Path) -> Path:
@@ -118,6 +128,18 @@ def write_own(folder: Path) -> Path:
             parameter.add_(0.1 * torch.randn_like(parameter))
     own.save_pretrained(folder / "image_prior")
     FrameClassifier(maps=2, classes=3, size=16, features=8, width=8).save_pretrained(folder / "frame_classifier")
+    return folder
+
+
+def write_own_texts(folder: Path) -> Path:
+    """Our own text prior and judge, of 16 pixels, with a tiny sentence encoder beside them."""
+    own = ImageDenoiser(size=16, widths=(8, 16), blocks=1, embedding=SENTENCE, embedder=MINILM, memory=16, questions=2)
+    with torch.no_grad():
+        for parameter in own.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    own.save_pretrained(folder / "image_prior")
+    PictureTextMatcher(16, widths=(8, 8), sentence=SENTENCE, embedder=MINILM).save_pretrained(folder / "retriever")
+    write_sentence_encoder(folder / "text_encoder")
     return folder
 
 

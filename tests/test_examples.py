@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_fits import ball_scene, views_of
-from small_priors import write_own
+from small_priors import write_own, write_own_texts
 from small_refining import make_restorer
 from small_rooms import labelled, room_sample, scene_autoencoder, scene_generator
 
@@ -149,3 +149,30 @@ def test_refinement_ablation(tmp_path, monkeypatch, capsys):
 def test_every_example_is_run_here():
     text = Path(__file__).read_text(encoding="utf-8")
     assert not [path.name for path in EXAMPLES.glob("*.py") if path.name not in text]
+
+
+FEW_DREAMS = ["--steps", "2", "--size", "8", "--detail", "12"]
+
+
+@pytest.mark.slow
+def test_text_to_3d(folder, monkeypatch, capsys):
+    pytest.importorskip("tokenizers")
+    weights, out = str(write_own_texts(folder / "texts")), folder / "dreams"
+    given = ["--prior", weights, "--retriever", weights, "--frames", "2", "--out", str(out), *FEW_DREAMS]
+    run("06_text_to_3d.py", ["a red car", "a chair", *given], monkeypatch)
+    made = {path.name for path in (out / "a_red_car").iterdir() if not path.name.startswith(".")}
+    assert made == {"scene.nfld", "preview.png", "turntable.mp4", "scene.glb"}
+    assert json.loads(capsys.readouterr().out)["dreams"] == 2
+
+
+@pytest.mark.slow
+def test_dream_ablations(folder, monkeypatch, capsys):
+    pytest.importorskip("tokenizers")
+    weights = str(write_own_texts(folder / "judge"))
+    (folder / "prompts.txt").write_text("a red car\na chair\n")
+    given = ["--prior", weights, "--retriever", weights, "--out", str(folder / "ablations"), *FEW_DREAMS]
+    run("dream_ablations.py", [str(folder / "prompts.txt"), *given], monkeypatch)
+    table = json.loads(capsys.readouterr().out)
+    assert list(table) == ["base", "+ ViewAug", "+ ViewDep", "+ Lighting", "+ Textureless"]
+    assert all(0 <= row[kind] <= 1 for row in table.values() for kind in ("color", "shape"))
+    assert (folder / "ablations" / "shapes.png").is_file()

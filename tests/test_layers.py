@@ -17,7 +17,7 @@ LAYERS = (
     ("blocks", "camera_paths", "file_locks", "files", "geometry", "lens", "memory", "ops"),
     ("tensor_files", "written_files"),
     ("evaluation.metrics",),
-    ("evaluation.distributions", "evaluation.features"),
+    ("evaluation.distributions", "evaluation.features", "evaluation.retrieval"),
     ("appearance", "camera", "fields", "image_decoder", "jobs", "pictures", "placement"),
     ("camera_problems",),
     ("scene_file",),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from nfldm3d.cli.capture_emoji import CaptureEmoji
 from nfldm3d.cli.capture_objects import CaptureObjects
 from nfldm3d.cli.capture_rooms import CaptureRooms
 from nfldm3d.cli.values import require_at_least
@@ -191,6 +192,7 @@ class Capture:
         Annotated[CaptureVizdoom, tyro.conf.subcommand("vizdoom")]
         | Annotated[CaptureDriving, tyro.conf.subcommand("driving")]
         | Annotated[CaptureObjects, tyro.conf.subcommand("objects")]
+        | Annotated[CaptureEmoji, tyro.conf.subcommand("emoji")]
         | Annotated[CaptureRooms, tyro.conf.subcommand("rooms")]
         | Annotated[CaptureLog, tyro.conf.subcommand("log")]
     )

@@ -28,14 +28,15 @@ CHECKPOINT = ".dream.checkpoint.safetensors"
 class Dream:
     """Makes an object from a sentence (DreamFusion): a scene, a closed mesh in its colours, a turntable and a preview.
 
-    It needs a text-to-image model of your own, as diffusers keeps it; nfldm3d comes with none that takes texts yet."""
+    It needs a text-to-image model: one that nfldm3d train text-prior makes, or another, as diffusers keeps it."""
 
     prompt: Annotated[str, tyro.conf.Positional]
     """What to dream of, such as 'a wooden chair'."""
     out: Path
     """Folder for preview.png, turntable.mp4, scene.nfld, scene.glb and dream.json; a dream that was stopped goes on."""
     prior: str
-    """Folder of a Stable Diffusion or DeepFloyd IF (first stage) pipeline, weights in safetensors."""
+    """A run of nfldm3d train text-prior, or a folder of a Stable Diffusion or DeepFloyd IF (first stage) pipeline,
+    weights in safetensors."""
     hub: bool = False
     """Take --prior for a name on the Hugging Face Hub, OWNER/NAME, and download it; nothing else asks a network."""
     options: Annotated[DreamOptions, tyro.conf.arg(name="")] = field(default_factory=DreamOptions)

@@ -11,6 +11,7 @@ import torch
 import tyro
 
 from nfldm3d.cli.devices import open_device
+from nfldm3d.cli.evaluate_dreams import judge_dreams
 from nfldm3d.cli.values import require_at_least
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_folder import SceneFolder
@@ -36,12 +37,21 @@ COMPARED = 8
 class Evaluate:
     """Measures trained networks: ``autoencoders`` compares novel views of held-out scenes, before and after
     compression to latents, with the truth; ``generator`` compares generated scenes with held-out ones as sets, and
-    prints beside its own the figures that papers published."""
+    prints beside its own the figures that papers published; ``dreams`` asks how often the text of a dream is found."""
 
-    what: Annotated[Literal["autoencoders", "generator"], tyro.conf.Positional]
+    what: Annotated[Literal["autoencoders", "generator", "dreams"], tyro.conf.Positional]
     """What to measure."""
-    data: Path
-    """Shards of nfldm3d capture --scenes, a folder of captures, or one capture."""
+    data: Path | None = None
+    """Shards of nfldm3d capture --scenes, a folder of captures, or one capture; for ``dreams`` shards of nfldm3d
+    capture objects, of which those that prompts ask for tell what a judge finds at best."""
+    dreams: Path | None = None
+    """Folder with folders of nfldm3d dream."""
+    prompts: Path | None = None
+    """Text file with a prompt a line, among which each dream's is looked for."""
+    retriever: str | None = None
+    """Weights of the judge of dreams: a run of nfldm3d train retriever, or a folder."""
+    clip: Path | None = None
+    """Folder of a CLIP as transformers keeps it, to judge dreams by as well."""
     weights: str = DEFAULT
     """Weights of the auto-encoders, for ``generator`` of a scene generator or the GAUDI-style baseline: a name of those
     that nfldm3d comes with, a folder, or a run of nfldm3d train."""
@@ -82,6 +92,9 @@ class Evaluate:
     def run(self) -> None:
         """Measures and prints."""
         require_at_least(self, scenes=1, views=1, steps=1, pictures=1, seed=0)
+        if self.what == "dreams":
+            print(json.dumps(judge_dreams(self), indent=None if self.json else 1))  # noqa: T201 - the result
+            return
         if self.page is not None:
             check_output(self.page, suffixes=SUFFIXES)
         with writing(self.page, overwrite=True):
@@ -98,7 +111,8 @@ class Evaluate:
         device = open_device(self.device)
         folder = find_weights(self.weights, hub=self.hub)
         pipeline = _open_generator(folder, device)
-        training, held_out = open_scenes(self.data, "train"), open_scenes(self.data, "test")
+        data = self._require_data()
+        training, held_out = open_scenes(data, "train"), open_scenes(data, "test")
         budget = GeneratorBudget(
             scenes=self.scenes,
             mapped=self.scenes,
@@ -118,6 +132,11 @@ class Evaluate:
         rounded = {name: round(value, 4) if math.isfinite(value) else None for name, value in report.figures.items()}
         nearest = [training[number].key for number in report.nearest]
         return {**rounded, "scenes": self.scenes, "nearest_training": nearest, "published": published_table()}
+
+    def _require_data(self) -> Path:
+        if self.data is None:
+            raise ValueError(f"{self.what} are measured on scenes: give --data, shards or captures")
+        return self.data
 
     def _open_judges(self, folder: Path, device: torch.device) -> "Judges":
         from nfldm3d.evaluation.features import EfficientNetFeatures, InceptionFeatures, VideoFeatures
@@ -147,7 +166,7 @@ class Evaluate:
         from nfldm3d.pipelines import Autoencoders
 
         networks = Autoencoders.from_pretrained(self.weights, open_device(self.device), hub=self.hub)
-        found = open_scenes(self.data, self.split, whole=True, views=max(VIEWS, self.views + COMPARED))
+        found = open_scenes(self._require_data(), self.split, whole=True, views=max(VIEWS, self.views + COMPARED))
         count = min(self.scenes, len(found))
         chosen = Selection(found, [number * len(found) // count for number in range(count)])
         pieces, lpips = self._claim([networks.scene, networks.latent], found), Lpips.find_like()

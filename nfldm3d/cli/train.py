@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import tyro
 
 from nfldm3d.cli.train_baseline import TrainAutodecoder
-from nfldm3d.cli.train_judges import TrainBevReader, TrainFrameClassifier
-from nfldm3d.cli.train_priors import TrainImagePrior, TrainRestorer
+from nfldm3d.cli.train_judges import TrainBevReader, TrainFrameClassifier, TrainRetriever
+from nfldm3d.cli.train_priors import TrainImagePrior, TrainRestorer, TrainTextPrior
 from nfldm3d.cli.training_run import begin_with, run_stage
 from nfldm3d.files import check_output
 from nfldm3d.training import TrainingOptions
@@ -217,6 +217,8 @@ class Train:
         | Annotated[TrainBevReader, tyro.conf.subcommand("bev-reader")]
         | Annotated[TrainRestorer, tyro.conf.subcommand("restorer")]
         | Annotated[TrainImagePrior, tyro.conf.subcommand("image-prior")]
+        | Annotated[TrainTextPrior, tyro.conf.subcommand("text-prior")]
+        | Annotated[TrainRetriever, tyro.conf.subcommand("retriever")]
     )
 
     def run(self) -> None:

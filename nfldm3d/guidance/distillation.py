@@ -4,9 +4,10 @@ With latents z of a picture that is drawn from parameters, noise e, and noisy la
 
     gradient by z = w(t) (e_hat(z_t, t) - e),      e_hat = e_hat(y') + s (e_hat(y) - e_hat(y')).
 
-The network's own derivative is left out. y says what pictures should be like; y' is nothing, for guidance without a
-classifier (Ho & Salimans 2022), or an embedding of what they must not be like: negative guidance (NF-LDM, section 7).
-At s = 1 y' does not count; DreamFusion's w is s - 1.
+-e_hat / sigma is the score of noisy pictures, and the gradient that of the Kullback-Leibler divergence between them and
+the model's, weighted over t (the paper's appendix A.4). The network's own derivative is left out. y says what pictures
+should be like; y' is nothing, for guidance without a classifier (Ho & Salimans 2022), or an embedding of what they must
+not be like: negative guidance (NF-LDM, section 7). At s = 1 y' does not count; DreamFusion's w is s - 1.
 """
 
 from dataclasses import dataclass

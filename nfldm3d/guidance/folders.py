@@ -1,20 +1,26 @@
 """Priors from folders of weights, or from a hub where that is asked for; safetensors alone are read."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nfldm3d._types import PathName
 from nfldm3d.evaluation.features import EfficientNetFeatures
 from nfldm3d.files import DataFormatError, read_json
-from nfldm3d.guidance.embedders import CLIP_DEVIATION, CLIP_MEAN, ClipPictureEmbedder, FeatureEmbedder, TextEmbedder
+from nfldm3d.guidance.embedders import (
+    CLIP_DEVIATION,
+    CLIP_MEAN,
+    ClipPictureEmbedder,
+    Embedder,
+    FeatureEmbedder,
+    TextEmbedder,
+)
 from nfldm3d.guidance.latent_prior import LatentPrior
 from nfldm3d.guidance.noise_schedule import NoiseSchedule
 from nfldm3d.guidance.pixel_prior import PixelPrior
 from nfldm3d.guidance.prior import Prior
+from nfldm3d.guidance.sentences import MINILM, SentenceEmbedder
 from nfldm3d.models.nfldm.readers import FrameClassifier
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_schedule
 from nfldm3d.models.weight_folders import INDEX, device_of, find_weights, require_options
@@ -22,8 +28,8 @@ from nfldm3d.models.weights import CONFIG, load_network
 
 OWN, CLASSIFIER = "image_prior", "frame_classifier"
 """Folders of our own weights."""
-EMBEDDERS = ("efficientnet-lite0", "frame-classifier")
-"""Networks that give our own prior its conditions; the second lies in a folder beside it."""
+EMBEDDERS = ("efficientnet-lite0", "frame-classifier", MINILM)
+"""Networks that give our own priors their conditions; the second lies in a folder beside it, the third may."""
 KINDS = {
     "StableDiffusionPipeline": ("text_encoder", "vae"),
     "StableDiffusionImageVariationPipeline": ("image_encoder", "vae"),
@@ -64,24 +70,23 @@ def load_prior(weights: PathName, device: torch.device | str | None = None, **op
 
 def _load_own(folder: Path, device: torch.device) -> PixelPrior:
     network = load_network(ImageDenoiser, folder / OWN)
-    name = str(network.config["embedder"])
-    if name == EMBEDDERS[0]:
-        look: Callable[[Tensor], Tensor] = _freeze(EfficientNetFeatures.load(), device)
-        numbers = 1280
-    elif name == EMBEDDERS[1]:
-        classifier = load_network(FrameClassifier, folder / CLASSIFIER)
-        numbers = int(classifier.config["features"])
-        look = _freeze(classifier, device).embed
-    else:
-        raise DataFormatError(folder / OWN / CONFIG, f"names the embedder {name!r}; known are {', '.join(EMBEDDERS)}")
+    embedder = _load_embedder(str(network.config["embedder"]), folder, device)
+    schedule = NoiseSchedule.from_scheduler(make_image_schedule()).to(device)
     try:
-        return PixelPrior(
-            _freeze(network, device),
-            NoiseSchedule.from_scheduler(make_image_schedule()).to(device),
-            FeatureEmbedder(look, numbers, device),
-        )
+        return PixelPrior(_freeze(network, device), schedule, embedder)
     except ValueError as error:
         raise DataFormatError(folder / OWN, str(error)) from error
+
+
+def _load_embedder(name: str, folder: Path, device: torch.device) -> Embedder:
+    if name == EMBEDDERS[0]:
+        return FeatureEmbedder(_freeze(EfficientNetFeatures.load(), device), 1280, device)
+    if name == EMBEDDERS[1]:
+        classifier = load_network(FrameClassifier, folder / CLASSIFIER)
+        return FeatureEmbedder(_freeze(classifier, device).embed, int(classifier.config["features"]), device)
+    if name == MINILM:
+        return SentenceEmbedder.beside(folder, device)
+    raise DataFormatError(folder / OWN / CONFIG, f"names the embedder {name!r}; known are {', '.join(EMBEDDERS)}")
 
 
 def _load_pipeline(folder: Path, parts: tuple[str, ...], device: torch.device, options: dict[str, Any]) -> Prior:

@@ -56,7 +56,8 @@ class PixelPrior:
         """See ``Prior``."""
         if not isinstance(self.unet, ImageDenoiser):
             return predict_noise(self.unet, self.schedule, latents, t, condition)
-        predicted = self.unet(latents, t.to(latents.device), condition[:, 0])
+        told = condition if self.unet.config["questions"] else condition[:, 0]
+        predicted = self.unet(latents, t.to(latents.device), told)
         return self.schedule.noise_from(predicted, latents, t)
 
     def embed(self, described: Described) -> Float[Tensor, "views tokens numbers"]:

@@ -9,21 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from nfldm3d.evaluation.features import EfficientNetFeatures
-from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_schedule
+from nfldm3d.models.priors.image_denoiser import ImageDenoiser
+from nfldm3d.training.image_denoising import draw_pictures, draw_steps, mean_error, velocity_errors, weighted_mean
 from nfldm3d.training.restorer_stage import PairSource
 from nfldm3d.training.stage import Evaluation
 
 EFFICIENTNET, FEATURES = "efficientnet-lite0", 1280
-LEVELS_OF_NOISE = 8
-"""Time steps at which held-out pictures are denoised to judge."""
-DRAWN, DRAWING_STEPS = 8, 20
-"""Pictures that are drawn to be looked at, and in how many steps."""
-BUSY = 5.0
-"""Bound of the ratio of signal to noise that weighs errors (Hang et al. 2023)."""
+DRAWN = 8
+"""Pictures that are drawn to be looked at."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class ImagePriorStage:
         """
         self.model, self.source, self.held_out = model, source, held_out
         self.embed = EfficientNetFeatures.load() if embed is None else embed
-        self.untold, self.judged, self.schedule = untold, judged, make_image_schedule()
+        self.untold, self.judged = untold, judged
 
     def config(self) -> dict[str, Any]:
         """The network's constructor arguments."""
@@ -98,14 +95,12 @@ class ImagePriorStage:
     def loss(self, batch: Pictures, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean squared error of v, weighed by the ratio of signal to noise."""
         views = len(batch.images)
-        t = torch.randint(len(self.schedule.alphas_cumprod), (views,), generator=generator)
+        t = draw_steps(views, generator)
         told = self._tell(batch.images)
         silent = torch.rand(views, 1, generator=generator) < self.untold
-        errors = self._errors(batch.images, torch.where(silent.to(told.device), 0.0, told), t, generator)
-        ratio = self.schedule.alphas_cumprod[t].to(errors)
-        ratio = ratio / (1 - ratio)
-        weight = ratio.clamp(max=BUSY) / (ratio + 1)
-        return (weight * errors).sum() / weight.sum(), {"error": errors.detach().mean()}
+        told = torch.where(silent.to(told.device), 0.0, told)
+        errors = velocity_errors(self.model, batch.images, told, t, generator)
+        return weighted_mean(errors, t), {"error": errors.detach().mean()}
 
     def evaluate(self, generator: torch.Generator) -> Evaluation:
         """Errors of v on held-out photographs that the network is told of, not told of, and told others of."""
@@ -113,16 +108,9 @@ class ImagePriorStage:
         images = pairs.photograph.to(self.model.device)
         told, seed = self._tell(images), generator.initial_seed()
         variants = {"error": told, "error_untold": torch.zeros_like(told), "error_other": told.roll(2, 0)}
-        scalars: dict[str, float] = {}
-        for name, variant in variants.items():
-            draws = torch.Generator().manual_seed(seed)  # the same noise each time
-            errors = []
-            for level in range(LEVELS_OF_NOISE):
-                step = int((level + 0.5) * len(self.schedule.alphas_cumprod) / LEVELS_OF_NOISE)
-                errors.append(float(self._errors(images, variant, torch.full((len(images),), step), draws).mean()))
-            scalars[name] = sum(errors) / len(errors)
+        scalars = {name: mean_error(self.model, images, variant, seed) for name, variant in variants.items()}
         shown = images[: 2 * DRAWN : 2]
-        drawn = self._draw(shown, torch.Generator().manual_seed(seed)).clamp(0, 1)
+        drawn = draw_pictures(self.model, told[: 2 * DRAWN : 2], seed)
         page = torch.cat([torch.cat(list(row), dim=-1) for row in (shown, drawn)], dim=-2)
         return Evaluation(-scalars["error"], scalars, {"told_and_drawn": page})
 
@@ -130,30 +118,6 @@ class ImagePriorStage:
     def _tell(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):
             return self.embed(images.float())
-
-    def _errors(
-        self,
-        images: Float[Tensor, "views 3 height width"],
-        told: Float[Tensor, "views numbers"],
-        t: Int64[Tensor, " views"],
-        generator: torch.Generator,
-    ) -> Float[Tensor, " views"]:
-        clean = 2 * images - 1
-        noise, t = torch.randn(clean.shape, generator=generator).to(clean), t.to(clean.device)
-        noisy = self.schedule.add_noise(clean, noise, t)  # type: ignore[arg-type]
-        target = self.schedule.get_velocity(clean, noise, t)  # type: ignore[arg-type]
-        return (self.model(noisy, t, told).float() - target).square().flatten(1).mean(1)
-
-    @torch.no_grad()
-    def _draw(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Pictures that the network draws when it is told of these."""
-        told, schedule = self._tell(images), make_image_schedule()
-        noisy = torch.randn(images.shape, generator=generator).to(images)
-        schedule.set_timesteps(DRAWING_STEPS)
-        for t in schedule.timesteps:
-            velocity = self.model(noisy, t.expand(len(noisy)).to(noisy.device), told)
-            noisy = schedule.step(velocity, int(t), noisy, generator=generator, return_dict=False)[0]
-        return noisy / 2 + 0.5
 
 
 def make_image_prior(source: PictureSource, *, widths: tuple[int, ...] = (64, 96, 128, 192)) -> ImageDenoiser:

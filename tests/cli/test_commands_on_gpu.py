@@ -10,9 +10,11 @@ import torch
 from on_devices import CPU, ball
 from PIL import Image
 from small_fits import ball_scene, views_of
-from small_priors import write_pixel_texts
+from small_objects import write_objects
+from small_priors import write_own_texts
 from small_refining import make_restorer, make_scene
 from small_rooms import latent_autoencoder, scene_autoencoder
+from small_sentences import write_sentence_encoder
 
 from nfldm3d import Scene
 from nfldm3d.cli import Command, main
@@ -45,6 +47,8 @@ def encoded(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         run("encode", shards, "--out", folder / f"latents_{split}", "--keep", "latents", *given)
         run("encode", shards, "--out", folder / f"fields_{split}", *given)
         run("encode", shards, "--out", folder / f"pairs_{split}", "--keep", "pairs", *given)
+    write_objects(folder / "objects")
+    write_sentence_encoder(folder / "sentences")
     return folder
 
 
@@ -123,6 +127,8 @@ STAGES = {
     "bev-reader": ("--data", "shards", "--fields", "fields_train", "--held-out", "fields_test"),
     "restorer": ("--pairs", "pairs_train", "--held-out", "pairs_test"),
     "image-prior": ("--pairs", "pairs_train", "--held-out", "pairs_test"),
+    "text-prior": ("--objects", "objects", "--sentences", "sentences"),
+    "retriever": ("--objects", "objects", "--sentences", "sentences"),
 }
 
 
@@ -146,8 +152,12 @@ def test_stages_are_trained(stage: str, shards: Path, encoded: Path, tmp_path: P
 @pytest.mark.cuda
 def test_objects_are_dreamt(tmp_path: Path) -> None:
     few = ["--steps", "1", "--detail", "12", "--size", "8", "--coarse-size", "8", "--frames", "1"]
-    run("dream", "a car", "--prior", write_pixel_texts(tmp_path / "prior"), "--out", tmp_path / "car", *few)
+    prior = write_own_texts(tmp_path / "prior")
+    run("dream", "a car", "--prior", prior, "--out", tmp_path / "car", *few)
     assert (tmp_path / "car" / "scene.nfld").stat().st_size > 0
+    (tmp_path / "prompts.txt").write_text("a car\na chair\n")
+    given = ["--dreams", tmp_path, "--prompts", tmp_path / "prompts.txt", "--retriever", prior, "--json"]
+    run("evaluate", "dreams", *given, *GPU)
 
 
 def test_no_command_is_left_out() -> None:

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from small_priors import write_pixel_texts
+from small_objects import write_objects
+from small_priors import write_own_texts, write_pixel_texts
 
 from nfldm3d import Scene
 from nfldm3d.cli import main
@@ -40,4 +41,35 @@ def test_what_cannot_be_dreamt_is_refused(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["dream", *arguments, "--out", str(tmp_path / "a"), "--device", "cpu"]) in (2, 3)
+    assert message in capsys.readouterr().err
+
+
+def test_dreams_of_our_own_prior_are_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, out = str(write_own_texts(tmp_path / "weights")), tmp_path / "dreams"
+    assert main(["dream", "a chair", "--out", str(out / "chair"), "--prior", weights, "--no-mesh", *FEW]) == 0
+    capsys.readouterr()
+    (tmp_path / "prompts.txt").write_text("a chair\na table\n")
+    given = ["--dreams", str(out), "--prompts", str(tmp_path / "prompts.txt"), "--retriever", weights, "--json"]
+    objects = write_objects(tmp_path / "objects")
+    assert main(["evaluate", "dreams", *given, "--data", str(objects), "--device", "cpu"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["dreams"], figures["missing"], figures["chance"]) == (1, ["a table"], 0.5)
+    assert {"retriever_color", "retriever_shape", "real_retriever_color", "real_retriever_shape"} <= figures.keys()
+    assert figures["published"]["DreamFusion"]["L/14"]["shape"] == 58.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dreams"], "give --dreams FOLDER and --prompts FILE"),
+        (["dreams", "--dreams", "nowhere", "--prompts", "nowhere"], "give --retriever"),
+        (["dreams", "--dreams", "no", "--prompts", "no", "--retriever", "no"], "cannot be read as text"),
+        (["autoencoders"], "autoencoders are measured on scenes: give --data"),
+        (["generator"], "give --data"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *arguments, "--device", "cpu"]) in (2, 3)
     assert message in capsys.readouterr().err

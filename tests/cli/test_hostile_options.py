@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from small_fits import ball_scene, views_of
+from small_objects import write_objects
 from small_refining import make_restorer
 from small_rooms import labelled, scene_generator
+from small_sentences import write_sentence_encoder
 
 from nfldm3d.cli import main
 from nfldm3d.cli.assemble import Assemble
@@ -45,6 +47,8 @@ STAGES = {
     "bev-reader": ["--data", "shards", "--fields", "fields", "--held-out", "fields"],
     "restorer": ["--pairs", "pairs", "--held-out", "pairs"],
     "image-prior": ["--pairs", "pairs", "--held-out", "pairs"],
+    "text-prior": ["--objects", "objects", "--sentences", "sentences"],
+    "retriever": ["--objects", "objects", "--sentences", "sentences"],
 }
 BASES: dict[str, tuple[type, list[str]]] = {
     "capture": (CaptureVizdoom, ["vizdoom", "--out", "new"]),
@@ -130,6 +134,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for keep in ("latents", "fields", "pairs"):
         given = ["--weights", "weights", "--keep", keep, "--turns", "0", "--device", "cpu"]
         assert main(["encode", str(root / "shards"), "--out", str(root / keep), *_absolute(given, root)]) == 0
+    write_objects(root / "objects")
+    write_sentence_encoder(root / "sentences")
     (root / "garbage").write_bytes(bytes(range(256)) * 9)
     (_made(root / "full") / "thesis.txt").write_text("years")
     Image.new("RGB", (8, 8), (1, 2, 3)).save(root / "map.png")

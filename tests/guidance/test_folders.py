@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_priors import WIDTH, write_latent_pictures, write_latent_texts, write_own, write_pixel_texts
+from small_priors import (
+    WIDTH,
+    write_latent_pictures,
+    write_latent_texts,
+    write_own,
+    write_own_texts,
+    write_pixel_texts,
+)
 from torch import Tensor
 
 from nfldm3d.files import DataFormatError
@@ -18,8 +25,9 @@ WRITERS = {
     "pictures": write_latent_pictures,
     "pixels": write_pixel_texts,
     "own": write_own,
+    "own texts": write_own_texts,
 }
-TEXTS = ("texts", "pixels")
+TEXTS = ("texts", "pixels", "own texts")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +84,7 @@ def test_gradients_reach_the_pictures(kind: str, priors: dict[str, Prior], gener
     assert float((gradient * direction).sum()) == pytest.approx(float(numeric), rel=0.02, abs=0.02)
 
 
-@pytest.mark.parametrize("kind", ["pixels", "own"])
+@pytest.mark.parametrize("kind", ["pixels", "own", "own texts"])
 def test_pixels_come_back(kind: str, priors: dict[str, Prior], generator: torch.Generator) -> None:
     prior = priors[kind]
     images = torch.rand(2, 3, prior.image_size, prior.image_size, generator=generator)
@@ -138,6 +146,8 @@ def set_option(file: str, name: str, value: object) -> Callable[[Path], object]:
         ("own", spoil("frame_classifier"), "frame_classifier: holds no config.json"),
         ("own", set_option("image_prior/config.json", "embedder", "clip"), "names the embedder 'clip'; known are"),
         ("own", set_option("frame_classifier/config.json", "features", 9), "is not of this FrameClassifier"),
+        ("own texts", set_option("image_prior/config.json", "embedding", 9), "is not of this ImageDenoiser"),
+        ("own texts", lambda folder: (folder / "text_encoder/tokenizer.json").unlink(), "lacks tokenizer.json: pip"),
         ("own", spoil("image_prior"), "holds neither image_prior nor model_index.json"),
     ],
 )

@@ -1,7 +1,8 @@
 """A denoiser of small pictures, small enough to be trained on a CPU, for two uses.
 
-As a prior it is told an embedding of a picture, and predicts v = alpha * noise - sigma * picture (Salimans & Ho 2022);
-as a restorer it is shown the render of a scene beside the noisy picture, and predicts the same of the photograph.
+As a prior it is told an embedding of a picture, or the tokens of a text, and predicts v = alpha * noise - sigma *
+picture (Salimans & Ho 2022); as a restorer it is shown the render of a scene beside the noisy picture, and predicts the
+same of the photograph.
 """
 
 import math
@@ -22,6 +23,24 @@ HALF_NEAR = 4.0
 """Metres."""
 
 
+class TokenReader(nn.Module):
+    """Asks learned questions of tokens, by attention; tokens of zeros are none."""
+
+    def __init__(self, numbers: int, questions: int, memory: int):
+        super().__init__()
+        self.questions = nn.Parameter(torch.randn(questions, memory))
+        self.norm = nn.LayerNorm(numbers)
+        self.key, self.value = nn.Linear(numbers, memory), nn.Linear(numbers, memory)
+        self.answer = nn.Linear(questions * memory, memory)
+
+    def forward(self, tokens: Float[Tensor, "views tokens numbers"]) -> Float[Tensor, "views memory"]:
+        known = (tokens != 0).any(-1)
+        hidden = self.norm(tokens)
+        scores = self.questions @ self.key(hidden).mT / self.questions.shape[-1] ** 0.5  # views questions tokens
+        shares = scores.masked_fill(~known[:, None], torch.finfo(scores.dtype).min).softmax(-1)
+        return self.answer((shares @ self.value(hidden)).flatten(1))
+
+
 class ImageDenoiser(ModelMixin, ConfigMixin):
     """A U-Net on patches of pixels, whose residual blocks are told the time step and an embedding."""
 
@@ -39,6 +58,7 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         beside: int = 0,
         memory: int = 256,
         deviation: float = 1.0,
+        questions: int = 0,
     ):
         """For square pictures of ``size`` pixels.
 
@@ -49,13 +69,16 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             beside: channels of what is seen beside the noisy picture, such as a render; 0 for nothing.
             memory: numbers that time step and embedding become.
             deviation: of what is denoised, by which it is divided.
+            questions: what is asked of an embedding of several tokens; 0 for embeddings that are one.
         """
         super().__init__()
         if size % patch:
             raise ValueError(f"{size} pixels cannot be cut into patches of {patch}; change one")
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, memory), nn.SiLU(), nn.Linear(memory, memory))
         self.told = None
-        if embedding:
+        if embedding and questions:
+            self.told = TokenReader(embedding, questions, memory)
+        elif embedding:
             self.told = nn.Sequential(nn.LayerNorm(embedding), nn.Linear(embedding, memory))
         inputs, outputs = (3 + beside) * patch**2, 3 * patch**2
         self.network = UNet(inputs, outputs, tuple(widths), blocks=blocks, condition=memory)
@@ -66,14 +89,14 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         self,
         noisy: Float[Tensor, "views 3 height width"],
         timestep: Shaped[Tensor, " views"],
-        embedding: Float[Tensor, "views numbers"] | None = None,
+        embedding: Float[Tensor, "views *tokens numbers"] | None = None,
         beside: Float[Tensor, "views beside height width"] | None = None,
     ) -> Float[Tensor, "views 3 height width"]:
         """v of pictures scaled to [-1, 1], in their precision; an embedding of zeros says nothing."""
         condition = self.time(_embed_time(timestep).to(self.dtype))
         if self.told is not None:
             assert embedding is not None
-            known = (embedding != 0).any(-1, keepdim=True)
+            known = (embedding != 0).flatten(1).any(-1, keepdim=True)
             condition = condition + known * self.told(embedding.to(self.dtype))
         seen = noisy if beside is None else torch.cat((noisy, beside), dim=1)
         patch = int(self.config["patch"])

@@ -36,6 +36,22 @@ def test_all_that_it_is_told_matters(generator: torch.Generator) -> None:
     assert all(not torch.allclose(answer, other, atol=1e-4) for other in others)
 
 
+def test_every_token_matters_and_zeros_are_none(generator: torch.Generator) -> None:
+    network = make(embedding=5, questions=3)
+    noisy, t = torch.randn(2, 3, 16, 16, generator=generator), torch.tensor([400, 500])
+    tokens = torch.randn(2, 4, 5, generator=generator)
+    longer = torch.cat((tokens, torch.zeros(2, 3, 5)), dim=1)
+    other = tokens.clone()
+    other[:, 2] *= -1
+    with torch.no_grad():
+        answer = network(noisy, t, tokens)
+        assert torch.allclose(network(noisy, t, longer), answer, atol=1e-5)
+        assert not torch.allclose(network(noisy, t, other), answer, atol=1e-4)
+        nothing = network(noisy, t, torch.zeros(2, 4, 5))
+        assert bool(torch.isfinite(nothing).all()) and not torch.allclose(nothing, answer, atol=1e-4)
+        assert torch.allclose(network(noisy, t, torch.zeros(2, 1, 5)), nothing, atol=1e-6)
+
+
 def test_sizes_that_cannot_be_cut_are_refused() -> None:
     with pytest.raises(ValueError, match="21 pixels cannot be cut into patches of 2"):
         ImageDenoiser(size=21, widths=(8, 8, 8))

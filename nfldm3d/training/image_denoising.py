@@ -1,0 +1,75 @@
+"""What the stages that train image priors share: errors of v, their weights, and pictures drawn to be looked at."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_schedule
+
+SCHEDULE = make_image_schedule()
+LEVELS_OF_NOISE = 8
+"""Time steps at which held-out pictures are denoised to judge."""
+DRAWING_STEPS = 20
+BUSY = 5.0
+"""Bound of the ratio of signal to noise that weighs errors (Hang et al. 2023)."""
+
+
+def draw_steps(views: int, generator: torch.Generator) -> Int64[Tensor, " views"]:
+    """Time steps to learn from."""
+    return torch.randint(len(SCHEDULE.alphas_cumprod), (views,), generator=generator)
+
+
+def velocity_errors(
+    model: ImageDenoiser,
+    images: Float[Tensor, "views 3 height width"],
+    told: Float[Tensor, "views *tokens numbers"],
+    t: Int64[Tensor, " views"],
+    generator: torch.Generator,
+) -> Float[Tensor, " views"]:
+    """Mean squared errors of v of sRGB pictures in [0, 1]."""
+    clean = 2 * images - 1
+    noise, t = torch.randn(clean.shape, generator=generator).to(clean), t.to(clean.device)
+    noisy = SCHEDULE.add_noise(clean, noise, t)  # type: ignore[arg-type]
+    target = SCHEDULE.get_velocity(clean, noise, t)  # type: ignore[arg-type]
+    return (model(noisy, t, told).float() - target).square().flatten(1).mean(1)
+
+
+def weighted_mean(errors: Float[Tensor, " views"], t: Int64[Tensor, " views"]) -> Float[Tensor, ""]:
+    """The mean of errors of v, each weighed by the ratio of signal to noise at its step."""
+    ratio = SCHEDULE.alphas_cumprod[t].to(errors)
+    ratio = ratio / (1 - ratio)
+    weight = ratio.clamp(max=BUSY) / (ratio + 1)
+    return (weight * errors).sum() / weight.sum()
+
+
+def mean_error(
+    model: ImageDenoiser,
+    images: Float[Tensor, "views 3 height width"],
+    told: Float[Tensor, "views *tokens numbers"],
+    seed: int,
+) -> float:
+    """The error over all levels of noise; the same seed gives the same noise."""
+    draws, errors = torch.Generator().manual_seed(seed), []
+    for level in range(LEVELS_OF_NOISE):
+        step = int((level + 0.5) * len(SCHEDULE.alphas_cumprod) / LEVELS_OF_NOISE)
+        errors.append(float(velocity_errors(model, images, told, torch.full((len(images),), step), draws).mean()))
+    return sum(errors) / len(errors)
+
+
+@torch.no_grad()
+def draw_pictures(
+    model: ImageDenoiser, told: Float[Tensor, "views *tokens numbers"], seed: int, *, guidance_scale: float = 1.0
+) -> Float[Tensor, "views 3 size size"]:
+    """sRGB pictures of what the network is told, in few steps; a scale above 1 leads away from being told nothing."""
+    schedule, generator = make_image_schedule(), torch.Generator().manual_seed(seed)
+    size = int(model.config["size"])
+    noisy = torch.randn(len(told), 3, size, size, generator=generator).to(told)
+    schedule.set_timesteps(DRAWING_STEPS)
+    for t in schedule.timesteps:
+        steps = t.expand(len(noisy)).to(noisy.device)
+        velocity = model(noisy, steps, told)
+        if guidance_scale != 1:
+            untold = model(noisy, steps, torch.zeros_like(told))
+            velocity = untold + guidance_scale * (velocity - untold)
+        noisy = schedule.step(velocity, int(t), noisy, generator=generator, return_dict=False)[0]
+    return (noisy / 2 + 0.5).clamp(0, 1)

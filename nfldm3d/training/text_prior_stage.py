@@ -1,0 +1,202 @@
+"""Trains our own text prior: a denoiser of pictures of things that is told what they are, and from where they are seen.
+
+It sees recorded objects from all sides, in their own colours and in others, and captioned pictures, each before a plain
+colour, so that what it is told decides on the thing and never on what is behind it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from nfldm3d.data.captioned_pictures import COLORS, Subject, add_color, bare_pixels, is_unseen, lay_over, recolor
+from nfldm3d.guidance.sentences import MINILM, NUMBERS
+from nfldm3d.models.priors.image_denoiser import ImageDenoiser
+from nfldm3d.training.image_denoising import draw_pictures, draw_steps, mean_error, velocity_errors
+from nfldm3d.training.stage import Evaluation
+
+SHOWN_THINGS = ("red chair", "wooden table", "blue sofa", "green car", "yellow lamp", "bed", "brown bookcase", "tree")
+SHOWN_SIDES = ("front", "side", "back", "overhead")
+SHOWN_GUIDANCE = 3.0
+REMEMBERED = 100_000
+"""Texts whose tokens are kept; the encoder takes as long as a step for one batch."""
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Pictures with what is said about each."""
+
+    images: Float[Tensor, "views 3 height width"]
+    """sRGB in [0, 1]."""
+    texts: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "Captioned":
+        """The same on another device."""
+        return Captioned(self.images.to(device), self.texts)
+
+
+@dataclass(frozen=True)
+class CaptionDrawing:
+    """How pictures are drawn from subjects."""
+
+    views: int = 3
+    """Of each subject, where it has so many."""
+    recolored: float = 0.5
+    """Share of objects in a colour that the caption names."""
+    sided: float = 0.85
+    """Share of captions that say the side, where it is known."""
+    zoom: tuple[float, float] = (0.75, 1.2)
+    """Least and greatest size of a picture, of the recorded one."""
+    shift: float = 0.06
+    """Greatest shift along each side, of a width."""
+    bare: float = 0.0
+    """Share of objects that are seen as bare shapes, where these are known; the captions stay as they are."""
+
+
+class CaptionSource:
+    """Draws captioned pictures; see ``SampleSource``."""
+
+    def __init__(self, subjects: Sequence[Subject], drawing: CaptionDrawing | None = None):
+        self.subjects, self.drawing = subjects, drawing or CaptionDrawing()
+        self.brightness: dict[int, float] = {}
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def sample(self, index: int, generator: torch.Generator) -> Captioned:
+        """A few pictures of one subject, in one colour."""
+        subject, drawing = self.subjects[index], self.drawing
+        count = min(drawing.views, len(subject.pixels))
+        chosen = torch.randperm(len(subject.pixels), generator=generator)[:count]
+        pixels, caption = subject.pixels[chosen].float() / 255, subject.caption
+        colors = self._colors(subject)
+        if colors and _chance(generator) < drawing.recolored:
+            color = colors[int(torch.randint(len(colors), (), generator=generator))]
+            if index not in self.brightness:
+                self.brightness[index] = subject.brightness()
+            pixels, caption = recolor(pixels, color, self.brightness[index]), add_color(caption, color)
+        if subject.relief is not None and _chance(generator) < drawing.bare:
+            pixels = bare_pixels(pixels, subject.relief[chosen])
+        pixels = _move(pixels, drawing, generator)
+        texts = []
+        for number in chosen.tolist():
+            said = subject.sides and _chance(generator) < drawing.sided
+            texts.append(f"{caption}, {subject.sides[number]} view" if said else caption)
+        return Captioned(lay_over(pixels, _draw_backgrounds(count, generator)), tuple(texts))
+
+    def collate(self, samples: Sequence[Captioned]) -> Captioned:
+        """All pictures one after the other."""
+        texts = tuple(text for sample in samples for text in sample.texts)
+        return Captioned(torch.cat([sample.images for sample in samples]), texts)
+
+    def _colors(self, subject: Subject) -> list[str]:
+        """What the subject may be painted in: nothing where its caption names a colour or it is seen from one side."""
+        if not subject.sides or set(subject.caption.split()) & COLORS.keys():
+            return []
+        return [color for color in COLORS if not is_unseen(color, subject.caption)]
+
+
+class TextPriorStage:
+    """See ``Stage``."""
+
+    name = "text-prior"
+    optional_parameters = True
+
+    def __init__(
+        self,
+        model: ImageDenoiser,
+        source: CaptionSource,
+        held_out: CaptionSource,
+        *,
+        embed: Callable[[Sequence[str]], Float[Tensor, "texts tokens numbers"]],
+        untold: float = 0.12,
+        judged: int = 24,
+    ):
+        """Judges by pictures of ``judged`` held-out subjects.
+
+        Args:
+            embed: from texts to tokens, such as ``SentenceEmbedder.embed``.
+            untold: share of pictures of which nothing is said, for guidance without a classifier.
+        """
+        self.model, self.source, self.held_out = model, source, held_out
+        self.embed, self.untold, self.judged = embed, untold, judged
+        self.known: dict[str, Tensor] = {}
+
+    def config(self) -> dict[str, Any]:
+        """The network's constructor arguments."""
+        return {name: value for name, value in self.model.config.items() if not name.startswith("_")}
+
+    def to(self, device: torch.device) -> None:
+        """Moves the network; texts are embedded where the encoder is."""
+        torch.nn.Module.to(self.model, device)
+
+    def loss(self, batch: Captioned, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean squared error of v. All time steps count alike: what a text tells shows where most is noise, and
+        distillation pulls hardest there."""
+        views = len(batch.images)
+        t = draw_steps(views, generator)
+        silent = torch.rand(views, 1, 1, generator=generator) < self.untold
+        told = torch.where(silent, 0.0, self.tell(batch.texts)).to(batch.images)
+        error = velocity_errors(self.model, batch.images, told, t, generator).mean()
+        return error, {"error": error.detach()}
+
+    def evaluate(self, generator: torch.Generator) -> Evaluation:
+        """Errors of v on held-out subjects that the network is told of, not told of, and told others of; and a sheet of
+        things from four sides."""
+        seed, count = generator.initial_seed(), min(self.judged, len(self.held_out))
+        numbers = [number * len(self.held_out) // count for number in range(count)]
+        batch = self.held_out.collate([self.held_out.sample(number, generator) for number in numbers])
+        images = batch.images.to(self.model.device)
+        told = self.tell(batch.texts).to(images)
+        variants = {"error": told, "error_untold": torch.zeros_like(told), "error_other": told.roll(5, 0)}
+        scalars = {name: mean_error(self.model, images, variant, seed) for name, variant in variants.items()}
+        rows = []
+        for side in SHOWN_SIDES:
+            told = self.tell([f"a {thing}, {side} view" for thing in SHOWN_THINGS]).to(images)
+            rows.append(torch.cat(list(draw_pictures(self.model, told, seed, guidance_scale=SHOWN_GUIDANCE)), dim=-1))
+        return Evaluation(-scalars["error"], scalars, {"drawn": torch.cat(rows, dim=-2)})
+
+    def tell(self, texts: Sequence[str]) -> Float[Tensor, "texts tokens numbers"]:
+        """The tokens of texts, on the CPU."""
+        if new := sorted({text for text in texts if text not in self.known}):
+            if len(self.known) + len(new) > REMEMBERED:
+                self.known.clear()
+                new = sorted(set(texts))
+            self.known |= dict(zip(new, self.embed(new).half().cpu(), strict=True))
+        return torch.stack([self.known[text].float() for text in texts])
+
+
+def make_text_prior(size: int, numbers: int = NUMBERS, *, widths: tuple[int, ...] = (64, 192, 320)) -> ImageDenoiser:
+    """A new prior that asks eight questions of all-MiniLM-L6-v2's tokens; 4 x 4 pixels are one, for speed."""
+    return ImageDenoiser(size=size, patch=4, widths=widths, blocks=1, embedding=numbers, embedder=MINILM, questions=8)
+
+
+def _move(
+    pixels: Float[Tensor, "pictures 4 height width"], drawing: CaptionDrawing, generator: torch.Generator
+) -> Float[Tensor, "pictures 4 height width"]:
+    """Pictures larger or smaller, shifted, and mirrored or not; what comes in from outside is empty."""
+    count = len(pixels)
+    low, high = drawing.zoom
+    zoom = low + (high - low) * torch.rand(count, generator=generator)
+    mirror = 1 - 2.0 * (torch.rand(count, generator=generator) < 0.5)
+    shift = 2 * drawing.shift * (2 * torch.rand(count, 2, generator=generator) - 1)
+    turns = torch.zeros(count, 2, 3)
+    turns[:, 0, 0], turns[:, 1, 1], turns[:, :, 2] = mirror / zoom, 1 / zoom, shift
+    places = functional.affine_grid(turns, list(pixels.shape), align_corners=False)
+    emptied = torch.cat((1 - pixels[:, :3], pixels[:, 3:]), dim=1)  # zeros are empty
+    moved = functional.grid_sample(emptied, places, mode="bilinear", align_corners=False)
+    return torch.cat((1 - moved[:, :3], moved[:, 3:]), dim=1)
+
+
+def _draw_backgrounds(count: int, generator: torch.Generator) -> Float[Tensor, "pictures 3"]:
+    """Any colour, any grey, or white."""
+    colors, kind = torch.rand(count, 3, generator=generator), torch.rand(count, 1, generator=generator)
+    return torch.where(kind < 0.15, 1.0, torch.where(kind < 0.4, colors[:, :1], colors))
+
+
+def _chance(generator: torch.Generator) -> float:
+    return float(torch.rand((), generator=generator))

@@ -1,0 +1,106 @@
+"""Our own text prior learns pictures by their captions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from small_objects import make_subject
+from torch import Tensor
+
+from nfldm3d.data.captioned_pictures import COLORS, is_unseen
+from nfldm3d.guidance.sentences import MINILM, NUMBERS
+from nfldm3d.models.priors.image_denoiser import ImageDenoiser
+from nfldm3d.training import TrainingOptions, text_prior_stage, train
+from nfldm3d.training.stage import SampleSource, Stage
+from nfldm3d.training.text_prior_stage import CaptionDrawing, CaptionSource, TextPriorStage, make_text_prior
+
+SUBJECTS = [make_subject(f"a {name}", color) for name, color in (("chair", (250, 20, 20)), ("sky", (20, 20, 250)))]
+STILL = CaptionDrawing(recolored=0.0, zoom=(1.0, 1.0), shift=0.0)
+
+
+def embed(texts: Sequence[str]) -> Tensor:
+    """A token for the thing, one for the side, and an empty one."""
+    tokens = torch.zeros(len(texts), 3, 4)
+    for row, text in zip(tokens, texts, strict=True):
+        row[0, 0 if "chair" in text else 1] = 1.0
+        row[1, 2] = 1.0 + len(text.partition(",")[2])
+    return tokens
+
+
+def draw(source: CaptionSource, index: int = 0, seed: int = 0):
+    return source.sample(index, torch.Generator().manual_seed(seed))
+
+
+def test_sides_are_told_where_they_are_known() -> None:
+    source = CaptionSource([*SUBJECTS, make_subject("a cat", (9, 9, 9), sides=False)], STILL)
+    assert isinstance(source, SampleSource) and len(source) == 3
+    texts = {text for seed in range(40) for text in draw(source, seed=seed).texts}
+    assert texts == {"a chair", *(f"a chair, {side} view" for side in ("front", "side", "back", "overhead"))}
+    assert draw(source, 2).texts == ("a cat",) and draw(source, 2).images.shape == (1, 3, 8, 8)
+    assert len(draw(source).texts) == STILL.views == 3
+
+
+def test_colors_that_are_kept_aside_are_never_drawn() -> None:
+    source = CaptionSource(SUBJECTS, CaptionDrawing(recolored=1.0, sided=0.0))
+    seen = {text for seed in range(300) for text in draw(source, seed=seed).texts}
+    allowed = {color for color in COLORS if not is_unseen(color, "a chair")}
+    assert {text.split()[1] for text in seen} == allowed
+    black = CaptionSource([make_subject("a black chair", (0, 0, 0))], CaptionDrawing(recolored=1.0, sided=0.0))
+    assert draw(black).texts == ("a black chair",) * 3
+
+
+def test_pictures_are_moved_and_stand_before_plain_colors() -> None:
+    source = CaptionSource(SUBJECTS, CaptionDrawing(recolored=0.0))
+    images = torch.cat([draw(source, seed=seed).images for seed in range(20)])
+    assert float(images.min()) >= 0 and float(images.max()) <= 1
+    corners = images[:, :, 0, 0]
+    assert torch.allclose(images[:, :, 0, -1], corners, atol=1e-5) and len(corners.unique(dim=0)) > 20
+    areas = ((images - corners[..., None, None]).abs().amax(1) > 0.02).flatten(1).sum(-1)
+    assert len(areas.unique()) > 4
+
+
+def test_bare_shapes_are_grey() -> None:
+    source = CaptionSource(SUBJECTS, CaptionDrawing(recolored=1.0, bare=1.0, zoom=(1.0, 1.0), shift=0.0))
+    sample = draw(source)
+    assert torch.allclose(sample.images[:, :, 4, 4], torch.full((3, 3), 200 / 255), atol=1e-4)
+    assert any(color in sample.texts[0] for color in COLORS)
+
+
+def test_it_learns_what_captions_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_prior_stage, "SHOWN_THINGS", ("chair", "sky"))
+    model = ImageDenoiser(size=8, widths=(8, 16), blocks=1, embedding=4, embedder="test", memory=16, questions=2)
+    source = CaptionSource(SUBJECTS, STILL)
+    stage = TextPriorStage(model, source, source, embed=embed, judged=2)
+    assert isinstance(stage, Stage)
+    options = TrainingOptions(
+        steps=120, batch_size=4, learning_rate=1e-2, warmup_steps=5, ema_decay=0.9, evaluate_every=0, precision="fp32"
+    )
+    result = train(stage, tmp_path / "run", options=options)
+    assert result.evaluation is not None
+    figures = result.evaluation.scalars
+    assert figures["error"] < figures["error_untold"] and figures["error"] < figures["error_other"]
+    assert result.evaluation.images["drawn"].shape == (3, 4 * 8, 2 * 8)
+
+
+def test_texts_are_embedded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def listen(texts: Sequence[str]) -> Tensor:
+        asked.extend(texts)
+        return embed(texts)
+
+    source = CaptionSource(SUBJECTS, STILL)
+    stage = TextPriorStage(make_text_prior(8, widths=(8, 8)), source, source, embed=listen)
+    first = stage.tell(["a chair", "a sky", "a chair"])
+    assert torch.equal(first, embed(["a chair", "a sky", "a chair"])) and asked == ["a chair", "a sky"]
+    stage.tell(["a chair"])
+    assert len(asked) == 2
+    monkeypatch.setattr(text_prior_stage, "REMEMBERED", 2)
+    assert torch.equal(stage.tell(["a dog", "a chair"]), embed(["a dog", "a chair"])) and len(stage.known) == 2
+
+
+def test_a_new_prior_reads_sentences() -> None:
+    config = make_text_prior(16, widths=(8, 8)).config
+    assert (config["embedding"], config["embedder"], config["size"]) == (NUMBERS, MINILM, 16)
+    assert config["questions"] > 0
