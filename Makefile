@@ -4,7 +4,7 @@ PYTHON311 ?= python3.11
 BIN := .venv/bin
 DEMO := out/demo
 
-.PHONY: help demo demo-fit demo-encode test lint bench test-blender clean
+.PHONY: help demo demo-fit demo-encode test lint bench test-blender campaign clean
 .DEFAULT_GOAL := help
 unexport PYTHONDONTWRITEBYTECODE  # the suite starts many processes
 
@@ -66,6 +66,11 @@ bench: .venv/.test  ## our kernels beside their torch twins
 test-blender: .venv/.test .venv-blender/.ready  ## what we export, as Blender reads it
 	$(BIN)/python tests/blender/write_exports.py out/blender
 	.venv-blender/bin/python tests/blender/check_exports.py out/blender
+
+SECONDS_OF_CAMPAIGN ?= 900
+
+campaign: .venv/.test  ## changed files, kills, signals, full disks: what becomes of them, within 15 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python tests/campaign --seconds $(SECONDS_OF_CAMPAIGN)
 
 clean:  ## remove environments, caches and out/
 	rm -rf .venv .venv-blender out .pytest_cache .ruff_cache .hypothesis

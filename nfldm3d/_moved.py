@@ -51,6 +51,7 @@ MOVED = {
     "nfldm3d.training.export": "nfldm3d.training.trained_weights",
     "nfldm3d.training.loop": "nfldm3d.training.trainer",
     "nfldm3d.training.options": "nfldm3d.training.run_options",
+    "nfldm3d.training.signals": "nfldm3d.signals",
     "nfldm3d.video": "nfldm3d.rendering.video",
 }
 

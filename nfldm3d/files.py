@@ -5,9 +5,9 @@ import json
 import math
 import os
 import stat
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from itertools import takewhile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from nfldm3d import file_names
 from nfldm3d._types import PathName
 from nfldm3d.messages import to_one_line
+from nfldm3d.temporary_files import telling_of_disks, temporary_file
 
 MAX_JSON_BYTES = 256 * 2**20
 MAX_JSON_DEPTH = 64
@@ -39,6 +40,20 @@ def refuse_special(path: PathName) -> None:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataFormatError(path, "is a device or a pipe; give a file")
+
+
+def refuse_outside(root: Path, *paths: Path) -> None:
+    """Raises a DataFormatError for files of a folder that are links to what does not lie in it."""
+    for path in paths:
+        if path.is_symlink() and not _lies_in(path, root):
+            raise DataFormatError(path, f"is a link that leads outside {root}; copy the file into the folder")
+
+
+def _lies_in(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (ValueError, OSError, RuntimeError):  # names that the system cannot spell, links in circles
+        return False
 
 
 def resolve_inside(root: Path, name: str, *, source: Path) -> Path:
@@ -75,20 +90,44 @@ def _parts_below(root: Path, name: str) -> tuple[str, ...] | None:
     return None
 
 
-def read_json(path: PathName) -> Any:
-    """The content of a JSON file; refuses files above 256 MiB and what ``parse_json`` refuses."""
-    path = Path(path)
+def read_content(path: PathName, most: int, remedy: str) -> bytes:
+    """What a file holds.
+
+    Args:
+        most: bytes that such a file can have.
+        remedy: what to do about a file that cannot be read, for the message.
+
+    Raises:
+        DataFormatError: it cannot be read, is too large, or is a device or a pipe.
+    """
     refuse_special(path)
     try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise DataFormatError(path, f"is {size / 2**20:.0f} MiB; JSON above {MAX_JSON_BYTES >> 20} MiB is refused")
-        text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin files with a byte order mark
+        size = os.stat(path).st_size
+        if size > most:
+            raise DataFormatError(path, f"is {size >> 20} MiB, more than {most >> 20} MiB; {remedy}")
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataFormatError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataFormatError(path, f"cannot be read ({reason}); {remedy}") from error
+
+
+def read_lines(path: PathName, most: int, remedy: str) -> list[str]:
+    """The lines of a text in UTF-8; arguments and errors are those of ``read_content``."""
+    try:
+        return read_content(path, most, remedy).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataFormatError(path, f"cannot be read as text ({error.reason}); {remedy}") from error
+
+
+def read_json(path: PathName) -> Any:
+    """The content of a JSON file; refuses files above 256 MiB and what ``parse_json`` refuses."""
+    content = read_content(path, MAX_JSON_BYTES, "check the name and its permissions")
+    try:
+        return parse_json(content.decode("utf-8-sig"), path)  # Windows' editors begin files with a byte order mark
     except UnicodeDecodeError as error:
         raise DataFormatError(path, f"is not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    except OSError as error:
-        raise DataFormatError(path, f"cannot be read ({error.strerror}); check the name and its permissions") from error
-    return parse_json(text, path)
 
 
 def parse_json(text: str, source: PathName) -> Any:
@@ -162,11 +201,16 @@ def check_output(path: PathName, *, suffixes: Sequence[str] = (), folder: bool =
         raise ValueError(f"cannot write {path}: it is a file; give a folder")
     missing = list(takewhile(lambda parent: not os.path.lexists(parent), (path, *path.parents)[not folder :]))
     try:
-        _new_temporary(path / "probe" if folder else path).unlink()
+        with _new_temporary(path / "probe" if folder else path):
+            pass
     finally:
         for made in missing:  # those that were not there before, inner ones first
             with suppress(OSError):
                 made.rmdir()
+
+
+NOTING: ContextVar[Callable[[Path, Path], None] | None] = ContextVar("NOTING", default=None)
+"""Is told of a new file that is whole and of the name it takes next, see ``written_files.writing``."""
 
 
 @contextmanager
@@ -175,15 +219,22 @@ def atomic_write(path: PathName) -> Iterator[Path]:
 
     Raises:
         ValueError: if the folder does not exist and cannot be made, or is not writable.
+        OSError: if the disk is full.
     """
     path = Path(path)
-    temporary = _new_temporary(path)
-    try:
+    with telling_of_disks(path), _new_temporary(path) as temporary:
         yield temporary
         flush_file(temporary)
+        if (note := NOTING.get()) is not None:
+            note(temporary, path)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _new_temporary(path: Path) -> AbstractContextManager[Path]:
+    if os.path.isdir(path):
+        raise ValueError(f"cannot write {path}: it is a folder; give a file name")
+    _writable_parent(path)
+    return temporary_file(path)
 
 
 def measure_file(path: Path) -> dict[str, Any]:
@@ -193,16 +244,6 @@ def measure_file(path: Path) -> dict[str, Any]:
         while block := file.read(2**20):
             digest.update(block)
         return {"bytes": file.tell(), "sha256": digest.hexdigest()}
-
-
-def make_temporary_folder(path: Path) -> Path:
-    """A new empty folder beside ``path``, to take its place later."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.", dir=path.parent))
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror}; choose another folder") from error
-    os.chmod(folder, 0o777 & ~_umask())
-    return folder
 
 
 def flush_file(path: Path) -> None:
@@ -222,19 +263,6 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _new_temporary(path: Path) -> Path:
-    if os.path.isdir(path):
-        raise ValueError(f"cannot write {path}: it is a folder; give a file name")
-    parent = _writable_parent(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:64]}.", suffix=path.suffix, dir=parent)
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror}; choose another folder") from error
-    os.close(handle)
-    os.chmod(name, 0o666 & ~_umask())
-    return Path(name)
-
-
 def make_parent(path: Path) -> Path:
     """The folder in which a file or folder of this name is to be, made if it is not there."""
     if path.name in ("", ".."):
@@ -250,9 +278,3 @@ def _writable_parent(path: Path) -> Path:
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     return path.parent
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

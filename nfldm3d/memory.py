@@ -11,12 +11,17 @@ def require_memory(resolution: tuple[int, int, int], channels: int, device: torc
     if min(resolution) < 1 or channels < 1:
         raise ValueError(f"a grid needs at least one voxel and one channel, got {resolution} with {channels} channels")
     x, y, z = resolution
+    what = f"a grid of {x}x{y}x{z} voxels with {channels} channels"
     needed = 4 * x * y * z * (channels + 1) * copies
+    require_bytes(needed, what, "lower the resolution or the number of channels", device)
+
+
+def require_bytes(needed: int, what: str, remedy: str, device: torch.device) -> None:
+    """Raises a ValueError that says how much something needs when it does not fit in the memory that is free."""
     free = free_memory(device)
     if needed > free:
         raise ValueError(
-            f"a grid of {x}x{y}x{z} voxels with {channels} channels needs {needed / 2**30:.1f} GiB on {device}, "
-            f"{free / 2**30:.1f} GiB are free; lower the resolution or the number of channels"
+            f"{what} needs {needed / 2**30:.1f} GiB on {device}, {free / 2**30:.1f} GiB are free; {remedy}"
         )
 
 

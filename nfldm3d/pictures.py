@@ -25,6 +25,20 @@ TURBO = (
 )
 
 
+LARGEST_SIDE = 2**14
+"""Pixels of a picture that is rendered; no video holds wider ones."""
+LONGEST_PATH = 100_000
+"""Pictures of a video."""
+
+
+def require_picture_size(width: int, height: int, count: int = 1) -> None:
+    """Raises a ValueError for pictures that cannot be made, or so many that they cannot be wanted."""
+    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
+        raise ValueError(f"pictures have 1 to {LARGEST_SIDE} pixels along each side, got {width} x {height}")
+    if count > LONGEST_PATH:
+        raise ValueError(f"{count} pictures are too many; ask for {LONGEST_PATH} at most")
+
+
 def to_bytes(image: Float[Tensor, "*views 3 height width"]) -> UInt8[Tensor, "*views height width 3"]:
     """The 8-bit pixels of pictures in [0, 1], on the CPU, as image and video writers take them."""
     pixels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8)

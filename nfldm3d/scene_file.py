@@ -21,7 +21,16 @@ from nfldm3d.appearance import Appearance, EnvironmentMap, Rgb, SphericalHarmoni
 from nfldm3d.camera import Camera
 from nfldm3d.camera_problems import find_camera_problem
 from nfldm3d.fields import Field, FieldState, NeuralField, SparseField, StoredField, VoxelField
-from nfldm3d.files import DataFormatError, atomic_write, check_output, parse_json, read_json
+from nfldm3d.files import (
+    DataFormatError,
+    atomic_write,
+    check_output,
+    parse_json,
+    read_content,
+    read_json,
+    refuse_outside,
+    refuse_special,
+)
 from nfldm3d.geometry import find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.tensor_files import pack_tensors, plan_network, require_finite, require_floats, unpack_tensors
@@ -36,6 +45,7 @@ WEIGHTS = "appearance."
 EXTRA = "extra."
 """Begins the names of tensors that a scene only keeps."""
 MAX_CONFIG_BYTES = 16 * 2**20
+MAX_TENSOR_BYTES = 2**40
 LARGEST_SIDE = 2**16
 """Pixels of a camera's picture; more are no picture, but a way to ask for memory."""
 
@@ -273,13 +283,15 @@ def _read_folder(path: Path) -> tuple[Any, bytes]:
     for name in (CONFIG, TENSORS):
         if not (path / name).is_file():
             raise DataFormatError(path, f"is not a scene folder: {name} is missing")
-    return read_json(path / CONFIG), (path / TENSORS).read_bytes()
+        refuse_outside(path, path / name)
+    return read_json(path / CONFIG), read_content(path / TENSORS, MAX_TENSOR_BYTES, "save the scene again")
 
 
 def _read_archive(path: Path) -> tuple[Any, bytes]:
     if not path.is_file():
         raise DataFormatError(path, "does not exist; give a .nfld file or a scene folder")
     try:
+        refuse_special(path)
         with zipfile.ZipFile(path) as archive:
             size = path.stat().st_size
             for name, limit in ((CONFIG, min(size, MAX_CONFIG_BYTES)), (TENSORS, size)):

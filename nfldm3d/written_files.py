@@ -6,7 +6,6 @@ that note may be overwritten, if the user asks for it.
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +14,17 @@ from typing import Any
 from nfldm3d._types import PathName
 from nfldm3d.file_locks import locked
 from nfldm3d.files import (
+    NOTING,
     DataFormatError,
     atomic_write,
     flush_file,
     flush_folder,
     make_parent,
-    make_temporary_folder,
     measure_file,
     read_json,
+    refuse_outside,
 )
+from nfldm3d.temporary_files import RETIRED, is_temporary, telling_of_disks, temporary_folder
 
 NOTE = ".nfldm3d.json"
 LOCK = ".nfldm3d.lock"
@@ -39,6 +40,8 @@ def require_free(path: PathName, *, overwrite: bool = False) -> None:
     """
     path = Path(path)
     make_parent(path)
+    with temporary_folder(path):  # puts back, too, what a killed process had just moved away
+        pass
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
         if not overwrite:
             raise ValueError(
@@ -49,29 +52,35 @@ def require_free(path: PathName, *, overwrite: bool = False) -> None:
                 f"cannot replace {path}: {foreign} was not written by nfldm3d, or has changed since; move it away or "
                 "choose another name"
             )
-    make_temporary_folder(path).rmdir()
 
 
 def note_written(*paths: PathName) -> None:
     """Notes that this program wrote these files or folders as they are, so that it may replace them."""
     for path in map(Path, paths):
         folder, files = (path, _files_below(path)) if path.is_dir() else (path.parent, [path])
-        sums = {file.relative_to(folder).as_posix(): measure_file(file) for file in files}
-        with locked(folder / LOCK), atomic_write(folder / NOTE) as temporary:  # other commands write beside this one
-            content = {"format": NOTE_FORMAT, "files": _read_note(folder) | sums}
-            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        _add_to_note(folder, {file.relative_to(folder).as_posix(): measure_file(file) for file in files})
 
 
 @contextmanager
 def writing(*paths: PathName | None, overwrite: bool) -> Iterator[None]:
-    """Asks ``require_free`` for each path before the block that writes it, and notes those that are there after it,
-    even if it fails: what an interrupted command has written is ours too."""
+    """Asks ``require_free`` for each path before the block that writes it, and notes each file before it takes its
+    name, and all that are there after the block, even if it fails: what a stopped command has written is ours too."""
     targets = [Path(path) for path in paths if path is not None]
     for target in targets:
         require_free(target, overwrite=overwrite)
+
+    def note(new: Path, path: Path) -> None:
+        if path in targets:
+            sums = measure_file(new)
+            if path.is_file():  # which is there until then
+                sums["before"] = measure_file(path)
+            _add_to_note(path.parent, {path.name: sums})
+
+    token = NOTING.set(note)
     try:
         yield
     finally:
+        NOTING.reset(token)
         note_written(*(target for target in targets if target.exists()))
 
 
@@ -85,13 +94,13 @@ def atomic_folder(path: PathName, *, noted: bool = True) -> Iterator[Path]:
 
     Raises:
         ValueError: if the folder cannot be written, or holds what this program has not written.
+        OSError: if the disk is full.
     """
     path = Path(path)
     if noted:
         require_free(path, overwrite=True)
     parent = make_parent(path)
-    temporary = make_temporary_folder(path)
-    try:
+    with telling_of_disks(path), temporary_folder(path) as temporary:
         yield temporary
         if noted:
             note_written(temporary)
@@ -101,12 +110,12 @@ def atomic_folder(path: PathName, *, noted: bool = True) -> Iterator[Path]:
         if noted:
             require_free(path, overwrite=True)  # somebody may have put a file there meanwhile
         if path.exists():
-            _exchange(temporary, path, make_temporary_folder(path))
+            with temporary_folder(path) as retired:
+                (retired / RETIRED).mkdir()
+                _exchange(temporary, path, retired / RETIRED / path.name)
         else:
             os.replace(temporary, path)
         flush_folder(parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _find_foreign(path: Path) -> Path | None:
@@ -117,14 +126,18 @@ def _find_foreign(path: Path) -> Path | None:
     known = _read_note(folder)
     for file in files:
         expected = known.get(file.relative_to(folder).as_posix())
-        if file.is_symlink() or not file.is_file() or expected is None or measure_file(file) != expected:
+        if file.is_symlink() or not file.is_file() or not isinstance(expected, dict):
+            return file
+        sums = measure_file(file)
+        if sums not in ({name: expected.get(name) for name in sums}, expected.get("before")):
             return file
     return None
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Everything but folders, and empty ones too, without the note and its lock."""
-    inner = (path for path in sorted(folder.rglob("*")) if path not in (folder / NOTE, folder / LOCK))
+    """Everything but folders, and empty ones too, without the note, its lock and what is not whole yet."""
+    own = (folder / NOTE, folder / LOCK)
+    inner = (path for path in sorted(folder.rglob("*")) if path not in own and not is_temporary(path))
     return [path for path in inner if path.is_symlink() or not path.is_dir() or not any(path.iterdir())]
 
 
@@ -132,6 +145,7 @@ def _read_note(folder: Path) -> dict[str, Any]:
     path = folder / NOTE
     if not path.exists():
         return {}
+    refuse_outside(folder, path)
     content = read_json(path)
     files = content.get("files") if isinstance(content, dict) and content.get("format") == NOTE_FORMAT else None
     if not isinstance(files, dict):
@@ -139,14 +153,17 @@ def _read_note(folder: Path) -> dict[str, Any]:
     return files
 
 
+def _add_to_note(folder: Path, sums: dict[str, Any]) -> None:
+    with locked(folder / LOCK), atomic_write(folder / NOTE) as temporary:  # other commands write beside this one
+        content = {"format": NOTE_FORMAT, "files": _read_note(folder) | sums}
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
 def _exchange(new: Path, path: Path, retired: Path) -> None:
     """Puts ``new`` at ``path``; what was there comes back if that fails."""
+    os.replace(path, retired)
     try:
-        os.replace(path, retired / path.name)
-        try:
-            os.replace(new, path)
-        except OSError:
-            os.replace(retired / path.name, path)
-            raise
-    finally:
-        shutil.rmtree(retired, ignore_errors=True)
+        os.replace(new, path)
+    except OSError:
+        os.replace(retired, path)
+        raise

@@ -5,9 +5,14 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from pretend_gpu import pretend_gpu
 
 torch.set_num_threads(1)
+
+# How long an example takes tells of the machine and what else it does, not of the code.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Folders that are replaced whole, and what is kept because it is not ours."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from nfldm3d.files import DataFormatError, atomic_write
 from nfldm3d.written_files import LOCK, NOTE, atomic_folder, note_written, require_free, writing
@@ -185,6 +187,87 @@ def test_a_killed_process_leaves_the_old_content(tmp_path: Path) -> None:
     assert run.returncode == -signal.SIGKILL
     assert (tmp_path / "file").read_bytes() == (tmp_path / "folder" / "file").read_bytes() == b"old"
     assert len(names(tmp_path)) == 4, "it was killed while both were being written"
+    with atomic_write(tmp_path / "file") as file, atomic_folder(tmp_path / "folder") as folder:
+        assert len(names(tmp_path)) == 4, "what the killed process left has made way"
+        file.write_bytes(b"new")
+        (folder / "file").write_bytes(b"new")
+    assert names(tmp_path) == ["file", "folder"]
+
+
+def run_killed(folder: Path, code: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment).returncode == -signal.SIGKILL
+
+
+def test_a_folder_that_had_just_been_moved_away_comes_back(tmp_path: Path) -> None:
+    """Killed between the two renames of an exchange."""
+    with atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "a").write_bytes(b"old")
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from nfldm3d.written_files import atomic_folder\n"
+        "replace = os.replace\n"
+        "os.replace = lambda *ends: os.kill(os.getpid(), signal.SIGKILL) if ends[1] == path else replace(*ends)\n"
+        "path = Path('folder')\n"
+        "with atomic_folder(path) as folder:\n"
+        "    (folder / 'a').write_bytes(b'new')\n"
+    )
+    run_killed(tmp_path, code)
+    assert "folder" not in names(tmp_path)
+    with pytest.raises(ValueError, match="is there already"):
+        require_free(tmp_path / "folder")
+    assert (tmp_path / "folder" / "a").read_bytes() == b"old" and names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("killed", ["before", "after"])
+def test_a_command_killed_around_the_rename_of_its_file_may_be_repeated(tmp_path: Path, killed: str) -> None:
+    with writing(path := tmp_path / "a.glb", overwrite=False), atomic_write(path) as file:
+        file.write_bytes(b"old")
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from nfldm3d.files import atomic_write\n"
+        "from nfldm3d.written_files import writing\n"
+        "replace, path = os.replace, Path('a.glb')\n"
+        "def die(source, target):\n"
+        f"    if target == path and {killed == 'before'}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    replace(source, target)\n"
+        "    if target == path: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.replace = die\n"
+        "with writing(path, overwrite=True), atomic_write(path) as file:\n"
+        "    file.write_bytes(b'new')\n"
+    )
+    run_killed(tmp_path, code)
+    assert path.read_bytes() == {"before": b"old", "after": b"new"}[killed]
+    require_free(path, overwrite=True)
+    path.write_bytes(b"mine")
+    with pytest.raises(ValueError, match="was not written by nfldm3d"):
+        require_free(path, overwrite=True)
+
+
+def test_what_another_process_writes_is_no_leftover(tmp_path: Path) -> None:
+    for writer in (atomic_write, atomic_folder):
+        path = tmp_path / writer.__name__
+        with writer(path) as first, writer(path) as second:
+            for written in (first, second) if writer is atomic_write else ():
+                written.write_bytes(b"whole")
+            assert first != second and first.exists() and second.exists()
+        assert first.exists() is second.exists() is False
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: No space left (os error 28)")],
+)
+@pytest.mark.parametrize("writer", [atomic_write, atomic_folder])
+def test_full_disks_are_told_with_the_name_and_a_remedy(tmp_path: Path, error: Exception, writer) -> None:
+    with (
+        pytest.raises(OSError, match="cannot write .*target: No space left on device; make room"),
+        writer(tmp_path / "target"),
+    ):
+        raise error
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("writer", [atomic_write, atomic_folder])

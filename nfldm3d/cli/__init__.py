@@ -3,56 +3,24 @@
 Exit codes: 0 done, 2 wrong usage, 3 bad data, 130 interrupted, 141 output closed by its reader, 143 terminated.
 """
 
-import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stderr
-from itertools import dropwhile, takewhile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated
 
-import torch
-import tyro
-
-from nfldm3d.cli.assemble import Assemble
-from nfldm3d.cli.capture import Capture
-from nfldm3d.cli.dream import Dream
-from nfldm3d.cli.encode import Encode
-from nfldm3d.cli.evaluate import Evaluate
-from nfldm3d.cli.export import Export
-from nfldm3d.cli.fit import Fit
-from nfldm3d.cli.generate import Edit, Generate, Grow
-from nfldm3d.cli.info import Info
-from nfldm3d.cli.refine import Refine
-from nfldm3d.cli.render import Render
-from nfldm3d.cli.train import Train
-from nfldm3d.cli.view import View
 from nfldm3d.files import DataFormatError
 from nfldm3d.messages import to_one_line
+from nfldm3d.signals import end_for
+from nfldm3d.temporary_files import find_disk_problem
 
 __all__ = ["main"]
 
-Command = (
-    Annotated[Capture, tyro.conf.subcommand("capture")]
-    | Annotated[Fit, tyro.conf.subcommand("fit")]
-    | Annotated[Render, tyro.conf.subcommand("render")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[View, tyro.conf.subcommand("view")]
-    | Annotated[Info, tyro.conf.subcommand("info")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Encode, tyro.conf.subcommand("encode")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Assemble, tyro.conf.subcommand("assemble")]
-    | Annotated[Generate, tyro.conf.subcommand("generate")]
-    | Annotated[Edit, tyro.conf.subcommand("edit")]
-    | Annotated[Grow, tyro.conf.subcommand("grow")]
-    | Annotated[Refine, tyro.conf.subcommand("refine")]
-    | Annotated[Dream, tyro.conf.subcommand("dream")]
-)
-DESCRIPTION = "Voxel neural fields: record, fit, learn, render and export 3-D scenes. Add --debug for tracebacks."
 USAGE, BAD_DATA, INTERRUPTED, OUTPUT_CLOSED, TERMINATED = 2, 3, 130, 141, 143
+ENDINGS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
+NO_MEMORY = ("allocate memory", "not enough memory", "Failed to allocate", "out of memory", "start new thread")
+"""What torch, Warp and Python say, in errors of all kinds, when there is no memory left."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,61 +37,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
-    previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        _parse([argument for argument in arguments if argument != "--debug"]).run()
+        with _hearing(_leave, signal.SIGINT, signal.SIGTERM):
+            from nfldm3d.cli.commands import parse
+
+            command = parse([argument for argument in arguments if argument != "--debug"])
+        with _hearing(lambda number, frame: end_for(number), signal.SIGTERM):
+            command.run()
     except BrokenPipeError:
         raise
-    except (ValueError, ImportError, OSError, MemoryError, torch.OutOfMemoryError) as error:
-        if debug:
+    except (ValueError, ImportError, OSError, MemoryError, RuntimeError) as error:
+        told = _describe(error)
+        if debug or told is None:
             raise
-        _say(_describe(error))
+        _say(told)
         return BAD_DATA if isinstance(error, DataFormatError) else USAGE
-    except KeyboardInterrupt:
-        if debug:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        code = INTERRUPTED if isinstance(stop, KeyboardInterrupt) else stop.code
+        if code in ENDINGS and not debug:
+            _say(ENDINGS[code])
+            return code
+        _flush()
+        if not isinstance(code, str):
             raise
-        _say("interrupted")
-        return INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+        _say(code)
+        raise SystemExit(USAGE) from stop
     return 0
 
 
-def _parse(arguments: list[str]) -> Command:
-    """The command with its options; SystemExit for ``--help``, and with one line for options that tyro refuses."""
-    names = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
-    page = io.StringIO()
+@contextmanager
+def _hearing(handler: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
+    """Calls ``handler`` for signals that come while the block runs."""
+    previous = {number: signal.signal(number, handler) for number in numbers}
     try:
-        with redirect_stderr(page):
-            return tyro.cli(Command, prog="nfldm3d", args=arguments, description=DESCRIPTION, config=names)  # type: ignore[arg-type]
-    except SystemExit as stop:
-        if stop.code:
-            _say(_shorten(page.getvalue()))
-        _flush()
-        raise
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
-def _shorten(page: str) -> str:
-    """What tyro's page about an error says between its title and the next rule."""
-    lines = [line.strip(" │") for line in page.splitlines()]
-    inner = dropwhile(_is_rule, [line for line in lines if line][1:])
-    words = " ".join(takewhile(lambda line: not _is_rule(line), inner)).split()
-    return f"{' '.join(words)} (see --help)"
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Ends a program that has begun nothing; an exception would end up in the middle of somebody's import."""
+    _say(ENDINGS[128 + number])
+    os._exit(128 + number)
 
 
-def _is_rule(line: str) -> bool:
-    return not line.strip("-─╭╮╰╯")
-
-
-def _describe(error: Exception) -> str:
+def _describe(error: Exception) -> str | None:
+    """What a user can do something about; None for an error of ours."""
+    text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{os.fspath(error.filename)}: {error.strerror}"
-    return str(error) or type(error).__name__
-
-
-def _say(text: str) -> None:
-    if sys.stderr is not None:  # closed by whoever started us
-        sys.stderr.write(f"nfldm3d: {to_one_line(text)}\n")
+        text = f"{os.fspath(error.filename)}: {error.strerror}"
+    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+        return f"not enough memory ({text.splitlines()[0]}); ask for less, such as fewer voxels, pixels or processes"
+    if find_disk_problem(error) and "make room" not in text:
+        return f"{text}; make room or choose another disk"
+    return None if isinstance(error, RuntimeError) else text
 
 
 def _flush() -> None:
@@ -131,5 +99,7 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
+def _say(text: str) -> None:
+    if sys.stderr is not None:  # closed by whoever started us
+        sys.stderr.write(f"nfldm3d: {to_one_line(text)}\n")
+        sys.stderr.flush()

@@ -13,7 +13,7 @@ from nfldm3d.cli.devices import open_device
 from nfldm3d.cli.values import require_at_least
 from nfldm3d.export import export_mesh
 from nfldm3d.files import atomic_write
-from nfldm3d.fitting.checkpoint import remove_checkpoint
+from nfldm3d.fitting.checkpoint import is_under_way, remove_checkpoint
 from nfldm3d.pipelines.dream.options import DreamOptions
 from nfldm3d.written_files import writing
 
@@ -59,24 +59,24 @@ class Dream:
         if not self.prompt.strip():
             raise ValueError("the prompt is empty: say what to dream of, such as 'a wooden chair'")
         names = [PREVIEW, SCENE, RECORD, *([TURNTABLE] if self.frames else []), *([MESH] if self.mesh else [])]
-        under_way = self.resume and (self.out / CHECKPOINT).exists()  # the preview that is there is its own
-        with writing(*(self.out / name for name in names), overwrite=self.overwrite or under_way):
-            self._dream(device)
-
-    def _dream(self, device: torch.device) -> None:
-        from nfldm3d.guidance import load_prior
-        from nfldm3d.pipelines.dream import dream, preview
-
         checkpoint = self.out / CHECKPOINT
         if not self.resume:
             remove_checkpoint(checkpoint)
+        overwrite = self.overwrite or is_under_way(checkpoint)  # the preview that is there is its own
+        with writing(*(self.out / name for name in names), overwrite=overwrite):
+            self._dream(device, checkpoint)
+        remove_checkpoint(checkpoint)
+
+    def _dream(self, device: torch.device, checkpoint: Path) -> None:
+        from nfldm3d.guidance import load_prior
+        from nfldm3d.pipelines.dream import dream, preview
+
         prior = load_prior(self.prior, device, **({"hub": True} if self.hub else {}))
         every = self.options.preview_every
         callbacks = [preview(self.out / PREVIEW, every)] if every else []
         start = time.monotonic()
         scene = dream(self.prompt, prior, self.options, checkpoint=checkpoint, device=device, callbacks=callbacks)
         self._write(scene, time.monotonic() - start)
-        remove_checkpoint(checkpoint)
 
     def _write(self, scene: "Scene", seconds: float) -> None:
         from nfldm3d.pipelines.dream import save_sides, save_turntable

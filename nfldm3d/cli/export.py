@@ -7,11 +7,11 @@ from typing import Annotated
 import tyro
 
 from nfldm3d._types import Vector
-from nfldm3d.cli.values import require_at_least
+from nfldm3d.cli.values import require_at_least, require_at_most
 from nfldm3d.export import MeshOptions, export_cameras, export_mesh, export_points, export_splats, export_volume
 from nfldm3d.export.mesh_files import MESH_SUFFIXES, USD_SUFFIXES, name_companions
 from nfldm3d.export.points import POINT_SUFFIXES
-from nfldm3d.export.splats import SPLAT_SUFFIXES
+from nfldm3d.export.splats import MAX_DETAIL, SPLAT_SUFFIXES
 from nfldm3d.export.volumes import VOLUME_SUFFIXES
 from nfldm3d.files import check_output
 from nfldm3d.geometry import Box
@@ -63,6 +63,7 @@ class Export:
         if not (self.mesh or self.points or self.splats or self.volume or self.cameras):
             raise ValueError("nothing to export; give --mesh, --points, --splats, --volume or --cameras a file name")
         require_at_least(self, splat_detail=1)
+        require_at_most(self, splat_detail=MAX_DETAIL)
         self._check()
         beside = [] if self.mesh is None else name_companions(self.mesh, textured=self.texture is not None)
         written = (self.mesh, self.points, self.splats, self.volume, self.cameras)

@@ -16,7 +16,7 @@ from nfldm3d.data import PosedImages, read_posed_images
 from nfldm3d.evaluation.metrics import psnr, ssim
 from nfldm3d.files import atomic_write
 from nfldm3d.fitting import FitOptions, fit
-from nfldm3d.fitting.checkpoint import remove_checkpoint
+from nfldm3d.fitting.checkpoint import is_under_way, remove_checkpoint
 from nfldm3d.geometry import Box
 from nfldm3d.pictures import save_contact_sheet
 from nfldm3d.placement import Up, move_box
@@ -57,20 +57,20 @@ class Fit:
         device = open_device(self.device)
         check_target(self.out)
         sheet, metrics = (self.out.with_name(f"{self.out.stem}.{name}") for name in ("contact.png", "metrics.json"))
-        with writing(self.out, sheet, metrics, overwrite=self.overwrite):
-            self._fit(device, sheet, metrics)
-
-    def _fit(self, device: torch.device, sheet: Path, metrics: Path) -> None:
-        images, options = self._read()
-        train, held_out = images.split(self.holdout_every) if self.holdout_every else (images, None)
         checkpoint = self.out.with_name(f".{self.out.name}.checkpoint.safetensors")
         if not self.resume:
             remove_checkpoint(checkpoint)
+        with writing(self.out, sheet, metrics, overwrite=self.overwrite or is_under_way(checkpoint)):
+            self._fit(device, checkpoint, sheet, metrics)
+        remove_checkpoint(checkpoint)
+
+    def _fit(self, device: torch.device, checkpoint: Path, sheet: Path, metrics: Path) -> None:
+        images, options = self._read()
+        train, held_out = images.split(self.holdout_every) if self.holdout_every else (images, None)
         start = time.monotonic()
         scene = fit(train, options=options, checkpoint=checkpoint, device=device)
         seconds = time.monotonic() - start
         scene.save(self.out)
-        remove_checkpoint(checkpoint)
         judged = train[:: max(1, len(train) // 8)] if held_out is None else held_out
         figures = measure(scene, judged, sheet)
         figures = {"views": "training" if held_out is None else "held out"} | figures

@@ -10,10 +10,11 @@ import torch
 import tyro
 
 from nfldm3d.cli.devices import open_device
-from nfldm3d.cli.values import require_at_least
+from nfldm3d.cli.values import require_at_least, require_at_most
 from nfldm3d.files import check_output
 from nfldm3d.jobs import Share, claim_folder
 from nfldm3d.models.weight_folders import DEFAULT
+from nfldm3d.pictures import require_picture_size
 from nfldm3d.scene import Scene
 from nfldm3d.scene_file import check_target
 from nfldm3d.written_files import atomic_folder, require_free, writing
@@ -21,6 +22,7 @@ from nfldm3d.written_files import atomic_folder, require_free, writing
 RECORD = "generation.json"
 BATCH = 8
 """Scenes that are sampled at once."""
+MOST_SCENES = 1_000_000
 SchedulerName = Literal["default", "ddim", "ddpm", "dpm++", "unipc"]
 
 
@@ -70,6 +72,8 @@ class Generate:
         from nfldm3d.pipelines import SceneGenerator
 
         require_at_least(self, scenes=1, seed=0, steps=1, frames=0, width=1, height=1)
+        require_at_most(self, scenes=MOST_SCENES)
+        require_picture_size(self.width, self.height, self.frames)
         device = open_device(self.device)
         embedding = None if self.embedding is None else read_embedding(self.embedding)
         pipeline = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)

@@ -13,7 +13,7 @@ from torch import Tensor
 from nfldm3d.cli.devices import open_device
 from nfldm3d.export.mesh_files import MESH_SUFFIXES, name_companions
 from nfldm3d.files import DataFormatError, check_output
-from nfldm3d.fitting.checkpoint import remove_checkpoint
+from nfldm3d.fitting.checkpoint import is_under_way, remove_checkpoint
 from nfldm3d.pipelines.refining.options import RefineOptions
 from nfldm3d.scene import Scene
 from nfldm3d.scene_file import check_target
@@ -63,17 +63,18 @@ class Refine:
             raise ValueError("--like and --prompt need --method sds: a restorer knows one look alone")
         sheet = self.out.with_name(f"{self.out.stem}.refined.png")
         beside = [] if self.mesh is None else [self.mesh, *name_companions(self.mesh, textured=False)]
-        with writing(self.out, sheet, *beside, overwrite=self.overwrite):
-            self._refine(device, sheet)
+        checkpoint = self.out.with_name(f".{self.out.name}.checkpoint.safetensors")
+        if not self.resume:
+            remove_checkpoint(checkpoint)
+        with writing(self.out, sheet, *beside, overwrite=self.overwrite or is_under_way(checkpoint)):
+            self._refine(device, checkpoint, sheet)
+        remove_checkpoint(checkpoint)
 
-    def _refine(self, device: torch.device, sheet: Path) -> None:
+    def _refine(self, device: torch.device, checkpoint: Path, sheet: Path) -> None:
         from nfldm3d.export import export_mesh
         from nfldm3d.pipelines.refining import RefinementStopped, refine
 
         scene, model = Scene.load(self.scene, device=device), self._open_model(device)
-        checkpoint = self.out.with_name(f".{self.out.name}.checkpoint.safetensors")
-        if not self.resume:
-            remove_checkpoint(checkpoint)
         start = time.monotonic()
         try:
             refined = refine(
@@ -85,7 +86,6 @@ class Refine:
             raise ValueError(f"{stop}; the scene before that step is in {kept}") from stop
         seconds = time.monotonic() - start
         refined.to("cpu").save(self.out)
-        remove_checkpoint(checkpoint)
         figures = compare_scenes(scene, refined, sheet)
         if self.mesh is not None:
             export_mesh(refined.to("cpu"), self.mesh)

@@ -10,6 +10,7 @@ import tyro
 from nfldm3d.camera import Camera
 from nfldm3d.cli.devices import open_device
 from nfldm3d.files import check_output
+from nfldm3d.pictures import require_picture_size
 from nfldm3d.rendering.paths import make_path
 from nfldm3d.rendering.video import render_video
 from nfldm3d.scene import Scene
@@ -43,6 +44,7 @@ class Render:
     def run(self) -> None:
         """Renders and saves."""
         video = self.out / f"{Path(self.path).stem}.{self.format}"
+        require_picture_size(self.width, self.height, self.views)
         device = open_device(self.device)
         check_output(video)
         with writing(video, overwrite=True), torch.no_grad():

@@ -7,3 +7,11 @@ def require_at_least(options: object, **least: int) -> None:
         value = getattr(options, name)
         if value < bound:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {bound}, got {value}")
+
+
+def require_at_most(options: object, **most: int) -> None:
+    """Raises a ValueError that names the first option above its greatest value."""
+    for name, bound in most.items():
+        value = getattr(options, name)
+        if value is not None and value > bound:
+            raise ValueError(f"--{name.replace('_', '-')} must be at most {bound}, got {value}")

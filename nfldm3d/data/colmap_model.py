@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfldm3d.files import DataFormatError
+from nfldm3d.files import DataFormatError, read_content, refuse_special
 
 MAX_BYTES = 4 * 2**30
 MAX_NAME_BYTES = 4096
@@ -64,9 +64,10 @@ def read_cameras(folder: Path) -> dict[int, ColmapCamera]:
 def count_images(folder: Path) -> int:
     """How many pictures a model has registered; 0 if that cannot be read."""
     try:
+        refuse_special(folder / "images.bin")
         with open(folder / "images.bin", "rb") as file:
             return int.from_bytes(file.read(8), "little")
-    except OSError:
+    except (OSError, DataFormatError):
         pass
     try:
         return len(read_images(folder))
@@ -121,14 +122,10 @@ def _read(
     is_binary = path.is_file()
     path = path if is_binary else folder / f"{name}.txt"
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataFormatError(path, f"is larger than {MAX_BYTES >> 30} GiB; split the model")
-        content = path.read_bytes()
+        content = read_content(path, MAX_BYTES, "a model needs cameras and images; export it again")
         if is_binary:
             return binary(_Cursor(path, content))
         return text(line for line in content.decode("utf-8").splitlines() if not line.startswith("#"))
-    except OSError as error:
-        raise DataFormatError(path, f"cannot be read ({error.strerror}); a model needs cameras and images") from error
     except DataFormatError:
         raise
     except ValueError as error:

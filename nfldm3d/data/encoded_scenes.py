@@ -49,6 +49,10 @@ class EncodedScenes:
         return read_encoding(self.folder, *parse_name(self.names[index]))
 
 
+KINDS = {"box_size": int | float, "map_classes": str, "map_palette": list}
+"""Lists of what, as far as a header has them."""
+
+
 def start_folder(folder: PathName, header: Mapping[str, object], keys: Sequence[str] = ()) -> None:
     """Begins a folder for encodings of scenes ``keys`` made as ``header`` says, or goes on with one.
 
@@ -68,6 +72,12 @@ def read_header(folder: Path) -> dict:
     header = read_json(folder / INDEX)
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise DataFormatError(folder / INDEX, f"does not name the format {FORMAT!r}; encode the scenes again")
+    for name, kind in KINDS.items():
+        value = header.get(name)
+        if value is not None and (type(value) is not list or not all(isinstance(item, kind) for item in value)):
+            raise DataFormatError(folder / INDEX, f"{name} is no list of its kind; encode the scenes again")
+    if type(header.get("map_size", 0)) is not int:
+        raise DataFormatError(folder / INDEX, f"map_size is {header['map_size']!r}, no number; encode the scenes again")
     return header
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfldm3d.files import DataFormatError
+from nfldm3d.files import DataFormatError, read_content
 
 MAX_BYTES = 4 * 2**30
 TYPES = {
@@ -30,12 +30,7 @@ HEADER = re.compile(
 
 def read_points(path: Path) -> Float[Tensor, "points 3"]:
     """Positions of the vertices of a PLY file, ASCII or binary, float64; vertices must be its first element."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataFormatError(path, f"is larger than {MAX_BYTES >> 30} GiB; thin the points out")
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataFormatError(path, f"cannot be read ({error.strerror}); restore the file") from error
+    content = read_content(path, MAX_BYTES, "restore the file")
     header = HEADER.match(content[:65536])
     names = [line.split() for line in header[3].decode().splitlines()] if header else []
     if (

@@ -23,7 +23,7 @@ from nfldm3d.data.frame import Frame
 from nfldm3d.data.intrinsics import Intrinsics, build_camera
 from nfldm3d.data.json_record import Record
 from nfldm3d.data.posed_images import WHITE, PosedImages
-from nfldm3d.files import DataFormatError, read_json
+from nfldm3d.files import DataFormatError, read_json, read_lines
 from nfldm3d.geometry import flip_opencv
 from nfldm3d.placement import Up
 
@@ -78,13 +78,7 @@ def read_replica(path: PathName, *, every: int = 1, background: Vector = WHITE, 
 
 def _read_poses(path: Path) -> Float[Tensor, "views 4 4"]:
     """Our poses, float64."""
-    try:
-        size = path.stat().st_size
-        if size > MAX_TRAJECTORY_BYTES:
-            raise DataFormatError(path, f"is {size / 2**20:.0f} MiB; a trajectory has 16 numbers per line, shorten it")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataFormatError(path, f"cannot be read as text ({error}); restore the file") from error
+    lines = read_lines(path, MAX_TRAJECTORY_BYTES, "write 16 numbers per line, or restore the file")
     rows = [_parse(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise DataFormatError(path, "holds no poses; write 16 numbers per line, one line per picture")

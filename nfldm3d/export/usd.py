@@ -5,6 +5,7 @@ Apertures and focal lengths of USD cameras are in tenths of a scene unit, so a 3
 """
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,22 @@ def encode_usd(mesh: Mesh | None, cameras: Camera | None, file_name: str, *, lit
             (folder / picture).write_bytes(data)
         zipped = Path(file_name).suffix.lower() == ".usdz"
         layer = folder / (f"{stem}.usdc" if zipped else file_name)
-        stage.GetRootLayer().Export(str(layer))
+        _write(layer, lambda: stage.GetRootLayer().Export(str(layer)))
         if not zipped:
             return {**pictures, file_name: layer.read_bytes()}
         package = folder / file_name
-        import_optional("pxr.UsdUtils").CreateNewUsdzPackage(str(layer), str(package))
+        _write(package, lambda: import_optional("pxr.UsdUtils").CreateNewUsdzPackage(str(layer), str(package)))
         return {file_name: package.read_bytes()}
+
+
+def _write(path: Path, action: Callable[[], bool]) -> None:
+    """Lets OpenUSD write a file; an OSError if it could not, since it has an error of its own for that."""
+    try:
+        written, reason = action(), "the disk may be full"
+    except RuntimeError as error:
+        written, reason = False, (str(error).splitlines() or ["no reason given"])[0]
+    if not written or not path.is_file():
+        raise OSError(f"OpenUSD cannot write {path} ({reason}); make room in {tempfile.gettempdir()}")
 
 
 def add_cameras(stage: Any, cameras: Camera) -> None:

@@ -57,12 +57,7 @@ class HashGrid(nn.Module):
             ValueError: a size is out of range.
         """
         super().__init__()
-        _check_sizes(levels, features, log2_rows, base_resolution)
-        if not 1 <= growth <= 16 or base_resolution * growth ** (levels - 1) > MAX_RESOLUTION:
-            raise ValueError(
-                f"growth must be 1 to 16 and the finest level have at most {MAX_RESOLUTION} nodes along an axis, got "
-                f"{growth} with {levels} levels from {base_resolution}"
-            )
+        _check_range("features", features, 1, 8)
         self.config: dict[str, Any] = {
             "levels": levels,
             "features": features,
@@ -122,7 +117,19 @@ class HashGrid(nn.Module):
 def lay_out_levels(
     levels: int, log2_rows: int, base_resolution: int, growth: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scales (float32), resolutions and first rows (int32) of all levels; tiny-cuda-nn reckons in float32, too."""
+    """Scales (float32), resolutions and first rows (int32) of all levels; tiny-cuda-nn reckons in float32, too.
+
+    Raises:
+        ValueError: a size is out of range.
+    """
+    _check_range("levels", levels, 1, MAX_LEVELS)
+    _check_range("log2_rows", log2_rows, 3, MAX_LOG2_ROWS)
+    _check_range("base_resolution", base_resolution, 2, 2**14)
+    if not 1 <= growth <= 16 or base_resolution * growth ** (levels - 1) > MAX_RESOLUTION:
+        raise ValueError(
+            f"growth must be 1 to 16 and the finest level have at most {MAX_RESOLUTION} nodes along an axis, got "
+            f"{growth} with {levels} levels from {base_resolution}"
+        )
     exponent = np.log2(np.float64(np.float32(growth))).astype(np.float32)
     powers = np.exp2((np.arange(levels, dtype=np.float32) * exponent).astype(np.float64)).astype(np.float32)
     scales = (powers * np.float32(base_resolution) - np.float32(1)).astype(np.float32)
@@ -131,13 +138,6 @@ def lay_out_levels(
     return scales, resolutions.astype(np.int32), np.concatenate(([0], np.cumsum(rows))).astype(np.int32)
 
 
-def _check_sizes(levels: int, features: int, log2_rows: int, base_resolution: int) -> None:
-    limits = {
-        "levels": (levels, 1, MAX_LEVELS),
-        "features": (features, 1, 8),
-        "log2_rows": (log2_rows, 3, MAX_LOG2_ROWS),
-        "base_resolution": (base_resolution, 2, 2**14),
-    }
-    for name, (value, least, most) in limits.items():
-        if not (isinstance(value, int) and least <= value <= most):
-            raise ValueError(f"{name} of a hash grid must be a whole number from {least} to {most}, got {value}")
+def _check_range(name: str, value: int, least: int, most: int) -> None:
+    if not (isinstance(value, int) and least <= value <= most):
+        raise ValueError(f"{name} of a hash grid must be a whole number from {least} to {most}, got {value}")

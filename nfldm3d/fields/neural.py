@@ -224,6 +224,9 @@ class NeuralField(nn.Module):
         rows = int(lay_out_levels(*sizes)[2][-1])  # before the memory for them is asked for
         if rows * int(encoding["features"]) != tensors["table"].numel():
             raise ValueError(f"the table has {tensors['table'].numel()} numbers, but {encoding} makes {rows} rows")
+        for name, count in (("weights.0", options["width"]), ("weights.1", 1 + options["channels"])):
+            if tensors[name].shape[:1] != (count,):
+                raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, needs {count} rows")
         options["center"] = tuple(options["center"])
         field = cls(**options)
         mine = field.state().tensors
@@ -279,9 +282,15 @@ def _draw_weights(inputs: int, outputs: int, generator: torch.Generator | None) 
     return nn.Parameter(limit * (2 * torch.rand(outputs, inputs, generator=generator) - 1))
 
 
+SMALLEST_BALL, LARGEST_BALL = 1e-6, 1e9
+
+
 def _check_sizes(radius: float, detail: int, channels: int, width: int) -> None:
-    if not 0 < radius < math.inf:
-        raise ValueError(f"the radius of a neural field must be a number of metres above 0, got {radius}")
+    if not SMALLEST_BALL <= radius <= LARGEST_BALL:  # beyond, single precision tells no points apart
+        raise ValueError(
+            f"the radius of a neural field must be a number of metres above 0, {SMALLEST_BALL} to {LARGEST_BALL}, got "
+            f"{radius}"
+        )
     limits = {"detail": (detail, 8, MAX_DETAIL), "channels": (channels, 1, 256), "width": (width, 1, MAX_WIDTH)}
     for name, (value, least, most) in limits.items():
         if not (isinstance(value, int) and least <= value <= most):

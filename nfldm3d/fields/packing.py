@@ -17,7 +17,11 @@ def find_bricks(
     density: Float[Tensor, "x y z"], features: Float[Tensor, "x y z channels"]
 ) -> Bool[Tensor, "bricks_x bricks_y bricks_z"]:
     """Which blocks of 8x8x8 voxels hold any density or feature that is not zero."""
-    used = (density != 0) | (features != 0).any(-1)
+    return mark_bricks((density != 0) | (features != 0).any(-1))
+
+
+def mark_bricks(used: Bool[Tensor, "x y z"]) -> Bool[Tensor, "bricks_x bricks_y bricks_z"]:
+    """Which blocks of 8x8x8 voxels hold any of the given ones."""
     padded = torch.nn.functional.pad(used, [amount for count in reversed(used.shape) for amount in (0, -count % BRICK)])
     x, y, z = (count // BRICK for count in padded.shape)
     return padded.view(x, BRICK, y, BRICK, z, BRICK).permute(0, 2, 4, 1, 3, 5).flatten(3).any(-1)

@@ -63,8 +63,7 @@ class TrainableGrid:
         self.unit = min(field.voxel_size)
         self.density = field.density.contiguous()
         self.features = field.features.contiguous()
-        thickness = (self.density * self.unit).clamp(min=math.exp(LOG_FLOOR))
-        self.log_density = thickness.log()
+        self.log_density = (self.density * self.unit).log().clamp(min=LOG_FLOOR)
         self.gradient = ops.FieldGradient(torch.zeros_like(self.density), torch.zeros_like(self.features))
         self.density_state = brick_ops.AdamState.zeros_like(self.density)
         self.feature_state = brick_ops.AdamState.zeros_like(self.features)
@@ -88,8 +87,12 @@ class TrainableGrid:
 
     def refresh(self) -> None:
         """Finds anew what rays may skip and which bricks are updated."""
-        self.occupancy = ops.build_occupancy(self.density, SKIP_ABSORPTION / self.unit)
-        self.bricks = _bricks_of(self.occupancy.cells)
+        self.look_into(ops.build_occupancy(self.density, SKIP_ABSORPTION / self.unit))
+
+    def look_into(self, occupancy: ops.Occupancy) -> None:
+        """Sets what rays may skip, and so which bricks are updated."""
+        self.occupancy = occupancy
+        self.bricks = _bricks_of(occupancy.cells)
 
     def step(self, rates: "StepSizes") -> None:
         """One optimiser step from the accumulated gradients, which are cleared."""
@@ -154,7 +157,7 @@ class TrainableGrid:
         self.features[..., :3][rim] = ((total[:3] / total[3:].clamp(min=1))[:, rim].T - 0.5) / MEAN_BASIS
         thickness = torch.where(hit, SEED_THICKNESS, torch.where(rim, RIM_ABSORPTION, 0.0))
         self.density.copy_(thickness / self.unit)
-        self.log_density.copy_(thickness.clamp(min=math.exp(LOG_FLOOR)).log())
+        self.log_density.copy_(thickness.log().clamp(min=LOG_FLOOR))
         self.refresh()
 
     def prune(self, visibility: Float[Tensor, "x y z"] | None = None) -> None:
@@ -165,6 +168,15 @@ class TrainableGrid:
         self.density.masked_fill_(empty, 0.0)
         self.log_density.masked_fill_(empty, LOG_FLOOR)
         self.refresh()
+
+    def forget(self) -> None:
+        """Clears the features further than a brick from where rays look; else checkpoints would hold whole grids."""
+        near = self.density.new_zeros([-(-count // brick_ops.BRICK) for count in self.density.shape])
+        near[self.bricks.long().unbind(-1)] = 1.0
+        near = functional.max_pool3d(near[None], 3, 1, 1)[0]
+        for axis, count in enumerate(self.density.shape):
+            near = near.repeat_interleave(brick_ops.BRICK, axis).narrow(axis, 0, count)
+        self.features.masked_fill_(near[..., None] == 0, 0.0)
 
     def refined(self, resolution: tuple[int, int, int]) -> "TrainableGrid":
         """The same fog on a finer grid, read at its voxel centres, with fresh moments."""

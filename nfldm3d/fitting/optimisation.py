@@ -4,10 +4,11 @@ It draws no data and knows no scene: a loss is a function of where the run is, a
 and modules, or anything with the three methods of ``Parameters``.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -18,6 +19,10 @@ from nfldm3d.files import DataFormatError
 from nfldm3d.fitting.checkpoint import ANEW, Checkpoint
 from nfldm3d.fitting.parameters import TensorParameters
 from nfldm3d.fitting.schedule import OptimisationError, Schedule, Step
+from nfldm3d.messages import to_one_line
+from nfldm3d.signals import Interruption, end_for
+
+logger = logging.getLogger(__name__)
 
 BAR = "{desc} {percentage:3.0f}% |{bar}| {elapsed}{postfix}"
 SHOWN_EVERY = 10
@@ -65,8 +70,10 @@ def optimise(
 
     Args:
         parameters: tensors and modules by name, which Adam moves, or anything that moves itself.
-        checkpoint: a file that keeps the state once a minute; if it exists, the run goes on from there. It stays when
-            the run has ended: delete it once the result is safe.
+        checkpoint: a file that keeps the state once a minute; if it exists, the run goes on from there, on a CPU bit
+            for bit as if it had never stopped, given a schedule of steps alone. Ctrl-C and SIGTERM let the step
+            finish, save, and raise ``KeyboardInterrupt`` or ``SystemExit(143)``. It stays when the run has ended:
+            delete it once the result is safe. One that cannot be written is told to the log, and the run goes on.
         generator: what the loss draws from; its state goes into the checkpoint.
         callbacks: called after every step.
         progress: whether a bar is shown.
@@ -84,8 +91,9 @@ def optimise(
         except ValueError as error:
             raise DataFormatError(kept.path, f"is the state of something else: {error}; {ANEW}") from error
         step.number, step.seconds = found.number, found.seconds
-    saved_at, clock = step.seconds, time.monotonic() - step.seconds
-    with _open_bar(schedule.name, progress) as bar:
+    keeper = None if kept is None else _Keeper(kept, moving, generator, step.seconds)
+    clock = time.monotonic() - step.seconds
+    with nullcontext() if keeper is None else keeper.interruption, _open_bar(schedule.name, progress) as bar:
         while (share := schedule.share(step.number, step.seconds)) < 1 and not step.stopped:
             step.share, step.rate = share, schedule.rate_at(step.number, share)
             step.losses = _descend(loss, step)
@@ -93,11 +101,44 @@ def optimise(
             step.number += 1
             step.seconds = time.monotonic() - clock
             _show(bar, step, [text for callback in callbacks if (text := callback(step))])
-            if kept is not None and step.seconds - saved_at > kept.every_seconds:
-                kept.save(moving.state(), step.number, step.seconds, generator)
-                saved_at = step.seconds
+            if keeper is not None:
+                keeper.look(step, bar)
         bar.n = bar.n if step.stopped else 100
+        if keeper is not None:
+            keeper.finish(step, bar)
+    if keeper is not None and keeper.interruption.wanted:
+        end_for(keeper.interruption.wanted)
     return step
+
+
+class _Keeper:
+    """Writes checkpoints when they are due, and before a run that a signal asks to end does so."""
+
+    def __init__(self, checkpoint: Checkpoint, moving: Parameters, generator: torch.Generator | None, seconds: float):
+        self.checkpoint, self.moving, self.generator = checkpoint, moving, generator
+        self.saved_at, self.interruption = seconds, Interruption()
+
+    def look(self, step: Step, bar: Any) -> None:
+        """Saves after a step, if it is time to."""
+        if self.interruption.wanted or step.seconds - self.saved_at > self.checkpoint.every_seconds:
+            self._save(step, bar)
+
+    def finish(self, step: Step, bar: Any) -> None:
+        """Saves the end of a run, so that nothing is lost before the result is safe."""
+        if self.saved_at < step.seconds:
+            self._save(step, bar)
+
+    def _save(self, step: Step, bar: Any) -> None:
+        signal = self.interruption.wanted
+        try:
+            self.checkpoint.save(self.moving.state(), step.number, step.seconds, self.generator)
+        except (OSError, ValueError) as error:
+            bar.clear()
+            then = "" if signal else "; going on without it: make room, or stop and choose another disk"
+            logger.warning("cannot keep the state of step %d (%s)%s", step.number, to_one_line(str(error)), then)
+        self.saved_at = step.seconds
+        if signal:
+            end_for(signal)
 
 
 def _descend(loss: Loss, step: Step) -> dict[str, float]:

@@ -67,8 +67,10 @@ class TensorParameters:
     def restore(self, state: dict[str, Tensor]) -> None:
         """See ``Parameters``."""
         expected = self._values()
-        expected |= {f"adam.{name}.{key}": value for name, value in self._moving().items() for key in MOMENTS}
+        for name, value in self._moving().items():
+            expected |= {f"adam.{name}.{key}": value for key in MOMENTS} | {f"adam.{name}.step": torch.zeros(())}
         require_alike(state, expected, optional=[name for name in expected if name.startswith("adam.")])
+        self._require_whole_moments(state)
         with torch.no_grad():
             for name, tensor in self._values().items():
                 tensor.copy_(state[name])
@@ -79,6 +81,13 @@ class TensorParameters:
                 self.adam.state[tensor] = {
                     key: value if key == "step" else value.to(tensor.device) for key, value in moments.items()
                 }
+
+    def _require_whole_moments(self, state: Mapping[str, Tensor]) -> None:
+        """Raises a ValueError unless each parameter has all that Adam keeps of it, or nothing."""
+        for name in self._moving():
+            kept = [key for key in (*MOMENTS, "step") if f"adam.{name}.{key}" in state]
+            if kept and (len(kept) < 3 or state[f"adam.{name}.step"] < 1):
+                raise ValueError(f"the moments of {name} are not whole")
 
     def _values(self) -> dict[str, Tensor]:
         """Tensors, and what modules keep, by name; shares memory."""
@@ -125,3 +134,5 @@ def require_alike(
             raise ValueError(f"it lacks {name} of shape {tuple(value.shape)}")
         if state[name].shape != value.shape:
             raise ValueError(f"{name} has shape {tuple(state[name].shape)}, not {tuple(value.shape)}")
+        if state[name].dtype != value.dtype:
+            raise ValueError(f"{name} holds {state[name].dtype}, not {value.dtype}")

@@ -23,6 +23,11 @@ class Phase:
         """How many more rays meet a voxel than in the last phase: its gradient is so much stronger."""
         return self.resolution**-2
 
+    def scaled(self, resolution: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The resolution in this phase of a grid that ends with the given one."""
+        x, y, z = (max(1, round(count * self.resolution)) for count in resolution)
+        return (x, y, z)
+
 
 PHASES = (
     Phase(0.0, 1 / 8, 1 / 4, prune_unseen=False, sky=False),

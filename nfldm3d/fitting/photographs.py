@@ -24,7 +24,7 @@ from nfldm3d.fitting.phases import PHASES
 from nfldm3d.fitting.schedule import Schedule, Step
 from nfldm3d.fitting.state import FitState
 from nfldm3d.geometry import Box
-from nfldm3d.memory import require_memory
+from nfldm3d.memory import require_bytes, require_memory
 from nfldm3d.rendering import composite
 from nfldm3d.scene import Scene
 
@@ -42,6 +42,8 @@ EARLY_STOP = 1e-3
 """Transmittance behind which training rays stop."""
 CHECKPOINT_SECONDS = 60.0
 """Seconds between two checkpoints."""
+RAY_NUMBERS = 40
+"""Kept of each ray of a step, beside its features."""
 PHOTO = "photo"
 """Name of the mean squared error of colours among the losses."""
 
@@ -124,7 +126,7 @@ def _start(images: PosedImages, store: PixelStore, options: FitOptions) -> FitSt
     first = 0 if known is None else len(PHASES) - 1  # with dense depth the surface is known, and the grids start fine
     grids = []
     for part, resolution in zip(boxes, resolutions, strict=True):
-        grids.append(TrainableGrid.fog(part, _scaled(resolution, PHASES[first].resolution), channels, device))
+        grids.append(TrainableGrid.fog(part, PHASES[first].scaled(resolution), channels, device))
         if known is not None:
             grids[-1].seed(*known)
     backdrop = images.background
@@ -132,6 +134,8 @@ def _start(images: PosedImages, store: PixelStore, options: FitOptions) -> FitSt
     if options.background == "environment" or (options.background == "auto" and backdrop is None):
         sky = torch.full(SKY_SHAPE, 0.5, device=device)
     constant = torch.tensor(backdrop, device=device) if options.background == "auto" and backdrop is not None else None
+    what, needed = f"a step of {options.rays_per_step} rays", 4 * options.rays_per_step * (channels + RAY_NUMBERS)
+    require_bytes(needed, what, "lower rays_per_step", device)
     generator = torch.Generator().manual_seed(options.seed)
     return FitState(options, grids, resolutions, appearance, sky, constant, generator, number=first)
 
@@ -141,11 +145,6 @@ def _resolution(box: Box, voxels: int) -> tuple[int, int, int]:
     return box.resolution((x * y * z / voxels) ** (1 / 3))
 
 
-def _scaled(resolution: tuple[int, int, int], share: float) -> tuple[int, int, int]:
-    x, y, z = (max(1, round(count * share)) for count in resolution)
-    return (x, y, z)
-
-
 def _follow_schedule(state: FitState, step: Step, store: PixelStore) -> None:
     """Refines the grids when a new phase begins, and looks for empty space now and then."""
     due = max(number for number, phase in enumerate(PHASES) if step.share >= phase.start)
@@ -153,12 +152,13 @@ def _follow_schedule(state: FitState, step: Step, store: PixelStore) -> None:
         seen = measure_visibility(state, store) if PHASES[due].prune_unseen else [None] * len(state.grids)
         for number, grid in enumerate(state.grids):
             grid.prune(seen[number])
-            state.grids[number] = grid.refined(_scaled(state.resolutions[number], PHASES[due].resolution))
+            state.grids[number] = grid.refined(PHASES[due].scaled(state.resolutions[number]))
         state.number = due
     if state.carved < state.number:
         for grid in state.grids:
             grid.carve(store.centers, EMPTY_RADIUS * min(state.grids[0].box.size))
             grid.refresh()
+            grid.forget()
         state.carved = state.number
     if step.number % REFRESH_EVERY == 0:
         for grid in state.grids:

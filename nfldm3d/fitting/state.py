@@ -7,12 +7,14 @@ from torch import Tensor
 
 from nfldm3d.appearance import EnvironmentMap, SphericalHarmonics
 from nfldm3d.fields import VoxelField
-from nfldm3d.fitting.grids import StepSizes, TrainableGrid
+from nfldm3d.fields.packing import mark_bricks
+from nfldm3d.fitting.grids import LOG_FLOOR, StepSizes, TrainableGrid
 from nfldm3d.fitting.options import FitOptions
 from nfldm3d.fitting.parameters import TensorParameters, require_alike
 from nfldm3d.fitting.phases import PHASES, Phase
 from nfldm3d.fitting.schedule import Step
-from nfldm3d.ops import bricks as brick_ops
+from nfldm3d.ops import Occupancy, bricks as brick_ops
+from nfldm3d.ops.records import BRICK, TILE
 from nfldm3d.scene import Scene
 
 DENSITY_RATE, FEATURE_RATE, SKY_RATE = 0.1, 0.02, 0.01
@@ -74,7 +76,7 @@ class FitState:
             grid.step(sizes)
 
     def state(self) -> dict[str, Tensor]:
-        """Used bricks of all grids with their moments, the sky, and the phase."""
+        """Bricks of all grids with their moments, what rays skip, the sky, and the phase."""
         tensors = {"phase": torch.tensor((self.number, self.carved))}
         for number, grid in enumerate(self.grids):
             tensors |= {f"grid{number}.{name}": value for name, value in _pack_grid(grid).items()}
@@ -88,16 +90,17 @@ class FitState:
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
-        fixed = {name: value for name, value in self.state().items() if name == "phase" or name.endswith(".shape")}
-        require_alike(state, fixed)
-        for number, grid in enumerate(self.grids):
-            _require_bricks(part(f"grid{number}."), grid, f"grid{number}.")
-        if self.sky_parameters is not None:
-            require_alike(part(SKY), {"image": self.sky_parameters.parts["image"]})  # type: ignore[dict-item]
-        self.number, self.carved = state["phase"].tolist()
-        self.grids = [_unpack_grid(part(f"grid{number}."), grid) for number, grid in enumerate(self.grids)]
+        require_alike(state, {"phase": torch.zeros(2, dtype=torch.int64)})
+        number, carved = state["phase"].tolist()
+        if not (0 <= number < len(PHASES) and -1 <= carved <= number):
+            raise ValueError(f"phase is {number}, emptied in {carved}, of {len(PHASES)} phases")
+        for level, grid in enumerate(self.grids):
+            resolution = PHASES[number].scaled(self.resolutions[level])
+            _require_grid(part(f"grid{level}."), resolution, grid.features.shape[-1], f"grid{level}.")
         if self.sky_parameters is not None:
             self.sky_parameters.restore(part(SKY))
+        self.number, self.carved = number, carved
+        self.grids = [_unpack_grid(part(f"grid{level}."), grid) for level, grid in enumerate(self.grids)]
 
 
 def _grid_tensors(grid: TrainableGrid) -> dict[str, Tensor]:
@@ -109,29 +112,47 @@ def _grid_tensors(grid: TrainableGrid) -> dict[str, Tensor]:
         "density_variance": grid.density_state.variance,
         "feature_mean": grid.feature_state.mean,
         "feature_variance": grid.feature_state.variance,
+        "cells": grid.occupancy.cells,
     }
 
 
+BLANK = {"log_density": LOG_FLOOR}
+"""What a new grid holds, where it is not zero."""
+
+
 def _pack_grid(grid: TrainableGrid) -> dict[str, Tensor]:
-    """Every brick that holds density, and those that rays may still change."""
-    bricks = torch.cat((VoxelField(grid.density, grid.features, grid.box).brick_mask().nonzero().int(), grid.bricks))
-    bricks = bricks.unique(dim=0)
-    packed = {name: brick_ops.gather_bricks(tensor, bricks) for name, tensor in _grid_tensors(grid).items()}
+    """Every brick that is not as in a new grid, and what rays skip, which tells of densities some steps ago."""
+    tensors, used = _grid_tensors(grid), torch.zeros_like(grid.density, dtype=torch.bool)
+    for name, tensor in tensors.items():
+        differs = tensor != BLANK.get(name, 0.0)
+        used |= differs if differs.dim() == 3 else differs.any(-1)
+    bricks = mark_bricks(used).nonzero().int()
+    packed = {name: brick_ops.gather_bricks(tensor, bricks) for name, tensor in tensors.items()}
     shape = torch.tensor([*grid.density.shape, grid.steps], dtype=torch.int64)
-    return {"shape": shape, "bricks": bricks, **packed}
+    return {"shape": shape, "bricks": bricks, "leaps": grid.occupancy.leaps, **packed}
 
 
-def _require_bricks(parts: dict[str, Tensor], like: TrainableGrid, prefix: str) -> None:
-    """Raises a ValueError unless there are as many bricks of each tensor as there are places for them."""
-    if "bricks" not in parts:
-        raise ValueError(f"it lacks {prefix}bricks")
-    count = len(parts["bricks"])
-    for name, tensor in _grid_tensors(like).items():
-        if name not in parts:
-            raise ValueError(f"it lacks {prefix}{name}")
-        shape = parts[name].shape
-        if shape[:1] != (count,) or shape[4:] != tensor.shape[3:]:
-            raise ValueError(f"{prefix}{name} has shape {tuple(shape)}, which does not fit {count} bricks")
+def _require_grid(parts: dict[str, Tensor], resolution: tuple[int, int, int], channels: int, prefix: str) -> None:
+    """Raises a ValueError unless the parts are those of a grid of this resolution, with bricks inside it."""
+    count = len(parts["bricks"]) if "bricks" in parts and parts["bricks"].dim() == 2 else 0
+    side, flat = (count, BRICK, BRICK, BRICK), ("features", "feature_mean", "feature_variance")
+    names = ("density", "log_density", "density_mean", "density_variance", *flat)
+    expected = {
+        "shape": torch.zeros(4, dtype=torch.int64),
+        "bricks": torch.zeros(count, 3, dtype=torch.int32),
+        "leaps": torch.zeros([-(-size // TILE) for size in resolution], dtype=torch.uint8),
+        "cells": torch.zeros(side, dtype=torch.uint8),
+        **{name: torch.zeros(1).expand(*side, *([channels] if name in flat else [])) for name in names},
+    }
+    require_alike(
+        {f"{prefix}{name}": part for name, part in parts.items()}, {f"{prefix}{n}": e for n, e in expected.items()}
+    )
+    *found, steps = parts["shape"].tolist()
+    if tuple(found) != resolution or steps < 0:
+        raise ValueError(f"{prefix}shape is {found} after {steps} steps, not {list(resolution)}")
+    last = torch.tensor([(size - 1) // BRICK for size in resolution])
+    if count and bool(((parts["bricks"] < 0) | (parts["bricks"] > last)).any()):
+        raise ValueError(f"{prefix}bricks lie outside the grid")
 
 
 def _unpack_grid(parts: dict[str, Tensor], like: TrainableGrid) -> TrainableGrid:
@@ -140,5 +161,5 @@ def _unpack_grid(parts: dict[str, Tensor], like: TrainableGrid) -> TrainableGrid
     for name, tensor in _grid_tensors(grid).items():
         brick_ops.scatter_bricks_(parts[name].to(tensor.device), parts["bricks"], tensor)
     grid.steps = steps
-    grid.refresh()
+    grid.look_into(Occupancy(grid.occupancy.cells, parts["leaps"].to(like.density.device)))
     return grid

@@ -7,7 +7,7 @@ them only the voxels that received a gradient, as masked Adam does (DVGO, Sun et
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int32, Shaped
 from torch import Tensor
 
 from nfldm3d.ops.launch import launch
@@ -17,7 +17,7 @@ GRAIN = 64 * BRICK**2
 """Columns of voxels that one launch handles at least: below that, launching costs more than it saves."""
 
 
-def gather_bricks(grid: Float[Tensor, "x y z *channels"], bricks: Int32[Tensor, "bricks 3"]) -> Tensor:
+def gather_bricks(grid: Shaped[Tensor, "x y z *channels"], bricks: Int32[Tensor, "bricks 3"]) -> Tensor:
     """The listed bricks of a grid as ``(bricks, 8, 8, 8, *channels)``; zero beyond the grid's edge."""
     packed = grid.new_zeros(len(bricks), BRICK, BRICK, BRICK, *grid.shape[3:])
     for number, start in enumerate((bricks * BRICK).tolist()):
@@ -26,7 +26,7 @@ def gather_bricks(grid: Float[Tensor, "x y z *channels"], bricks: Int32[Tensor, 
     return packed
 
 
-def scatter_bricks_(packed: Tensor, bricks: Int32[Tensor, "bricks 3"], grid: Float[Tensor, "x y z *channels"]) -> None:
+def scatter_bricks_(packed: Tensor, bricks: Int32[Tensor, "bricks 3"], grid: Shaped[Tensor, "x y z *channels"]) -> None:
     """Writes bricks that ``gather_bricks`` took back to their places in ``grid``."""
     for number, start in enumerate((bricks * BRICK).tolist()):
         block = grid[tuple(slice(first, first + BRICK) for first in start)]

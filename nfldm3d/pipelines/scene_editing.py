@@ -27,6 +27,7 @@ from nfldm3d.placement import keep_motion
 from nfldm3d.rendering import render
 from nfldm3d.scene import Scene
 
+MOST_WINDOWS = 64
 MARGIN = 4
 """Voxels around a region over which old and new are blended."""
 LOOKS, SIGHT, HEADINGS = 24, 64, 8
@@ -77,8 +78,8 @@ def extend(editor: Editor, windows: tuple[int, int], scene: Scene | None = None)
     At every step the latents are the weighted mean of what each window makes of them, so neighbours agree; the decoded
     windows are blended in the same way. The g of all windows is one.
     """
-    if min(windows) < 1:
-        raise ValueError(f"a world needs at least one window along x and y, got {windows}")
+    if min(windows) < 1 or max(windows) > MOST_WINDOWS:
+        raise ValueError(f"a world needs at least one window along x and y, and {MOST_WINDOWS} at most, got {windows}")
     coder, hierarchy, sampler = editor.coder, editor.hierarchy, editor.sampler
     draws, kept_c, kept_f = split_generator(editor.generator, 1), None, None
     box = coder.box

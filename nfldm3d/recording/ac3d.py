@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from nfldm3d.files import DataFormatError
+from nfldm3d.files import DataFormatError, read_content
 
 LINES = (1, 2)
 """Kinds of surfaces that are closed or open lines; they are left out."""
@@ -56,12 +56,7 @@ def read_ac3d(path: Path) -> list[Part]:
     Raises:
         DataFormatError: the file cannot be read, or is no AC3D model.
     """
-    try:
-        if path.stat().st_size > FLAT_PARTS:
-            raise DataFormatError(path, f"has more than {FLAT_PARTS} bytes, which no AC3D model needs; check the file")
-        lines = path.read_text(encoding="latin-1").splitlines()
-    except OSError as error:
-        raise DataFormatError(path, f"cannot be read ({error.strerror}); check the path") from error
+    lines = read_content(path, FLAT_PARTS, "check the path").decode("latin-1").splitlines()
     if not lines or not lines[0].startswith("AC3D"):
         raise DataFormatError(path, "does not begin with AC3D; give an .ac or .acc model")
     cursor = _Cursor(path, lines)

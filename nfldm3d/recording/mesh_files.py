@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from nfldm3d.data.image_files import DAMAGED
-from nfldm3d.files import DataFormatError
+from nfldm3d.files import DataFormatError, read_content
 from nfldm3d.recording.ac3d import Part, read_ac3d
 from nfldm3d.recording.meshes import Mesh, Patch
 
@@ -45,15 +45,9 @@ def read_mesh(path: Path, folders: Sequence[Path] = ()) -> Mesh:
         DataFormatError: it cannot be read, has no faces, or lacks textures.
         ImportError: trimesh is missing.
     """
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_FILE:
-            raise DataFormatError(path, f"has {size} bytes, more than {LARGEST_FILE}; simplify the mesh")
-        if path.suffix.lower() in AC3D_SUFFIXES:
-            return check_mesh(_from_parts(path, read_ac3d(path), (*folders, path.parent)), path)
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataFormatError(path, f"cannot be read ({error.strerror}); check the path") from error
+    if path.suffix.lower() in AC3D_SUFFIXES:
+        return check_mesh(_from_parts(path, read_ac3d(path), (*folders, path.parent)), path)
+    data = read_content(path, LARGEST_FILE, "check the path, or simplify the mesh")
     return parse_mesh(data, path.suffix.lower()[1:], lambda name: _fetch(name, (*folders, path.parent)), path)
 
 
@@ -129,7 +123,7 @@ def _find(name: str, folders: Sequence[Path]) -> Path | None:
 
 def _fetch(name: str, folders: Sequence[Path]) -> bytes | None:
     path = _find(name, folders)
-    return None if path is None else path.read_bytes()
+    return None if path is None else read_content(path, LARGEST_FILE, "restore the file")
 
 
 def _make_resolver(fetch: Fetch) -> Any:

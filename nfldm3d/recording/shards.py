@@ -104,7 +104,6 @@ def record_shards(
     folder, share, start = Path(folder), share or Share(), time.monotonic()
     claim_folder(folder, RECORDING_NAME, options, what="a recording", pieces="*.tar")
     own = [plans[number] for number in share.of(len(plans))]
-    _sweep(folder, own)
     parts = _read_parts(folder, plans, {})
     before = sum(len(scenes) for _, scenes in parts.values())
     todo = [plan for plan in own if plan.name not in parts]
@@ -158,14 +157,6 @@ def _count_skipped(plan: ShardPlan, keys: list[str]) -> int:
     numbers = [scene_key(plan.map, number) for number in plan.places]
     tried = numbers.index(keys[-1]) + 1 if keys and len(keys) == plan.quota else len(numbers)
     return tried - len(keys)
-
-
-def _sweep(folder: Path, plans: Sequence[ShardPlan]) -> None:
-    """Removes what a killed run left of these shards: files under temporary names of ``atomic_write``."""
-    for plan in plans:
-        name = Path(plan.name)
-        for left in folder.glob(f".{name.stem}.????????{name.suffix}"):
-            left.unlink(missing_ok=True)
 
 
 def _read_parts(folder: Path, plans: Sequence[ShardPlan], known: dict[str, Part]) -> dict[str, Part]:

@@ -22,8 +22,13 @@ def start_workers(count: int) -> Iterator[Callable[..., "Future[Any]"]]:
     context = multiprocessing.get_context("spawn")
     pool: Executor = ProcessPoolExecutor(count, mp_context=context, initializer=_obey, initargs=(os.getpid(),))
     others = set(multiprocessing.active_children())
+
+    def submit(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        with _held_back(signal.SIGINT):
+            return pool.submit(_run_or_leave, function, *arguments)
+
     try:
-        yield lambda function, *arguments: pool.submit(_run_or_leave, function, *arguments)
+        yield submit
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
@@ -31,6 +36,20 @@ def start_workers(count: int) -> Iterator[Callable[..., "Future[Any]"]]:
         raise
     finally:
         pool.shutdown()
+
+
+@contextmanager
+def _held_back(number: int) -> Iterator[None]:
+    """Keeps a signal from processes that start in the block, which inherit that; it reaches this one afterwards. Ctrl-C
+    goes to all processes of a terminal, and those that are still starting would print where they were."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run_or_leave(function: Callable[..., Any], *arguments: Any) -> Any:

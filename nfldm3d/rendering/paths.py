@@ -15,6 +15,7 @@ from nfldm3d.data.json_record import Record
 from nfldm3d.data.transforms_lens import horizontal_focal
 from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.geometry import Box, find_pose_problem
+from nfldm3d.pictures import require_picture_size
 from nfldm3d.scene import Scene
 
 LENS = ("camera_angle_x", "fl_x", "w")
@@ -41,6 +42,7 @@ def make_path(scene: Scene, path: str, *, views: int = 90, width: int = 512, hei
 def _cameras_along(scene: Scene, path: str, views: int, width: int, height: int) -> Camera:
     if views < 1:
         raise ValueError(f"a path needs at least one view, got {views}")
+    require_picture_size(width, height, views)
     match path:
         case "orbit":
             return _orbit(scene, views, width, height)

@@ -5,6 +5,7 @@ in focus, and out through the shells again. Every piece is one call of ``integra
 over operator, front to back, with the background behind the last one.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -17,9 +18,12 @@ from nfldm3d import ops
 from nfldm3d.camera import Camera
 from nfldm3d.fields import Field, FoundOccupancy, read_innermost
 from nfldm3d.geometry import Rays
+from nfldm3d.memory import require_bytes
 from nfldm3d.rendering.integration import find_occupancy, integrate
 from nfldm3d.scene import Scene
 
+NUMBERS = 6
+"""Kept of each pixel: three colours, opacity, distance and depth."""
 MIN_OPACITY = 1e-3
 """Below this opacity a ray has met no surface: its distance and depth are reported as 0."""
 
@@ -110,6 +114,7 @@ class Renderer:
             )
         if not 0 < step_in_voxels <= 4:
             raise ValueError(f"step_in_voxels must lie between 0 and 4, got {step_in_voxels}; 0.5 is usual")
+        self._require_memory(camera, with_features)
         wanted = _Wanted(with_normals, with_features, step_in_voxels, rays_per_chunk)
         flat = camera.reshape(-1)
         views = [self._render_view(flat[view], wanted) for view in range(len(flat))]
@@ -121,6 +126,13 @@ class Renderer:
         if not views:
             raise ValueError("the camera holds no views; give at least one")
         return Rendering(**stacked)
+
+    def _require_memory(self, camera: Camera, with_features: bool) -> None:
+        """Raises a ValueError if what is asked for does not fit in memory."""
+        views, features = math.prod(camera.shape), self.scene.field.channels if with_features else 0
+        what = f"{views} x {camera.width} x {camera.height} pixels"
+        remedy = "render fewer views at a time, or smaller ones"
+        require_bytes(4 * views * camera.width * camera.height * (NUMBERS + features), what, remedy, camera.device)
 
     def _render_view(self, camera: Camera, wanted: "_Wanted") -> Rendering:
         """One view in pieces of whole rows; an appearance that looks at neighbours gets the picture in one piece."""

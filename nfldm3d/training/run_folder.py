@@ -23,6 +23,7 @@ import torch
 
 from nfldm3d.file_locks import locked
 from nfldm3d.files import DataFormatError, atomic_write, read_json
+from nfldm3d.temporary_files import MARK
 from nfldm3d.training.run_options import TrainingOptions
 from nfldm3d.training.saved_state import TrainingState, find_damage, read_progress, remove_checkpoint, save_checkpoint
 
@@ -67,7 +68,7 @@ class RunFolder:
         except OSError as error:
             raise ValueError(f"cannot write {self.path}: {error.strerror}; choose another folder") from error
         with locked(self.path / "lock", wait=False):
-            for left in self.checkpoints.glob(".step-*"):  # of a process that was killed while it saved
+            for left in self.checkpoints.glob(f"{MARK}*"):  # of a process that was killed while it saved
                 shutil.rmtree(left, ignore_errors=True)
             yield
 

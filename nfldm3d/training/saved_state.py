@@ -16,14 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nfldm3d.files import DataFormatError, measure_file, read_json
-from nfldm3d.tensor_files import read_tensors, write_tensors
+from nfldm3d.files import DataFormatError, measure_file, read_json, refuse_outside
+from nfldm3d.tensor_files import read_tensors, require_finite, write_tensors
 from nfldm3d.training.averaging import AveragedWeights
 from nfldm3d.written_files import atomic_folder
 
 VERSION = 1
 OTHER = "use another checkpoint"
 MODEL, EMA, OPTIMIZER = "model.safetensors", "ema.safetensors", "optimizer.safetensors"
+STEP, MOMENTS = "step", ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps of each parameter."""
 STATE, MANIFEST = "state.json", "manifest.json"
 
 
@@ -100,6 +102,7 @@ def find_damage(folder: Path) -> str | None:
             return f"{MANIFEST} is incomplete"
         if unknown := set(sums) - {MODEL, EMA, OPTIMIZER, STATE}:  # names of a file may lead anywhere
             return f"{MANIFEST} names {min(unknown)!r}, which is no part of a checkpoint"
+        refuse_outside(folder, *(folder / name for name in sums))
         for name, expected in sums.items():
             size = (folder / name).stat().st_size
             if size != expected["bytes"]:
@@ -123,21 +126,45 @@ def load_checkpoint(folder: Path, state: TrainingState) -> None:
         DataFormatError: if its weights are those of another architecture; the message says what differs.
     """
     head = _read_head(folder)
-    weights = read_tensors(folder / MODEL, remedy=OTHER)
-    require_same_shapes(weights, state.model.state_dict(), folder / MODEL)
+    weights = _read_weights(folder / MODEL, state)
+    moments = read_tensors(folder / OPTIMIZER, remedy=OTHER)
+    _require_moments(moments, state, folder / OPTIMIZER)
+    averages = weights
+    if state.ema is not None and (folder / EMA).exists():
+        averages = _read_weights(folder / EMA, state)
     state.model.load_state_dict(weights)
     if state.ema is not None:
-        averaged = folder / EMA
-        state.ema.load(read_tensors(averaged, remedy=OTHER) if averaged.exists() else weights)
-    moments = read_tensors(folder / OPTIMIZER, remedy=OTHER)
-    if unknown := {key.partition("/")[2] for key in moments} - set(parameter_names(state)):
-        raise DataFormatError(
-            folder / OPTIMIZER, f"has moments of {min(unknown)}, which this run does not train; start a new run folder"
-        )
+        state.ema.load(averages)
     _restore_moments(moments, state)
     if state.scaler is not None and "scaler" in head:
         state.scaler.load_state_dict(head["scaler"])
     state.progress = Progress(**head["progress"])
+
+
+def _read_weights(path: Path, state: TrainingState) -> dict[str, Tensor]:
+    """Weights of the network that is trained, which are numbers."""
+    weights = read_tensors(path, remedy=OTHER)
+    require_same_shapes(weights, state.model.state_dict(), path)
+    require_finite(weights, path, OTHER)
+    return weights
+
+
+def _require_moments(moments: dict[str, Tensor], state: TrainingState, path: Path) -> None:
+    """Raises DataFormatError unless each parameter has all that AdamW keeps of it, in its shape, or nothing."""
+    require_finite(moments, path, OTHER)
+    parameters, kept = dict(state.model.named_parameters()), dict[str, set[str]]()
+    trained = set(parameter_names(state))
+    for key, value in moments.items():
+        moment, _, name = key.partition("/")
+        if name not in trained:
+            raise DataFormatError(path, f"has moments of {name}, which this run does not train; start a new run folder")
+        kept.setdefault(name, set()).add(moment)
+        shape = () if moment == STEP else tuple(parameters[name].shape)
+        if moment not in (STEP, *MOMENTS) or tuple(value.shape) != shape or not value.is_floating_point():
+            raise DataFormatError(path, f"{key} is {value.dtype} of shape {tuple(value.shape)}, not {shape}; {OTHER}")
+    for name, found in kept.items():
+        if lacking := {STEP, *MOMENTS} - found:
+            raise DataFormatError(path, f"lacks {min(lacking)} of {name}; {OTHER}")
 
 
 def require_same_shapes(found: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> None:
@@ -164,7 +191,15 @@ def _read_head(folder: Path) -> dict[str, Any]:
         kinds = (int,) if type(getattr(Progress(), name)) is int else (int, float)
         if type(value) not in kinds or (value < 0 and not name.startswith("best")):
             raise DataFormatError(folder / STATE, f"{name} is {value!r}, which is no progress; use another checkpoint")
+    if not _is_scaler(head.get("scaler")):
+        raise DataFormatError(folder / STATE, f"scaler is {head['scaler']!r}, no state of one; {OTHER}")
     return head
+
+
+def _is_scaler(value: Any) -> bool:
+    """Whether a value is what ``GradScaler.state_dict`` gives, or nothing."""
+    numbers = value.values() if isinstance(value, dict) else ()
+    return value is None or (isinstance(value, dict) and all(type(number) in (int, float) for number in numbers))
 
 
 def parameter_names(state: TrainingState) -> list[str]:

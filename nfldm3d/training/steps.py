@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from nfldm3d.signals import Interruption
 from nfldm3d.training.processes import largest
 from nfldm3d.training.randomness import derive_generator, seed_globally
 from nfldm3d.training.run_options import TrainingOptions
 from nfldm3d.training.sample_stream import Batch
 from nfldm3d.training.saved_state import TrainingState
-from nfldm3d.training.signals import Interruption
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

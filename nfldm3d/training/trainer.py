@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from nfldm3d._types import PathName
+from nfldm3d.signals import Interruption, end_for
 from nfldm3d.training.averaging import AveragedWeights
 from nfldm3d.training.processes import StageLoss, largest, make_optimizer, start_processes
 from nfldm3d.training.randomness import borrowed_generators, derive_generator, seed_globally
@@ -19,7 +20,6 @@ from nfldm3d.training.run_folder import RunFolder
 from nfldm3d.training.run_options import TrainingOptions
 from nfldm3d.training.sample_stream import Positions, SampleStream, open_stream
 from nfldm3d.training.saved_state import Progress, TrainingState, load_checkpoint
-from nfldm3d.training.signals import Interruption, end_for
 from nfldm3d.training.stage import Evaluation, Stage
 from nfldm3d.training.steps import BatchReader, Stepper
 

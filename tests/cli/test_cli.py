@@ -11,7 +11,8 @@ from balls import make_ball
 from small_fits import ball_scene, views_of
 
 from nfldm3d import Camera, PosedImages, Rgb, Scene, render
-from nfldm3d.cli import _shorten, main
+from nfldm3d.cli import main
+from nfldm3d.cli.commands import _shorten
 from nfldm3d.cli.fit import measure
 from nfldm3d.written_files import NOTE
 

@@ -17,7 +17,8 @@ from small_rooms import latent_autoencoder, scene_autoencoder
 from small_sentences import write_sentence_encoder
 
 from nfldm3d import Scene
-from nfldm3d.cli import Command, main
+from nfldm3d.cli import main
+from nfldm3d.cli.commands import Command
 from nfldm3d.cli.train import Train
 from nfldm3d.cli.view import View
 from nfldm3d.pipelines.scene_generator import SceneGenerator

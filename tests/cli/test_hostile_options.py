@@ -223,6 +223,31 @@ def test_hostile_values_are_refused_in_one_line(
     assert (place / "full" / "thesis.txt").read_text() == "years" and sorted(place.rglob("*")) == before
 
 
+OVERSIZED = {
+    "render": ("width", "height", "views"),
+    "generate": ("scenes", "width", "height", "frames"),
+    "fit": ("voxels", "rays_per_step", "surroundings"),
+    "export": ("texture", "splat_detail"),
+    "grow": ("windows",),
+    "refine": ("views", "finer"),
+    "capture": ("views", "size"),
+    "capture --driving": ("scenes", "size"),
+}
+
+
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name, some in OVERSIZED.items() for option in some])
+def test_more_than_fits_is_refused_before_the_work(
+    name: str, option: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    before = sorted(place.rglob("*"))
+    values = ["1000000000"] * (2 if option == "windows" else 1)
+    base = [*command(name), "--splats", "new.ply"] if option == "splat_detail" else command(name)
+    code, error = attempt(with_option(base, option, values, BASES[name][0]), capsys)
+    assert code == 2 and "nfldm3d: " in error and "Traceback" not in error, error
+    assert sorted(place.rglob("*")) == before
+
+
 SENSELESS = ("-1", "nan", "-inf", "two", "banana", "none/at/all")
 """No number or name of anything."""
 

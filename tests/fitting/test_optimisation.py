@@ -1,6 +1,7 @@
 """The loop that knows nothing of photographs: it finds minima, goes on where it was, and says where it went wrong."""
 
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 from nfldm3d import Camera, Rgb, Scene, render
 from nfldm3d.files import DataFormatError
 from nfldm3d.fitting import Checkpoint, OptimisationError, Schedule, Step, TensorParameters, optimise
-from nfldm3d.fitting.checkpoint import remove_checkpoint
-from nfldm3d.tensor_files import pack_tensors
+from nfldm3d.fitting.checkpoint import VERSION, _digest, before, remove_checkpoint
+from nfldm3d.tensor_files import pack_tensors, write_tensors
 
 COARSE = (0.3, 0.3, 0.3)
 GOAL = torch.tensor([1.0, -2.0, 0.5])
@@ -119,6 +120,75 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path):
     assert torch.equal(resumed, straight)
     for name, value in layer.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
+
+
+def add_up(path: Path, steps: int = 6, interrupt: int | None = None, every_seconds: float = 0.0) -> list[int]:
+    """The numbers of the steps that a run takes; a signal may come during one of them."""
+    taken: list[int] = []
+    point = torch.zeros(1)
+
+    def loss(step: Step) -> Tensor:
+        taken.append(step.number)
+        if interrupt is not None and step.number == 3:
+            signal.raise_signal(interrupt)
+        return (point - 1).square().sum()
+
+    optimise({"point": point}, loss, Schedule(steps), checkpoint=Checkpoint(path, {}, every_seconds), progress=False)
+    return taken
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "run.safetensors"
+    add_up(path, steps=5)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    if damage == "gone":  # killed between two renames
+        path.unlink()
+    else:
+        path.write_bytes(content if damage == "flip" else content[:-8])
+    saved = Checkpoint(path).load()
+    assert saved is not None and saved.number == 4
+    assert damage == "gone" or "going on from the checkpoint before" in caplog.text
+    before(path).write_bytes(b"")
+    with pytest.raises(DataFormatError, match="delete it to start anew"):
+        Checkpoint(path).load()
+    remove_checkpoint(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_lets_the_step_finish_and_saves(number: int, error: type[BaseException], tmp_path: Path):
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(error) as stop:
+        add_up(path, interrupt=number, every_seconds=1e9)
+    assert error is KeyboardInterrupt or stop.value.args == (143,)
+    assert add_up(path, every_seconds=1e9) == [4, 5]
+
+
+def test_a_run_goes_on_without_checkpoints_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "file").touch()
+    assert add_up(tmp_path / "file" / "run.safetensors", steps=2) == [0, 1]
+    assert "cannot keep the state of step 1" in caplog.text and "going on without it: make room" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("head", "problem"),
+    [
+        ({"version": "2"}, "of this version"),
+        ({"identity": "[1]"}, "of which run"),
+        ({"identity": "{}}"}, "not valid JSON"),
+        ({"counters": '{"number": -1, "seconds": 0}'}, "how far"),
+        ({"counters": '{"number": 1, "seconds": "x"}'}, "how far"),
+    ],
+)
+def test_heads_that_say_nothing_are_refused(head: dict[str, str], problem: str, tmp_path: Path):
+    path, content = tmp_path / "run.safetensors", {"a": torch.ones(2)}
+    whole = {"version": VERSION, "identity": "{}", "counters": '{"number": 1, "seconds": 0.5}'} | head
+    write_tensors(path, content, whole | {"sha256": _digest(content, whole)})
+    with pytest.raises(DataFormatError, match=problem):
+        Checkpoint(path).load()
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_its_difference(tmp_path: Path):

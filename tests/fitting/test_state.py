@@ -38,7 +38,12 @@ def test_a_sky_that_is_not_finite_stops_the_step_before_anything_moves(state: Fi
         ("phase", torch.zeros(3), r"phase has shape \(3,\), not \(2,\)"),
         ("grid0.bricks", None, "it lacks grid0.bricks"),
         ("grid0.log_density", None, "it lacks grid0.log_density"),
-        ("grid0.features", torch.zeros(2, 2), r"grid0.features has shape \(2, 2\), which does not fit"),
+        ("grid0.features", torch.zeros(2, 2), r"grid0.features has shape \(2, 2\), not"),
+        ("grid0.bricks", torch.zeros(0, 3), r"grid0.bricks holds torch.float32, not torch.int32"),
+        ("phase", torch.tensor((9, 0)), "phase is 9"),
+        ("phase", torch.tensor((1, 0)), r"grid0.shape is \[2, 2, 1\]"),
+        ("grid0.shape", torch.tensor((9, 9, 9, 0)), r"grid0.shape is \[9, 9, 9\]"),
+        ("sky.adam.image.exp_avg", torch.zeros(64, 128, 3), "moments of image are not whole"),
         ("sky.image", torch.zeros(2, 2, 3), r"image has shape \(2, 2, 3\), not"),
     ],
 )

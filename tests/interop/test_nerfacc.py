@@ -312,7 +312,7 @@ def run(code: str, *path: Path) -> str:
     options = [*(f"-W{action}" for action in filters), "-c", "import sys; sys.path[:0] = sys.argv[1:]\n" + code]
     here = Path(__file__).parents[2]
     result = subprocess.run(
-        [sys.executable, *options, *map(str, (*path, here))], capture_output=True, text=True, timeout=120
+        [sys.executable, *options, *map(str, (*path, here))], capture_output=True, text=True, timeout=600
     )
     assert result.returncode == 0 and result.stderr == "", result.stderr
     return result.stdout.strip()

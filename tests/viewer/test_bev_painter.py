@@ -71,7 +71,7 @@ def test_the_script_paints(generator: SceneGenerator, tmp_path: Path) -> None:
     painter = BevPainter(generator)
     values = {"cells": list(painter.cells), "size": 8, "palette": painter.palette, "names": painter.names}
     command = [str(Path(node.ROOT_DIR) / "bin" / "node"), str(driver), json.dumps(values), script.as_uri()]
-    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
     stroke, undone, filled = (json.loads(line) for line in output.splitlines())
     assert [number for number, value in enumerate(stroke) if value == 1] == [3, 4]
     assert undone == list(painter.cells) and filled == [3] * 64

@@ -25,6 +25,8 @@ from nfldm3d.viewer.page_camera import first_camera, read_camera, vertical_fov, 
 from nfldm3d.viewer.tasks import Cancelled, Progress, TaskRunner
 from nfldm3d.viewer.viewer import open_server
 
+PATIENCE = 600.0
+"""Seconds, on a machine that does other work."""
 BOX = Box((-1.0, 2.0, 0.5), (1.5, 5.0, 2.5))
 
 
@@ -119,15 +121,15 @@ def test_one_task_at_a_time_with_progress_and_a_way_to_stop() -> None:
         while True:
             progress(0.4)
             told.set()
-            step.wait(5)
+            step.wait(PATIENCE)
 
     runner.start("making", work)
-    told.wait(5)
+    told.wait(PATIENCE)
     with pytest.raises(ValueError, match="wait for it, or cancel it"):
         runner.start("another", work)
     runner.cancel()
     step.set()
-    runner.wait(5.0)
+    runner.wait(PATIENCE)
     assert not runner.busy and lines[-1] == "making: cancelled" and 0.4 in shares and shares[-1] is None
 
 
@@ -140,7 +142,7 @@ def test_a_task_that_fails_leaves_one_line_and_room_for_the_next() -> None:
 
     for work, line in ((fail, "making failed: of two lines"), (lambda progress: "made", "made")):
         runner.start("making", work)
-        runner.wait(5.0)
+        runner.wait(PATIENCE)
         assert lines[-1] == line and not runner.busy
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nfldm3d.data.json_record import Record
-from nfldm3d.files import DataFormatError
+from nfldm3d.files import DataFormatError, refuse_special
 
 CHUNK = 2**22
 """Characters read at a time."""
@@ -48,6 +48,7 @@ def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         DataFormatError: the file cannot be read, or holds anything else.
     """
+    refuse_special(path)
     decoder, text, place = json.JSONDecoder(parse_constant=_refuse), "", 0
     try:
         with path.open(encoding="utf-8-sig") as file:

@@ -30,7 +30,7 @@ from nfldm3d.data.logs.drive import GroundArea, LogObject, LogView
 from nfldm3d.data.logs.kitti360_boxes import KittiBoxes
 from nfldm3d.data.logs.kitti360_calibration import KittiCalibration
 from nfldm3d.data.logs.sweeps import read_sweep
-from nfldm3d.files import DataFormatError
+from nfldm3d.files import DataFormatError, read_lines
 from nfldm3d.geometry import find_pose_problem, flip_opencv, transform_points
 
 SWEEP_COLUMNS = 4
@@ -196,9 +196,4 @@ def _to_row(path: Path, number: int, line: str) -> Sequence[float]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise DataFormatError(path, f"is larger than {MAX_TEXT_BYTES >> 20} MiB; restore the file")
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataFormatError(path, f"cannot be read as text ({error}); restore the file") from error
+    return read_lines(path, MAX_TEXT_BYTES, "restore the file")

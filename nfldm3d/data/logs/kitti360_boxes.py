@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 
 from nfldm3d.data.logs.drive import GroundArea, LogObject
-from nfldm3d.files import DataFormatError
+from nfldm3d.files import DataFormatError, read_content
 
 MAX_BYTES = 2**30
 NEAR = 100.0
@@ -123,14 +123,10 @@ class KittiBoxes:
 
 def _read_boxes(path: Path) -> list[KittiBox]:
     try:
-        content = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
-        if content is None:
-            raise DataFormatError(path, f"is larger than {MAX_BYTES >> 30} GiB; restore the file")
+        content = read_content(path, MAX_BYTES, "restore the file")
         if b"<!ENTITY" in content or b"<!DOCTYPE" in content:
             raise DataFormatError(path, "declares a document type, which may hide a bomb; unpack the boxes again")
         root = ElementTree.fromstring(content)
-    except OSError as error:
-        raise DataFormatError(path, f"cannot be read ({error.strerror}); restore the file") from error
     except ElementTree.ParseError as error:
         raise DataFormatError(path, f"is no XML ({error}); unpack the boxes again") from error
     found = [_read_box(path, child) for child in root if child.find("transform") is not None]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nfldm3d.data.intrinsics import Intrinsics
 from nfldm3d.data.logs.wide_lens import WideLens, WideView
-from nfldm3d.files import DataFormatError
+from nfldm3d.files import DataFormatError, read_lines
 from nfldm3d.geometry import find_pose_problem, invert_pose
 
 FRONT, SIDES = ("image_00", "image_01"), ("image_02", "image_03")
@@ -175,9 +175,4 @@ def _to_numbers(path: Path, words: list[str]) -> list[float]:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataFormatError(path, f"is larger than {MAX_BYTES >> 20} MiB, too large for a calibration")
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataFormatError(path, f"cannot be read as text ({error}); restore the file") from error
+    return "\n".join(read_lines(path, MAX_BYTES, "restore the file"))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfldm3d.camera import Camera
-from nfldm3d.files import DataFormatError
+from nfldm3d.files import DataFormatError, read_content
 
 MAX_BYTES = 64 * 2**20
 """Some three million points: more than any lidar gives in a turn."""
@@ -22,17 +22,13 @@ def read_sweep(path: Path, columns: int, vehicle_radius: float) -> Float[Tensor,
     Args:
         columns: float32 numbers of a point, of which x, y, z are the first: 5 in nuScenes, 4 in KITTI-360.
     """
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise DataFormatError(path, f"is {size / 2**20:.0f} MiB, larger than a sweep can be; restore the file")
-        numbers = np.fromfile(path, dtype="<f4")
-    except OSError as error:
-        raise DataFormatError(path, f"cannot be read ({error.strerror}); restore the lidar's file") from error
-    if size % (4 * columns):
+    content = read_content(path, MAX_BYTES, "restore the lidar's file")
+    if len(content) % (4 * columns):
         raise DataFormatError(
-            path, f"has {size} bytes, no multiple of {4 * columns}: a point is {columns} float32; restore the file"
+            path,
+            f"has {len(content)} bytes, no multiple of {4 * columns}: a point is {columns} float32; restore the file",
         )
+    numbers = np.frombuffer(content, dtype="<f4")
     points = torch.from_numpy(numbers.reshape(-1, columns)[:, :3].astype(np.float64))
     distance = points.norm(dim=-1)
     return points[torch.isfinite(distance) & (distance > vehicle_radius)]

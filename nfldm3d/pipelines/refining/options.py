@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+MOST_VIEWS = 10_000
 SHARES = ("copied", "frozen")
 POSITIVE = ("views", "views_per_step", "steps", "finer", "rate", "restoring_steps")
 NOT_NEGATIVE = ("density_rate", "near", "smoothness", "keep_coarse", "guidance_scale", "seed")
@@ -46,6 +47,8 @@ class RefineOptions:
     """The same seed gives the same scene on a CPU."""
 
     def __post_init__(self):
+        if self.views > MOST_VIEWS:
+            raise ValueError(f"views must be at most {MOST_VIEWS}, got {self.views}")
         for name in POSITIVE:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite number above 0, got {getattr(self, name)}")

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from nfldm3d.files import DataFormatError
+from nfldm3d.files import DataFormatError, read_content
 from nfldm3d.recording.ac3d import Part, read_ac3d
 from nfldm3d.recording.driving.models import Model, Textures
 from nfldm3d.recording.driving.surfaces import CAR
@@ -93,11 +93,15 @@ def read_car(body: str, model: Path, description: Path, folders: Sequence[Path])
     return Car(body, moved, read_texture(skin, SKIN_SIZE), (x, y, float(points[:, 2].max())))
 
 
+MAX_BYTES = 2**24
+"""Of a description."""
+
+
 def read_wheels(description: Path) -> Wheels:
     """The wheels that TORCS's XML description of a car gives it."""
     try:
-        root = ElementTree.parse(description).getroot()
-    except (OSError, ElementTree.ParseError) as error:
+        root = ElementTree.fromstring(read_content(description, MAX_BYTES, "unpack the data again"))
+    except ElementTree.ParseError as error:
         raise DataFormatError(description, f"cannot be read as XML ({error}); unpack the data again") from error
 
     def number(section: str, name: str) -> float:

@@ -18,6 +18,7 @@ RECORDER = 1
 """Counts the changes after which equal options give other scenes."""
 PLACES_PER_SCENE = 4
 """So many places are tried for each scene before it is given up."""
+MOST_SCENES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class DrivingOptions:
     def __post_init__(self):
         if self.scenes < 1 or self.seed < 0:
             raise ValueError(f"scenes must be at least 1 and seed at least 0, got {self.scenes} and {self.seed}")
+        if self.scenes > MOST_SCENES:
+            raise ValueError(f"scenes must be at most {MOST_SCENES}, got {self.scenes}")
         unknown = [name for name in self.tracks if name not in TRACKS]
         if unknown:
             raise ValueError(f"no track is called {', '.join(unknown)}; choose of {', '.join(TRACKS)}")

@@ -7,7 +7,6 @@ world from camera, x right, y down, z ahead) and ``intrinsics.txt``. Ours adds `
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 
 from nfldm3d import geometry
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.files import make_temporary_folder
+from nfldm3d.temporary_files import telling_of_disks, temporary_folder
 
 SRN_DEPTH_UNIT = 1e-4
 CAPTURE_DEPTH_UNIT = 1e-3
@@ -77,12 +76,9 @@ def write_capture(sample: SceneSample, folder: Path) -> None:
 def _whole(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``folder`` at the end. Its hundreds of small files are not forced to the disk one
     by one, which would take longer than drawing them."""
-    temporary = make_temporary_folder(folder)
-    try:
+    with telling_of_disks(folder), temporary_folder(folder) as temporary:
         yield temporary
         os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_pictures(sample: SceneSample, root: Path, colors: str, stem: str, unit: float) -> None:

@@ -42,6 +42,7 @@ MAX_GAIN = 2.5
 BRIGHT_QUANTILE = 0.9
 """What the mean of the pixels is raised to; the most that they are multiplied by to reach it; and the share of pixels
 that must not be cut off by it in any colour."""
+MOST_VIEWS = 10_000
 LICENCE = (
     "Freedoom (https://freedoom.github.io), copyright the contributors to the Freedoom project, "
     "SPDX-License-Identifier: BSD-3-Clause"
@@ -70,8 +71,8 @@ class CaptureOptions:
     """Factor on the pictures; by default what brings their mean towards 0.3, from 1 to 2.5."""
 
     def __post_init__(self):
-        if self.views < 1:
-            raise ValueError(f"views must be at least 1, got {self.views}")
+        if not 1 <= self.views <= MOST_VIEWS:
+            raise ValueError(f"views must be 1 to {MOST_VIEWS}, got {self.views}")
         if not 8 <= self.size <= SCREENS[-1].width:
             raise ValueError(f"size must lie between 8 and {SCREENS[-1].width} pixels, got {self.size}")
         if self.seed < 0:
