@@ -10,14 +10,14 @@ from nfldm3d.appearance import Appearance
 from nfldm3d.camera import Camera
 from nfldm3d.export.surface_samples import CHUNK, read_surface_features
 from nfldm3d.fields import SparseField, VoxelField, split_levels
-from nfldm3d.geometry import Rays
+from nfldm3d.geometry import Rays, invert_pose
+from nfldm3d.ops.records import PinholeViews
+from nfldm3d.ops.views import rank_views
 from nfldm3d.rendering import Renderer, integrate, prepare
 from nfldm3d.scene import Scene
 
 VIEWS = 64
 """At most this many capture cameras are asked, evenly spread over the capture."""
-NEAREST = 4
-"""How many of them colour one point."""
 MIN_VISIBLE = 0.2
 """Views whose light is absorbed on the way to a point, but for less than this share, do not count."""
 
@@ -107,17 +107,16 @@ def choose_views(
     where the point is behind it, outside its picture or turned away. Of the best views the next best one's weight
     is subtracted, so that colours blend where the choice changes. Whether something stands in between is not asked.
     """
-    count = len(cameras)
-    pictured = find_pictured(cameras, points)
-    offset = points - cameras.centers[:, None]
-    distance = offset.norm(dim=-1).clamp(min=1e-9)
-    cosine = torch.where(_has_normal(normals).T, -(offset * normals).sum(-1) / distance, 1.0)
-    weight = torch.where(pictured, cosine.clamp(min=0) / distance.square(), 0.0).T  # (points views)
-    best = weight.topk(min(NEAREST + 1, count), dim=1)
-    weights = best.values[:, :NEAREST]
-    if count > NEAREST:
-        weights = weights - 0.999 * best.values[:, NEAREST:]  # the rest decides where all are alike
-    return best.indices[:, :NEAREST], weights / weights.sum(1, keepdim=True).clamp(min=1e-30)
+    views = PinholeViews(
+        invert_pose(cameras.world_from_camera),
+        cameras.centers,
+        cameras.focal,
+        cameras.principal,
+        cameras.width,
+        cameras.height,
+    )
+    is_pinhole = cameras.distortion is None and cameras.lens != "fisheye"
+    return rank_views(points, normals, views, pictured=None if is_pinhole else find_pictured(cameras, points))
 
 
 def find_pictured(cameras: Camera, points: Float[Tensor, "points 3"]) -> Bool[Tensor, "views points"]:

@@ -1,13 +1,15 @@
 """nerfacc's occupancy grid, filled from a scene."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nfldm3d.fields import Field, grid_resolution, occupied_cells, voxelize
+from nfldm3d.fields import Field, SparseField, grid_resolution, occupied_cells, voxelize
+from nfldm3d.fields.refinement import read_block
 from nfldm3d.geometry import Box
 from nfldm3d.interop.nerfacc_field import step_size
 from nfldm3d.scene import Scene
@@ -19,6 +21,8 @@ MAX_LEVELS = 8
 """As many nested grids as nerfacc's own kernels take."""
 MAX_EDGE = 128
 """Cells along an axis if none are asked for: nerfacc's own default, some 40 bytes a cell."""
+LAYERS = 8
+"""Layers of cells along x that are filled from sparse fields at a time."""
 SLACK = 1e-4
 """Share of a voxel by which two edges may differ and still count as one: nerfacc keeps its boxes in float32."""
 
@@ -58,8 +62,9 @@ def occ_grid_estimator(
     estimator = OccGridEstimator(roi_aabb, resolution=list(cells), levels=_count_levels(scene)).to(scene.device)
     buffers = dict(estimator.named_buffers())
     boxes = [Box((x0, y0, z0), (x1, y1, z1)) for x0, y0, z0, x1, y1, z1 in buffers["aabbs"].tolist()]
-    sources = [_Source.read(level, threshold) for level in reversed(scene.levels)]
-    grids = [_mark_cells(sources, box, cells) for box in boxes]
+    levels = reversed(scene.levels)
+    sources = [level if isinstance(level, SparseField) else _Source.read(level, threshold) for level in levels]
+    grids = [_mark_slabs(sources, box, cells, threshold) for box in boxes]
     buffers["binaries"].copy_(torch.stack([solid for _, solid in grids]))
     largest = torch.stack([largest for largest, _ in grids])
     buffers["occs"].copy_(largest.flatten() * step_size(scene, step_in_voxels))
@@ -97,6 +102,35 @@ class _Source(NamedTuple):
         grid = voxelize(level, with_features=False)
         mask = None if grid is level else occupied_cells(level, threshold)
         return cls(level.box, grid.density.detach().float(), mask, threshold)
+
+
+def _mark_slabs(
+    sources: Sequence["_Source | SparseField"], box: Box, cells: tuple[int, int, int], threshold: float
+) -> tuple[Float[Tensor, "x y z"], Bool[Tensor, "x y z"]]:
+    """As ``_mark_cells``; of sparse fields, the voxels of a few layers of cells are laid out at a time."""
+    known = [source for source in sources if isinstance(source, _Source)]
+    if len(known) == len(sources):
+        return _mark_cells(known, box, cells)
+    marked = []
+    for first in range(0, cells[0], LAYERS):
+        last = min(first + LAYERS, cells[0])
+        low, high = (box.lower[0] + edge * box.size[0] / cells[0] for edge in (first, last))
+        slab = Box((low, *box.lower[1:]), (high, *box.upper[1:]))
+        here = [_read_slab(part, slab, threshold) if isinstance(part, SparseField) else part for part in sources]
+        marked.append(_mark_cells(here, slab, (last - first, *cells[1:])))
+    return torch.cat([largest for largest, _ in marked]), torch.cat([solid for _, solid in marked])
+
+
+def _read_slab(field: SparseField, slab: Box, threshold: float) -> _Source:
+    """The voxels that the samples in a slab across the x axis mix, or the nearest layers if it lies outside."""
+    (x, y, z), size, origin = field.resolution, field.voxel_size[0], field.box.lower[0]
+    first = min(max(math.floor((slab.lower[0] - origin) / size) - 2, 0), x - 1)
+    last = max(min(math.ceil((slab.upper[0] - origin) / size) + 2, x), first + 1)
+    density = read_block(field.density, field.map, (first, 0, 0), (last, y, z))
+    density = field.density.new_zeros(last - first, y, z) if density is None else density
+    corners = [origin + edge * size for edge in (first, last)]
+    part = Box((corners[0], *field.box.lower[1:]), (corners[1], *field.box.upper[1:]))
+    return _Source(part, density.detach().float(), None, threshold)
 
 
 def _mark_cells(

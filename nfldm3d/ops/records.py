@@ -13,6 +13,8 @@ BRICK = 8
 """Edge in voxels of the bricks that files and optimisers touch as a whole."""
 TILE = 4
 """Edge in voxels of the tiles that ``Occupancy.leaps`` describes."""
+MOST_VIEWS = 4
+"""How many views ``rank_views`` keeps of each point."""
 
 Bounds: TypeAlias = tuple[Vector, Vector]
 """Lower and upper corner of a box, in metres."""
@@ -114,3 +116,17 @@ class Splat:
     """Number of entries."""
     values: Float[Tensor, "*voxels values"] | None
     """Sum of the entries' own values, without weights; None if none were given."""
+
+
+@dataclass(frozen=True)
+class PinholeViews:
+    """Where views stand and what part of the world their pictures show."""
+
+    camera_from_world: Float[Tensor, "views 4 4"]
+    centers: Float[Tensor, "views 3"]
+    focal: Float[Tensor, "views 2"]
+    """In pixels."""
+    principal: Float[Tensor, "views 2"]
+    """In pixels, the first of which has its centre at (0.5, 0.5)."""
+    width: int
+    height: int

@@ -6,11 +6,21 @@ Same names and signatures as ``nfldm3d.ops``. Memory grows with rays x samples x
 from itertools import product
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from nfldm3d.ops.hash_grids import HashLevels
-from nfldm3d.ops.records import TILE, Bounds, FieldGradient, March, Occupancy, RayIntegral, Splat
+from nfldm3d.ops.records import (
+    MOST_VIEWS,
+    TILE,
+    Bounds,
+    FieldGradient,
+    March,
+    Occupancy,
+    PinholeViews,
+    RayIntegral,
+    Splat,
+)
 
 
 def integrate_rays(
@@ -103,6 +113,34 @@ def splat_frustums(
     counts = gather(torch.ones_like(share))[..., 0].to(torch.int32)
     sums = None if values is None else gather(values[ray, depth])
     return Splat(gather(share * features[ray]), gather(share)[..., 0], counts, sums)
+
+
+def rank_views(
+    points: Float[Tensor, "points 3"],
+    normals: Float[Tensor, "points 3"],
+    views: PinholeViews,
+    *,
+    pictured: Bool[Tensor, "views points"] | None = None,
+) -> tuple[Int64[Tensor, "points nearest"], Float[Tensor, "points nearest"]]:
+    """The views that picture each point best, and their weights; see ``nfldm3d.ops.views``."""
+    count = len(views.centers)
+    if pictured is None:
+        turned = views.camera_from_world[:, None, :3, :3] @ points[..., None]  # (views points 3 1)
+        local = turned[..., 0] + views.camera_from_world[:, None, :3, 3]
+        depth = -local[..., 2:]
+        plane = local[..., :2] * local.new_tensor((1.0, -1.0)) / depth
+        pixels = plane * views.focal[:, None] + views.principal[:, None]
+        size = pixels.new_tensor((views.width, views.height))
+        pictured = (depth[..., 0] > 0) & ((pixels >= 0) & (pixels <= size)).all(-1)
+    offset = points - views.centers[:, None]
+    distance = offset.norm(dim=-1).clamp(min=1e-9)
+    cosine = torch.where(normals.norm(dim=-1) > 0.5, -(offset * normals).sum(-1) / distance, 1.0)
+    weight = torch.where(pictured, cosine.clamp(min=0) / distance.square(), 0.0).T  # (points views)
+    best = weight.topk(min(MOST_VIEWS + 1, count), dim=1)
+    weights = best.values[:, :MOST_VIEWS]
+    if count > MOST_VIEWS:
+        weights = weights - 0.999 * best.values[:, MOST_VIEWS:]  # the rest decides where all are alike
+    return best.indices[:, :MOST_VIEWS], weights / weights.sum(1, keepdim=True).clamp(min=1e-30)
 
 
 class _Divert(torch.autograd.Function):

@@ -8,7 +8,7 @@ import torch
 from balls import Ball, make_ball
 
 from nfldm3d import Box, Camera, EnvironmentMap, Rays, Rgb, Scene, SphericalHarmonics, VoxelField, render
-from nfldm3d.fields import voxelize
+from nfldm3d.fields import SparseField, voxelize
 from nfldm3d.interop.nerfacc import NerfaccCallbacks, from_nerfacc_rendering, install, occ_grid_estimator
 
 nerfacc = pytest.importorskip("nerfacc")
@@ -31,6 +31,20 @@ def blobs(generator, channels=3, resolution=RESOLUTION, box=BOX, density=8.0):
 
 def cameras(device="cpu", radius=4.0):
     return Camera.orbit(BOX.center, radius, views=2, width=15, height=11, elevation_degrees=20.0).to(device)
+
+
+def test_the_grid_of_sparse_fields_is_that_of_dense_ones(generator, monkeypatch):
+    outer = Box((-3.0, -0.5, 1.0), (4.0, 3.5, 4.0))
+    dense = (blobs(generator, resolution=(45, 30, 18)), blobs(generator, resolution=(21, 17, 13), box=outer))
+    for field in dense:
+        field.density[len(field.density) // 2 :] = 0
+        field.features[len(field.density) // 2 :] = 0
+    sparse = tuple(SparseField.from_dense(field) for field in dense)
+    for around in (0, 1):
+        scenes = [Scene(fields[0], Rgb(), None, fields[1 : 1 + around]) for fields in (dense, sparse)]
+        theirs, ours = (occ_grid_estimator(scene, resolution=(20, 11, 9)) for scene in scenes)
+        assert torch.equal(ours.binaries, theirs.binaries) and 0 < float(ours.binaries.float().mean()) < 1
+        torch.testing.assert_close(ours.occs, theirs.occs)
 
 
 def nested(generator, *boxes, channels=3):
