@@ -36,6 +36,8 @@ from nfldm3d.rendering import composite
 
 BOX = Box((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
 RADIUS, THICKNESS, CHANNELS = 0.9, 2, 3
+AT_ONCE = 128
+"""Bricks that are filled at a time."""
 DENSE_LIMIT = 512
 """Voxels along an edge up to which the dense side is tried: the next size takes 17 GB."""
 COLUMNS = ("prepare_s", "march_s", "step_s", "save_s", "load_s", "mesh_s")
@@ -54,12 +56,21 @@ def make_sparse(size: int) -> SparseField:
     centers = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
     reach = (BRICK * math.sqrt(3) + THICKNESS) / size
     places = ((centers.norm(dim=-1) - RADIUS).abs() < reach).nonzero().int()
-    shape = (len(places), BRICK, BRICK, BRICK)
-    blank = SparseField(torch.zeros(shape), torch.zeros(*shape, CHANNELS), places, (size,) * 3, BOX)
-    for part in range(0, len(places), 1024):
-        some = SparseField(*(t[part : part + 1024] for t in (blank.density, blank.features, places)), (size,) * 3, BOX)
-        blank.density[part : part + 1024], blank.features[part : part + 1024] = shell(some.voxel_centers(), size)
-    return blank.pruned()
+    held = [(shell(place_centers(some, size), size)[0] > 0).flatten(1).any(1) for some in places.split(AT_ONCE)]
+    places = places[torch.cat(held)]
+    density = torch.zeros(len(places), BRICK, BRICK, BRICK)
+    features = torch.zeros(*density.shape, CHANNELS)
+    for some, *pool in zip(places.split(AT_ONCE), density.split(AT_ONCE), features.split(AT_ONCE), strict=True):
+        for part, values in zip(pool, shell(place_centers(some, size), size), strict=True):
+            part.copy_(values)
+    return SparseField(density, features, places, (size, size, size), BOX)
+
+
+def place_centers(places: Tensor, size: int) -> Tensor:
+    """The centres of all voxels of some bricks."""
+    axis = torch.arange(BRICK)
+    within = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+    return (places[:, None, None, None] * BRICK + within + 0.5) * (2 / size) - 1
 
 
 def make_dense(size: int) -> VoxelField:
