@@ -253,7 +253,8 @@ SENSELESS = ("-1", "nan", "-inf", "two", "banana", "none/at/all")
 
 
 FREE = ("out", "page", "guidance_scale", "path_guidance_scale", "box", "map", "path", "parts")
-FREE += ("inception", "i3d", "efficientnet", "embeddings", "data", "tracks", "preview")  # of other uses of the command
+FREE += ("inception", "i3d", "efficientnet", "embeddings", "data", "tracks", "preview")
+FREE += ("dreams", "prompts", "retriever", "clip", "leave_out")  # of other uses of the command, or any words
 
 
 def may_pass(option: str, values: list[str]) -> bool:
