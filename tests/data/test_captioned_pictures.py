@@ -23,6 +23,9 @@ from nfldm3d.data.captioned_pictures import (
 )
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
 from nfldm3d.files import DataFormatError
+from nfldm3d.recording.objects.sources import describe
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_objects_come_with_captions_and_sides(tmp_path: Path) -> None:
@@ -102,6 +105,15 @@ def test_some_colors_are_kept_aside() -> None:
     captions = [f"a thing {number}" for number in range(200)]
     aside = sum(is_unseen(color, caption) for color in COLORS for caption in captions)
     assert 0.09 < aside / (200 * len(COLORS)) < 0.16
+
+
+def test_the_prompts_of_the_example_are_kept_aside() -> None:
+    prompts = (EXAMPLES / "dream_prompts.txt").read_text(encoding="utf-8").splitlines()
+    assert len(set(prompts)) == 20
+    for prompt in prompts:
+        _, color, thing = prompt.split(" ", 2)
+        caption = describe(thing)
+        assert add_color(caption, color) == prompt and is_unseen(color, caption), prompt
 
 
 @pytest.mark.parametrize("color", COLORS)
