@@ -32,6 +32,9 @@ Judge = TypeVar("Judge", bound=torch.nn.Module)
 COMPARED = 8
 """Views of a capture that are left to compare with, at least, if it has so many."""
 
+OF_DREAMS = ("dreams", "prompts", "retriever", "clip")
+"""Options of one use alone."""
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -95,6 +98,8 @@ class Evaluate:
         if self.what == "dreams":
             print(json.dumps(judge_dreams(self), indent=None if self.json else 1))  # noqa: T201 - the result
             return
+        if given := [name for name in OF_DREAMS if getattr(self, name) is not None]:
+            raise ValueError(f"--{given[0]} is about dreams, not {self.what}; leave it out")
         if self.page is not None:
             check_output(self.page, suffixes=SUFFIXES)
         with writing(self.page, overwrite=True):

@@ -66,6 +66,7 @@ def test_dreams_of_our_own_prior_are_judged(tmp_path: Path, capsys: pytest.Captu
         (["dreams", "--dreams", "no", "--prompts", "no", "--retriever", "no"], "cannot be read as text"),
         (["autoencoders"], "autoencoders are measured on scenes: give --data"),
         (["generator"], "give --data"),
+        (["generator", "--data", "a", "--dreams", "b"], "--dreams is about dreams, not generator; leave it out"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(
