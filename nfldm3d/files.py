@@ -5,6 +5,7 @@ import json
 import math
 import os
 import stat
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
@@ -30,6 +31,15 @@ class DataFormatError(ValueError):
 
     def __str__(self) -> str:
         return to_one_line(f"{self.args[0]}: {self.args[1]}")
+
+
+class DataWarning(UserWarning):
+    """What is left out of what a file says, since there is enough to go on without it."""
+
+
+def warn_of(path: PathName, problem: str, *, level: int) -> None:
+    """Warns, in one line, of something that is left out; ``level`` counts the callers up to whom it is told."""
+    warnings.warn(to_one_line(f"{path}: {problem}"), DataWarning, level + 1)
 
 
 def refuse_special(path: PathName) -> None:

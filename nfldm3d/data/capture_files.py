@@ -1,13 +1,12 @@
 """What readers share about the files of a capture: their order, the missing ones, and that their sizes fit."""
 
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from nfldm3d.data import image_files
 from nfldm3d.data.frame import Frame
-from nfldm3d.files import DataFormatError
+from nfldm3d.files import DataFormatError, warn_of
 
 
 def natural_key(name: str) -> list[str | int]:
@@ -36,7 +35,7 @@ def find_present(source: Path, paths: Sequence[Path]) -> list[int]:
         report = f"{missing} of {len(paths)} pictures are missing, the first is {first}"
         if missing > len(paths) / 2:
             raise DataFormatError(source, f"{report}; restore the pictures or remove their frames")
-        warnings.warn(f"{source}: {report}; their frames are left out", stacklevel=4)
+        warn_of(source, f"{report}; their frames are left out", level=4)
     return present
 
 

@@ -4,7 +4,6 @@ COLMAP leaves its world of unknown scale, and turned any way, usually with y dow
 up, as far as the cameras tell (see ``placement``); the scale stays unknown.
 """
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from nfldm3d.data.colmap_model import ColmapCamera, ColmapImage
 from nfldm3d.data.frame import Frame, is_scaled
 from nfldm3d.data.intrinsics import Intrinsics, build_camera, find_sizes
 from nfldm3d.data.posed_images import WHITE, PosedImages
-from nfldm3d.files import DataFormatError, resolve_inside
+from nfldm3d.files import DataFormatError, resolve_inside, warn_of
 from nfldm3d.geometry import flip_opencv, invert_pose
 from nfldm3d.placement import Up
 
@@ -98,7 +97,7 @@ def find_model(folder: Path) -> Path | None:
     sizes = {m.relative_to(folder).as_posix(): f"{counts[m]} pictures" for m in (largest, *models)}
     (taken, size), *others = sizes.items()
     rest = ", ".join(f"{name} with {count}" for name, count in others)
-    warnings.warn(f"{folder}: {taken} with {size} is read, not {rest}; to read another, give its folder", stacklevel=4)
+    warn_of(folder, f"{taken} with {size} is read, not {rest}; to read another, give its folder", level=4)
     return largest
 
 

@@ -84,8 +84,7 @@ def read_points(folder: Path) -> Float[Tensor, "points 3"] | None:
     """Positions of the triangulated points, float64; None if the model has no such file."""
     if not any((folder / f"points3D{suffix}").is_file() for suffix in (".bin", ".txt")):
         return None
-    points = _read(folder, "points3D", _binary_points, _text_points)
-    return torch.from_numpy(points.reshape(-1, 3))
+    return torch.from_numpy(_read(folder, "points3D", _binary_points, _text_points))
 
 
 class _Cursor:
@@ -160,7 +159,7 @@ def _binary_points(cursor: _Cursor) -> np.ndarray:
         _, x, y, z, _, _, _, _, track = cursor.take("Q3d3BdQ")
         points.append((x, y, z))
         cursor.skip(8 * track)  # image id, keypoint index
-    return np.array(points, dtype=np.float64)
+    return np.array(points, dtype=np.float64).reshape(-1, 3)
 
 
 def _text_cameras(lines: Iterator[str]) -> dict[int, ColmapCamera]:
@@ -208,7 +207,8 @@ def _lists_keypoints(line: str) -> bool:
 
 
 def _text_points(lines: Iterator[str]) -> np.ndarray:
-    return np.array([line.split(maxsplit=4)[1:4] for line in lines if line.strip()], dtype=np.float64)
+    rows = [line.split(maxsplit=4)[1:4] for line in lines if line.strip()]
+    return np.array(rows, dtype=np.float64).reshape(-1, 3)
 
 
 def _unknown_model(name: str) -> str:

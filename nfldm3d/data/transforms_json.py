@@ -108,7 +108,7 @@ def _find_motion(top: Record, frames: Sequence[Record], undone: AppliedTransform
     """The same for every split of a file."""
     poses = torch.stack([frame.matrix("transform_matrix") for frame in frames])
     if up == "auto" and "up_axis" in top:
-        if top.values["up_axis"] not in placement.AXES:
+        if not isinstance(top.values["up_axis"], str) or top.values["up_axis"] not in placement.AXES:
             raise top.problem("up_axis", f"write one of {', '.join(placement.AXES)}")
         up = top.values["up_axis"]
     settled = any(key in top for key in moved_world.LEVEL)

@@ -4,12 +4,14 @@ import hashlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import tqdm
 
 FIT = ["--steps", "60", "--rays-per-step", "64", "--voxels", "1000", "--surroundings", "0", "--degree", "0"]
 GENERATE = ["--weights", "weights", "--steps", "2", "--frames", "0", "--no-mesh", "--width", "8", "--height", "6"]
@@ -106,6 +108,7 @@ def run(
             for target, name in ((0, os.devnull), (1, "printed"), (2, "said")):
                 os.dup2(os.open(name, os.O_RDONLY if target == 0 else os.O_CREAT | os.O_WRONLY | os.O_TRUNC), target)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            tqdm.tqdm.set_lock(threading.RLock())  # its own is shared with forks, and one that was killed may have it
             if before is not None:
                 before()
             os.write(begun, b"!")

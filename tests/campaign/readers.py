@@ -474,6 +474,7 @@ FORMATS = {
         lambda folder: _save_scene(folder, "scene.nfld"),
         lambda folder: _read_scene(folder / "scene.nfld"),
         sign=_sign_archive,
+        linked=True,
     ),
     "scene folder": Format(
         lambda folder: _save_scene(folder, "scene"),
