@@ -114,7 +114,7 @@ def read_content(path: PathName, most: int, remedy: str) -> bytes:
     try:
         size = os.stat(path).st_size
         if size > most:
-            raise DataFormatError(path, f"is {size >> 20} MiB, more than {most >> 20} MiB; {remedy}")
+            raise DataFormatError(path, f"has {size} bytes, more than {most}; {remedy}")
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         if isinstance(error, DataFormatError):

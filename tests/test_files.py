@@ -149,7 +149,7 @@ def test_unreadable_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read_json(tmp_path / "latin.json")
     monkeypatch.setattr(files, "MAX_JSON_BYTES", 2**20)
     (tmp_path / "huge.json").write_bytes(b" " * (2**20 + 1))
-    with pytest.raises(DataFormatError, match="is 1 MiB, more than 1 MiB"):
+    with pytest.raises(DataFormatError, match="has 1048577 bytes, more than 1048576"):
         read_json(tmp_path / "huge.json")
 
 

@@ -8,7 +8,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
+from typing import TextIO
 
 from nfldm3d.files import DataFormatError
 from nfldm3d.messages import to_one_line
@@ -36,33 +38,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    debug = "--debug" in arguments
+    debug, wish = "--debug" in arguments, _Wish()
     try:
-        with _hearing(_leave, signal.SIGINT, signal.SIGTERM):
+        with _hearing(partial(_leave, sys.stderr), signal.SIGINT, signal.SIGTERM):
             from nfldm3d.cli.commands import parse
 
             command = parse([argument for argument in arguments if argument != "--debug"])
-        with _hearing(lambda number, frame: end_for(number), signal.SIGTERM):
+        with _hearing(wish.hear, signal.SIGINT, signal.SIGTERM):
             command.run()
     except BrokenPipeError:
         raise
-    except (ValueError, ImportError, OSError, MemoryError, RuntimeError) as error:
-        told = _describe(error)
-        if debug or told is None:
+    except BaseException as error:
+        code = 128 + wish.number if wish.number else _find_code(error)
+        told = ENDINGS.get(code) or _describe(error)
+        if isinstance(error, SystemExit) and code not in ENDINGS:
+            _flush()
+        if code == 0 or told is None or (debug and not isinstance(error, SystemExit)):
             raise
         _say(told)
-        return BAD_DATA if isinstance(error, DataFormatError) else USAGE
-    except (KeyboardInterrupt, SystemExit) as stop:
-        code = INTERRUPTED if isinstance(stop, KeyboardInterrupt) else stop.code
-        if code in ENDINGS and not debug:
-            _say(ENDINGS[code])
-            return code
-        _flush()
-        if not isinstance(code, str):
-            raise
-        _say(code)
-        raise SystemExit(USAGE) from stop
+        if isinstance(error, SystemExit) and code == USAGE:
+            raise SystemExit(USAGE) from error
+        return code
     return 0
+
+
+class _Wish:
+    """Ends what runs when a signal comes, and remembers that, as libraries may turn the exception into others."""
+
+    def __init__(self):
+        self.number = 0
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """The signals' handler."""
+        self.number = number
+        end_for(number)
+
+
+def _find_code(error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else USAGE if error.code else 0
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return BAD_DATA if isinstance(error, DataFormatError) else USAGE
 
 
 @contextmanager
@@ -76,13 +93,13 @@ def _hearing(handler: Callable[[int, FrameType | None], None], *numbers: int) ->
             signal.signal(number, before)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _leave(stream: TextIO | None, number: int, frame: FrameType | None) -> None:
     """Ends a program that has begun nothing; an exception would end up in the middle of somebody's import."""
-    _say(ENDINGS[128 + number])
+    _say(ENDINGS[128 + number], stream)
     os._exit(128 + number)
 
 
-def _describe(error: Exception) -> str | None:
+def _describe(error: BaseException) -> str | None:
     """What a user can do something about; None for an error of ours."""
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
@@ -91,7 +108,9 @@ def _describe(error: Exception) -> str | None:
         return f"not enough memory ({text.splitlines()[0]}); ask for less, such as fewer voxels, pixels or processes"
     if find_disk_problem(error) and "make room" not in text:
         return f"{text}; make room or choose another disk"
-    return None if isinstance(error, RuntimeError) else text
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, str) else None
+    return text if isinstance(error, ValueError | ImportError | OSError) else None
 
 
 def _flush() -> None:
@@ -99,7 +118,8 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _say(text: str) -> None:
-    if sys.stderr is not None:  # closed by whoever started us
-        sys.stderr.write(f"nfldm3d: {to_one_line(text)}\n")
-        sys.stderr.flush()
+def _say(text: str, stream: TextIO | None = None) -> None:
+    stream = sys.stderr if stream is None else stream
+    if stream is not None:  # closed by whoever started us
+        stream.write(f"nfldm3d: {to_one_line(text)}\n")
+        stream.flush()

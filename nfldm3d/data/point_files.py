@@ -49,7 +49,8 @@ def read_points(path: Path) -> Float[Tensor, "points 3"]:
             vertex = np.dtype([(name, order + TYPES[kind]) for _, kind, name in names])
             table = np.frombuffer(body, vertex, count)
             columns = [table[axis] for axis in "xyz"]
-        points = torch.from_numpy(np.stack(columns, axis=-1).astype(np.float64))
+        with np.errstate(all="ignore"):  # numbers that are none are refused below
+            points = torch.from_numpy(np.stack(columns, axis=-1).astype(np.float64))
     except (ValueError, IndexError) as error:
         raise DataFormatError(path, f"is truncated or damaged ({error}); write the points again") from error
     if len(points) != count or not bool(torch.isfinite(points).all()):

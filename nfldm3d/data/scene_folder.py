@@ -251,7 +251,7 @@ def _read_sides(root: Path, names: Mapping[str, str]) -> dict[str, str]:
         return {name: "train" if int.from_bytes(hashes[name], "big") % TEST_SHARE else "test" for name in names}
     record, sides = Record.of(source, read_json(source)), {}
     for side in record.values:
-        for name in (compose(item) if isinstance(item, str) else item for item in record.items(side)):
+        for name in (compose(item) if isinstance(item, str) else repr(item) for item in record.items(side)):
             if side not in ("train", "test") or name not in names or sides.get(name, side) != side:
                 raise record.problem(
                     side, f"list names of captures under train and test, each on one side; {name!r} does not fit"

@@ -20,7 +20,15 @@ from nfldm3d._types import PathName
 from nfldm3d.data.json_record import Record
 from nfldm3d.data.sample_files import encode_scene
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.files import DataFormatError, atomic_write, parse_json, read_json, refuse_special, resolve_inside
+from nfldm3d.files import (
+    DataFormatError,
+    atomic_write,
+    parse_json,
+    read_json,
+    refuse_outside,
+    refuse_special,
+    resolve_inside,
+)
 from nfldm3d.jobs import require_file_names
 
 INDEX_NAME = "index.json"
@@ -112,6 +120,7 @@ def rebuild_index(folder: PathName) -> ShardIndex:
     names = sorted(path.name for path in folder.glob("*.tar") if SHARD_NAME.fullmatch(path.name))
     if not names:
         raise DataFormatError(folder, "holds no shards such as train-000000.tar; check the name")
+    refuse_outside(folder, *(folder / name for name in names))
     parts = [index_shard(folder / name) for name in names]
     index = ShardIndex(tuple(shard for shard, _ in parts), tuple(scene for _, scenes in parts for scene in scenes))
     write_index(folder, index)
@@ -139,6 +148,7 @@ def read_index(folder: PathName) -> ShardIndex:
     path = Path(folder) / INDEX_NAME
     if not path.exists():
         raise DataFormatError(path, "is missing; give a folder of scene shards, or write it with rebuild_index(folder)")
+    refuse_outside(Path(folder), path)
     record = Record.of(path, read_json(path))
     if record.values.get("format") != FORMAT or record.values.get("version") != VERSION:
         raise record.problem("format", f"only {FORMAT!r} version {VERSION} can be read; run rebuild_index(folder)")

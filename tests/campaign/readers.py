@@ -372,7 +372,7 @@ def _read_arrays(folder: Path) -> None:
     for path in sorted(folder.glob("*.npy")):
         if path.is_file():
             parse_array(path.read_bytes()[:4096], path)
-        np.asarray(map_array(path)).sum()
+        np.array(map_array(path))
 
 
 def _make_pictures(folder: Path) -> None:
@@ -469,6 +469,7 @@ def _read_bev(folder: Path) -> None:
         assert str(error).startswith(str(path))
 
 
+COLMAP = ("capture/sparse/**/*",)
 FORMATS = {
     "scene.nfld": Format(
         lambda folder: _save_scene(folder, "scene.nfld"),
@@ -483,12 +484,16 @@ FORMATS = {
         _sign_scene,
     ),
     "neural scene": Format(_save_neural, lambda folder: _read_scene(folder / "scene"), ("scene/*",), _sign_scene),
-    "transforms.json": Format(_make_capture, _read_capture, ("**/*.json",)),
+    "transforms.json": Format(_make_capture, _read_capture, ("**/*.json",), linked=True),
     "capture": Format(_make_capture, _read_capture, ("**/*",)),
-    "colmap text": Format(lambda folder: _make_colmap(folder, True), _read_capture, ("capture/sparse/**/*",)),
-    "colmap binary": Format(lambda folder: _make_colmap(folder, False), _read_capture, ("capture/sparse/**/*",)),
+    "colmap text": Format(
+        lambda folder: _make_colmap(folder, True), _read_capture, ("capture/sparse/**/*",), linked=True
+    ),
+    "colmap binary": Format(
+        lambda folder: _make_colmap(folder, False), _read_capture, ("capture/sparse/**/*",), linked=True
+    ),
     "replica": Format(_make_replica, _read_capture, ("**/*.txt", "**/*.json"), linked=True),
-    "rig.json": Format(_make_rig, _read_rig, ("**/*.json",)),
+    "rig.json": Format(_make_rig, _read_rig, ("**/*.json",), linked=True),
     "nuscenes": Format(
         lambda folder: _make_log(folder, False), _read_log, ("**/*.json", "**/*.bin"), linked=True, slow=True
     ),

@@ -1,9 +1,14 @@
 """Signals and lack of memory or disk end a command with one line and the right code."""
 
 import errno
+import io
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ import pytest
 from nfldm3d import cli
 from nfldm3d.cli import main
 from nfldm3d.cli.info import Info
+from nfldm3d.files import DataFormatError
 
 ENDINGS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 
@@ -42,12 +48,27 @@ def test_signals_end_a_command_with_one_line(
 
 
 @pytest.mark.parametrize(("number", "code", "told"), ENDINGS)
+def test_libraries_that_turn_a_signal_into_an_error_do_not_hide_it(
+    number: int, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(self: Info) -> None:
+        try:
+            signal.raise_signal(number)
+        except BaseException as stop:
+            raise DataFormatError("a.nfld", "is no whole file") from stop
+
+    monkeypatch.setattr(Info, "run", run)
+    assert main(["info", "a.nfld"]) == code
+    assert capsys.readouterr().err == f"nfldm3d: {told}\n"
+
+
+@pytest.mark.parametrize(("number", "code", "told"), ENDINGS)
 def test_signals_while_starting_end_it_at_once(
     number: int, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     left: list[int] = []
     monkeypatch.setattr(os, "_exit", left.append)
-    with cli._hearing(cli._leave, number):
+    with cli._hearing(partial(cli._leave, sys.stderr), number), redirect_stderr(io.StringIO()):
         signal.raise_signal(number)
     assert left == [code] and capsys.readouterr().err == f"nfldm3d: {told}\n"
 
@@ -78,9 +99,6 @@ def test_errors_of_ours_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_command_is_light_until_it_hears_signals() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, nfldm3d.cli\nprint(*{'torch', 'numpy', 'tyro'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0 and not done.stdout.split(), done.stderr

@@ -25,6 +25,8 @@ WHEEL_SIDES = 14
 TYRE, RIM = (0.05, 0.05, 0.055), (0.45, 0.45, 0.47)
 RIM_SHARE = 0.62
 """Of a wheel's radius."""
+MAX_BYTES = 2**24
+"""Of a description."""
 BODY_COLOR = 0.45
 """A texel this bright, of 1, that has a colour or is nearly white is paint: all else is glass, rubber and chrome."""
 WHITE = 0.8
@@ -91,10 +93,6 @@ def read_car(body: str, model: Path, description: Path, folders: Sequence[Path])
             surfaces += _build_wheel(center, side, wheels)
     moved = tuple(replace(surface, positions=surface.positions - middle) for surface in surfaces)
     return Car(body, moved, read_texture(skin, SKIN_SIZE), (x, y, float(points[:, 2].max())))
-
-
-MAX_BYTES = 2**24
-"""Of a description."""
 
 
 def read_wheels(description: Path) -> Wheels:
