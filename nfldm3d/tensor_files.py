@@ -108,10 +108,21 @@ def read_state(path: PathName, *, remedy: str = COPY) -> Tensors:
         return read_tensors(path, remedy=remedy)
     refuse_special(path)
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles of another protocol; what they give is checked below
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise DataFormatError(path, f"does not exist; {remedy}") from error
-    except (OSError, RuntimeError, ValueError, LookupError, EOFError, UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        UnpicklingError,
+    ) as error:
         raise DataFormatError(path, f"is no PyTorch file of tensors ({_first_line(error)}); {remedy}") from error
     if not (isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values())):
         raise DataFormatError(path, f"holds something else than named tensors; {remedy}")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import TextIO
+from typing import Any
 
 from nfldm3d.files import DataFormatError
 from nfldm3d.messages import to_one_line
@@ -93,7 +93,7 @@ def _hearing(handler: Callable[[int, FrameType | None], None], *numbers: int) ->
             signal.signal(number, before)
 
 
-def _leave(stream: TextIO | None, number: int, frame: FrameType | None) -> None:
+def _leave(stream: Any, number: int, frame: FrameType | None) -> None:
     """Ends a program that has begun nothing; an exception would end up in the middle of somebody's import."""
     _say(ENDINGS[128 + number], stream)
     os._exit(128 + number)
@@ -118,7 +118,7 @@ def _flush() -> None:
         sys.stdout.flush()
 
 
-def _say(text: str, stream: TextIO | None = None) -> None:
+def _say(text: str, stream: Any = None) -> None:
     stream = sys.stderr if stream is None else stream
     if stream is not None:  # closed by whoever started us
         stream.write(f"nfldm3d: {to_one_line(text)}\n")

@@ -17,6 +17,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     import warp
 
+UNLOADED = "Failed to find"
+"""What Warp says when a module of kernels could not be compiled or loaded."""
 RANGES_PER_THREAD = 4
 """More ranges balance the load better; each costs a launch of some 50 microseconds."""
 
@@ -42,7 +44,13 @@ def launch(kernel: Any, size: int, inputs: Sequence[Any], device: torch.device, 
         stream = warp.stream_from_torch(torch.cuda.current_stream(device))
         warp.launch(kernel, size, [0, *values], stream=stream, record_tape=False)
         return
-    command = warp.launch(kernel, size, [0, *values], device="cpu", record_tape=False, record_cmd=True)
+    try:
+        command = warp.launch(kernel, size, [0, *values], device="cpu", record_tape=False, record_cmd=True)
+    except RuntimeError as error:
+        if UNLOADED not in str(error):
+            raise
+        cache = warp.config.kernel_cache_dir
+        raise OSError(f"kernels in {cache} cannot be loaded ({error}); free memory, or make room there") from error
     assert isinstance(command, warp.Launch)
     threads = torch.get_num_threads()
     ranges = min(max(size // grain, 1), RANGES_PER_THREAD * threads)

@@ -99,7 +99,7 @@ def _limits(root: Path) -> list[Callable[[], None]]:
     from campaign import stops
 
     limits = [stops.files_up_to(size) for size in (0, 100, 5000, 100_000)]
-    limits += [stops.memory_up_to(size) for size in (0, 8 * MIB, 64 * MIB, 256 * MIB)]
+    limits += [stops.memory_up_to(size) for size in (32 * MIB, 64 * MIB, 128 * MIB, 512 * MIB)]
     if stops.may_mount():
         limits += [stops.read_only(root)] + [stops.small_disk(root, size) for size in (4096, 65536, MIB)]
     return limits

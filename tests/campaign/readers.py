@@ -277,6 +277,7 @@ def _read_run(folder: Path) -> None:
     """What ``train --resume`` reads, without the training."""
     from toy_stage import ToyStage
 
+    from nfldm3d.files import DataFormatError
     from nfldm3d.training import TrainingOptions, read_weights
     from nfldm3d.training.averaging import AveragedWeights
     from nfldm3d.training.processes import make_optimizer
@@ -289,7 +290,13 @@ def _read_run(folder: Path) -> None:
         TrainingOptions(batch_size=2, ema_decay=0.9, precision="fp32"),
         RunFolder(folder / "run"),
     )
-    run.require_own()
+    try:
+        run.require_own()
+    except DataFormatError:
+        raise
+    except ValueError as error:  # nobody's config.json, so nobody's run
+        assert "but no training run" in str(error)
+        return
     run.require_same_run(stage.name, stage.config(), options)
     _forget_after(run.path / "log.jsonl", 4)
     newest = run.newest()
