@@ -63,8 +63,10 @@ def test_paths_are_read_for_the_device_of_the_scene(tmp_path: Path) -> None:
 @pytest.mark.cuda
 def test_scenes_are_fitted_on_the_gpu(tmp_path: Path) -> None:
     quick = FitOptions(steps=6, rays_per_step=64, voxels=4000, surrounding_voxels=60, surroundings=1, degree=1)
-    for capture in (posed(torch.device("cuda")), replace(posed(CPU), metadata={"box": BOX.__dict__})):
-        made = fit(capture, options=quick, device="cuda", checkpoint=tmp_path / "fit.safetensors", progress=False)
+    captures = {"cuda": posed(torch.device("cuda")), "cpu": replace(posed(CPU), metadata={"box": BOX.__dict__})}
+    for name, capture in captures.items():
+        path = tmp_path / f"{name}.safetensors"
+        made = fit(capture, options=quick, device="cuda", checkpoint=path, progress=False)
         assert made.device.type == "cuda" and made.cameras is not None and made.cameras.device.type == "cuda"
         assert render(made, make_path(made, "orbit", views=1, width=8, height=6)).image.is_cuda
 
