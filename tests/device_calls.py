@@ -355,6 +355,7 @@ ON_THE_CPU: dict[str, Call] = {
     "PosedImages.load_images": lambda d: posed(d).load_images(),
     "PosedImages.load_depth": lambda d: posed(d).load_depth(),
     "PosedImages.load_masks": lambda d: posed(d).load_masks(),
+    "PosedImages.load_alpha": lambda d: posed(d).load_alpha(),
     "PosedImages.load_labels": lambda d: posed(d).load_labels(),
     "estimate_boxes": lambda d: torch.tensor([*estimate_boxes(posed(d))[0].size]),
     "Box.around": lambda d: torch.tensor([*Box.around(POINTS.to(d)).size]),

@@ -17,6 +17,7 @@ from nfldm3d.data.transforms_json_writer import write_capture
 from nfldm3d.memory import free_memory
 
 WHITE: Vector = (1.0, 1.0, 1.0)
+BLACK: Vector = (0.0, 0.0, 0.0)
 
 Index = int | slice | Sequence[int] | Integer[Tensor, " chosen"] | Bool[Tensor, " views"]
 """What picks views: a number, a slice, a list of numbers, or a tensor of numbers or truths."""
@@ -189,7 +190,16 @@ class PosedImages:
 
     def load_images(self) -> Float[Tensor, "views 3 height width"]:
         """All pictures, sRGB in [0, 1]."""
-        background = WHITE if self.background is None else self.background
+        return self._load_over(WHITE if self.background is None else self.background)
+
+    def load_alpha(self) -> Float[Tensor, "views height width"] | None:
+        """Opacity of the pictures, from 0 to 1; None if none of them is transparent anywhere."""
+        if self.background is None:
+            return None
+        alpha = 1 - (self._load_over(WHITE) - self._load_over(BLACK))[:, 0].clamp(0, 1)
+        return None if bool((alpha == 1).all()) else alpha
+
+    def _load_over(self, background: Vector) -> Float[Tensor, "views 3 height width"]:
         size = self.camera.width, self.camera.height
         return self._load(
             lambda frame: image_files.resize_image(frame.load_image(background), *size), torch.float32, channels=(3,)

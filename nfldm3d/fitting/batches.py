@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nfldm3d.camera import Camera
 from nfldm3d.data.posed_images import PosedImages
+from nfldm3d.fitting.hulls import Hull, find_hull
 from nfldm3d.geometry import Rays
 
 DENSE_DEPTH = 0.5
@@ -25,6 +26,8 @@ class RayBatch:
     """sRGB in [0, 1]."""
     distances: Float[Tensor, " rays"] | None
     """Measured distance along the ray in metres, 0 where unknown; None without depth."""
+    opacities: Float[Tensor, " rays"] | None = None
+    """Opacity of the pictures, whose colours are laid over ``PosedImages.background``; None for opaque ones."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,15 @@ class SizedPixels:
     """Indices of the pixels that masks leave, or None for all."""
     names: tuple[str, ...]
     """Of the views."""
+    alpha: UInt8[Tensor, " pixels"] | None = None
+    """Opacity, 255 at most; None for opaque pictures."""
 
     @classmethod
     def load(cls, images: PosedImages, device: torch.device) -> "SizedPixels":
         """Reads every image, depth map and mask of a group of views."""
         pictures = images.load_images()  # (views 3 height width)
         colors = (pictures * 255).round().to(torch.uint8).movedim(1, -1).reshape(-1, 3)
-        depth, masks = images.load_depth(), images.load_masks()
+        depth, masks, alpha = images.load_depth(), images.load_masks(), images.load_alpha()
         usable = None if masks is None else masks.reshape(-1).nonzero()[:, 0]
         return cls(
             images.camera.to(device),
@@ -52,6 +57,7 @@ class SizedPixels:
             None if depth is None else depth.reshape(-1).to(device),
             None if usable is None else usable.to(device),
             images.names,
+            None if alpha is None else (alpha.reshape(-1) * 255).round().to(device, torch.uint8),
         )
 
     def __len__(self) -> int:
@@ -62,7 +68,7 @@ class SizedPixels:
         views, used = len(self.camera), torch.ones(len(self.colors), dtype=torch.bool)
         if self.usable is not None:
             used = torch.zeros_like(used).index_fill_(0, self.usable.cpu(), True)
-        parts = [self.colors, used] if self.depth is None else [self.colors, used, self.depth]
+        parts = [self.colors, used, *(part for part in (self.depth, self.alpha) if part is not None)]
         camera = self.camera
         lenses = [camera.world_from_camera, camera.focal, camera.principal]
         lenses += [] if camera.distortion is None else [camera.distortion]
@@ -105,7 +111,8 @@ class SizedPixels:
         distances = None
         if self.depth is not None:
             distances = self.depth[index] / (rays.directions * chosen.forward).sum(-1)
-        return RayBatch(rays, self.colors[index].float() / 255, distances)
+        opacities = None if self.alpha is None else self.alpha[index].float() / 255
+        return RayBatch(rays, self.colors[index].float() / 255, distances, opacities)
 
 
 @dataclass(frozen=True)
@@ -113,11 +120,13 @@ class PixelStore:
     """All pixels of a capture in memory, by the sizes of its views, ready to be drawn at random."""
 
     groups: tuple[SizedPixels, ...]
+    hull: Hull | None = None
+    """Where the object of transparent pictures can be; None for others."""
 
     @classmethod
     def load(cls, images: PosedImages, device: torch.device) -> "PixelStore":
         """Reads every image, depth map and mask of the capture, each view in its own size."""
-        store = cls(tuple(SizedPixels.load(group, device) for group in images.groups()))
+        store = cls(tuple(SizedPixels.load(group, device) for group in images.groups()), find_hull(images))
         if not any(len(group) for group in store.groups):
             raise ValueError("the masks leave no pixel to fit; white (True) marks what is used")
         return store
@@ -161,10 +170,12 @@ class PixelStore:
             if len(own):
                 parts.append(group.batch(own))
         distances = [part.distances for part in parts if part.distances is not None]
+        opacities = [part.opacities for part in parts if part.opacities is not None]
         return RayBatch(
             Rays(torch.cat([part.rays.origins for part in parts]), torch.cat([part.rays.directions for part in parts])),
             torch.cat([part.colors for part in parts]),
             torch.cat(distances) if distances else None,
+            torch.cat(opacities) if len(opacities) == len(parts) else None,
         )
 
 

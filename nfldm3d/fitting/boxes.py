@@ -7,6 +7,7 @@ from torch import Tensor
 from nfldm3d.camera import Camera
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.data.scene_box import MIN_POINTS, SEEN_QUANTILE, guess_surfaces
+from nfldm3d.fitting.hulls import find_hull
 from nfldm3d.geometry import Box, Rays
 
 MAX_SURROUNDINGS = 3
@@ -16,13 +17,16 @@ MAX_SURROUNDINGS = 3
 def estimate_boxes(images: PosedImages) -> tuple[Box, int]:
     """The box in focus and the number of surrounding shells for a capture.
 
-    The first of these that exists decides: the box in the capture's metadata, its depth maps, its sparse points,
-    its cameras. Cameras that look at a common point see an object: the box is centred there. Others look around: the
-    box holds them all.
+    The first of these that exists decides: the box in the capture's metadata, the visual hull of transparent pictures,
+    its depth maps, its sparse points, its cameras. Cameras that look at a common point see an object: the box is
+    centred there. Others look around: the box holds them all. Around an object in transparent pictures lies nothing.
     """
-    recorded = images.metadata.get("box")
+    recorded, hull = images.metadata.get("box"), find_hull(images)
     if isinstance(recorded, dict):
-        return Box(tuple(recorded["lower"]), tuple(recorded["upper"])), _shells_for(images, recorded=True)
+        shells = 0 if hull is not None else _shells_for(images, recorded=True)
+        return Box(tuple(recorded["lower"]), tuple(recorded["upper"])), shells
+    if hull is not None:
+        return hull.box, 0
     points = _known_points(images)
     if points is not None:
         lower, upper = points.quantile(SEEN_QUANTILE, dim=0), points.quantile(1 - SEEN_QUANTILE, dim=0)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from nfldm3d import ops
 from nfldm3d.fields import VoxelField
+from nfldm3d.fitting.hulls import Hull
 from nfldm3d.geometry import Box
 from nfldm3d.memory import require_memory
 from nfldm3d.ops import bricks as brick_ops
@@ -135,6 +136,18 @@ class TrainableGrid:
             near = near.to(self.density.device)
             self.density[part].masked_fill_(near, 0.0)
             self.log_density[part].masked_fill_(near, LOG_FLOOR)
+
+    def keep_within(self, hull: Hull) -> None:
+        """Empties what lies outside the cells of a hull and those beside them."""
+        mask = functional.max_pool3d(functional.pad(hull.cells.float(), (1, 1) * 3)[None], 3, 1, 1)[0] > 0
+        for axis, count in enumerate(self.density.shape):
+            low, size = self.box.lower[axis], self.box.size[axis] / count
+            centers = low + (torch.arange(count, dtype=torch.float64) + 0.5) * size - hull.box.lower[axis]
+            cells = (centers * (hull.cells.shape[axis] / hull.box.size[axis])).floor().long()
+            mask = mask.index_select(axis, cells.clamp(-1, hull.cells.shape[axis]) + 1)
+        outside = ~mask.to(self.density.device)
+        self.density.masked_fill_(outside, 0.0)
+        self.log_density.masked_fill_(outside, LOG_FLOOR)
 
     def seed(self, points: Float[Tensor, "points 3"], colors: Float[Tensor, "points 3"]) -> None:
         """Starts anew with matter of the given sRGB colours where surface points are known, and thin fog around it."""

@@ -94,7 +94,7 @@ def fit(
         callbacks=[_Report(state)],
         progress=progress,
     )
-    return _finish(state, images, end)
+    return _finish(state, images, store, end)
 
 
 def _identify(store: PixelStore, state: FitState) -> dict[str, Mapping[str, object]]:
@@ -157,6 +157,8 @@ def _follow_schedule(state: FitState, step: Step, store: PixelStore) -> None:
     if state.carved < state.number:
         for grid in state.grids:
             grid.carve(store.centers, EMPTY_RADIUS * min(state.grids[0].box.size))
+            if store.hull is not None:
+                grid.keep_within(store.hull)
             grid.refresh()
             grid.forget()
         state.carved = state.number
@@ -191,11 +193,14 @@ def _compare(state: FitState, batch: RayBatch) -> dict[str, Tensor]:
         gradients=[grid.gradient for grid in state.grids],
         early_stop=EARLY_STOP,
     )
-    behind = scene.background_color(batch.rays)
+    behind, wanted = scene.background_color(batch.rays), batch.colors
+    if batch.opacities is not None and scene.background is not None:  # over any colour, so that opacity is learned
+        drawn = torch.rand(len(batch.rays), 3, generator=state.generator).to(behind)
+        wanted, behind = wanted + (1 - batch.opacities)[:, None] * (drawn - behind), drawn
     if state.sky is not None and not state.phase.sky:  # no hiding behind transparency
         behind = torch.rand(len(batch.rays), 3, generator=state.generator).to(behind.device)
     colors = scene.appearance.image(integral.features, integral.opacity, batch.rays)
-    error = (colors + (1 - integral.opacity)[:, None] * behind - batch.colors).square().mean()
+    error = (colors + (1 - integral.opacity)[:, None] * behind - wanted).square().mean()
     size = min(scene.box.size)
     losses = {PHOTO: error, "distortion": options.distortion_weight * integral.distortion.mean() / size}
     if batch.distances is not None and options.depth_weight > 0:
@@ -220,9 +225,11 @@ class _Report:
         return f"PSNR {self.psnr:.1f} dB, step {step.number}, {resolution} voxels"
 
 
-def _finish(state: FitState, images: PosedImages, end: Step) -> Scene:
+def _finish(state: FitState, images: PosedImages, store: PixelStore, end: Step) -> Scene:
     for grid in state.grids:
         grid.carve(images.camera.centers.to(grid.density), EMPTY_RADIUS * min(state.grids[0].box.size))
+        if store.hull is not None:
+            grid.keep_within(store.hull)
     record = {"fit": asdict(state.options) | {"steps_done": end.number, "seconds": round(end.seconds, 1)}}
     scene = state.scene(trainable=False)
     return replace(

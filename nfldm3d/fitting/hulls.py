@@ -1,0 +1,112 @@
+"""The visual hull of captures with transparent pictures: where an object can be, by its silhouettes."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from nfldm3d.camera import Camera
+from nfldm3d.data.posed_images import PosedImages
+from nfldm3d.data.scene_box import guess_surfaces
+from nfldm3d.geometry import Box
+
+CELLS = 48
+"""Cells along each edge of the box that is carved."""
+VIEWS = 64
+"""At most so many views carve, evenly spread over the capture."""
+WITNESSES = 2
+"""So many views must picture a cell: what fewer see is not known."""
+FAINT = 0.02
+"""Pixels of less opacity show nothing."""
+GROWTH, TRIES = 1.5, 3
+"""By which the box grows, and how often, while the hull reaches its walls."""
+
+
+class Hull(NamedTuple):
+    """Where an object can be."""
+
+    box: Box
+    cells: Bool[Tensor, "x y z"]
+    """Over the box, which holds them with one to spare."""
+
+
+@torch.no_grad()
+def find_hull(images: PosedImages) -> Hull | None:
+    """The visual hull; None for pictures that are opaque or show no whole object.
+
+    Pixels that masks leave out carve nothing.
+
+    Raises:
+        ValueError: all pixels that masks leave are transparent.
+    """
+    some = images[torch.linspace(0, len(images) - 1, min(VIEWS, len(images))).round().long().unique()]
+    alpha = some.load_alpha()
+    if alpha is None:
+        return None
+    shown, masks = alpha > FAINT, some.load_masks()
+    if masks is not None:
+        if not bool((shown & masks).any()):
+            raise ValueError(
+                "all pixels that the masks leave are transparent, and the object lies in those that they take out: "
+                "masks are white (True) where a pixel is used; invert them, or remove them"
+            )
+        shown = shown | ~masks
+    if not bool(shown.any()) or bool(shown.all()):
+        return None
+    box = Box.around(guess_surfaces(some.camera))
+    for _ in range(TRIES):
+        kept = _carve(some.camera, shown, box)
+        if not bool(kept.any()):
+            return None
+        sides = [kept.narrow(axis, side, 1) for axis in range(3) for side in (0, CELLS - 1)]
+        if not any(bool(side.any()) for side in sides):
+            for _ in range(2):  # once more in finer cells, and then over just the box
+                box = _hold(kept, box)
+                kept = _carve(some.camera, shown, box)
+            return Hull(box, kept)
+        box = box.scaled(GROWTH)
+    return None
+
+
+def _carve(camera: Camera, shown: Bool[Tensor, "views height width"], box: Box) -> Bool[Tensor, "x y z"]:
+    """The cells of a box that no view sees as empty (Laurentini 1994) and enough views picture."""
+    points = box.voxel_centers((CELLS, CELLS, CELLS), torch.zeros(1)).reshape(-1, 3)
+    kept, witnesses = torch.ones(len(points), dtype=torch.bool), torch.zeros(len(points), dtype=torch.long)
+    reach = 0.5 * math.dist(box.lower, box.upper) / CELLS  # from the centre of a cell to its corners
+    size = points.new_tensor((camera.width, camera.height))
+    for number in range(len(camera)):
+        view = camera[number]
+        pixels, depth = view.project(points)
+        pictured = (depth > reach) & ((pixels >= 0) & (pixels < size)).all(-1)
+        if not _reaches_border(shown[number]):  # all of the object is in the picture
+            kept &= pictured
+            witnesses += 1
+        if not bool(pictured.any()):
+            continue
+        radius = min(math.ceil(reach * float(view.focal.max() / depth[pictured].median())), max(shown.shape[1:]) // 2)
+        grown = _grow(shown[number], radius)
+        columns, rows = pixels[pictured].long().unbind(-1)
+        kept[pictured] &= grown[rows, columns]
+        witnesses += pictured
+    return (kept & (witnesses >= min(WITNESSES, len(camera)))).view(CELLS, CELLS, CELLS)
+
+
+def _reaches_border(mask: Bool[Tensor, "height width"]) -> bool:
+    return bool(mask[[0, -1]].any() | mask[:, [0, -1]].any())
+
+
+def _grow(mask: Bool[Tensor, "height width"], radius: int) -> Bool[Tensor, "height width"]:
+    """The pixels within a square of a radius around those of a mask."""
+    grown = mask.float()[None, None]
+    for size in ((2 * radius + 1, 1), (1, 2 * radius + 1)):
+        grown = torch.nn.functional.max_pool2d(grown, size, stride=1, padding=(size[0] // 2, size[1] // 2))
+    return grown[0, 0] > 0
+
+
+def _hold(kept: Bool[Tensor, "x y z"], box: Box) -> Box:
+    cells = kept.nonzero()
+    size = torch.tensor(box.voxel_size((CELLS, CELLS, CELLS)))
+    corners = torch.stack((cells.amin(0) - 1, cells.amax(0) + 2)) * size + torch.tensor(box.lower)
+    return Box.around(corners)

@@ -1,0 +1,88 @@
+"""Objects in transparent pictures: their box is the visual hull, nothing lies around, and opacity is learned."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from small_fits import ball_scene, views_of
+
+from nfldm3d import Box, PosedImages, render
+from nfldm3d.data import read_transforms_json
+from nfldm3d.fitting import FitOptions, estimate_boxes, fit
+from nfldm3d.fitting.batches import PixelStore
+from nfldm3d.fitting.hulls import find_hull
+
+CENTER = torch.tensor(ball_scene().box.center)
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> PosedImages:
+    return make_capture(tmp_path_factory.mktemp("ball"))
+
+
+def make_capture(folder: Path, *, white: bool = False) -> PosedImages:
+    """A ball of 0.8 m in pictures with alpha, from a circle of 4 m, without a box or depth."""
+    from PIL import Image
+
+    opaque = replace(views_of(ball_scene(), count=12, size=(40, 30)), metadata={})
+    opaque = PosedImages.from_tensors(opaque.load_images(), opaque.camera)
+    opaque.save(folder / "capture")
+    seen = render(ball_scene(), opaque.camera)
+    color = torch.ones_like(seen.image) if white else seen.image / seen.opacity[:, None].clamp(min=1e-6)
+    pixels = torch.cat((color, seen.opacity[:, None]), dim=1).clamp(0, 1).mul(255).round().byte()
+    for frame, rgba in zip(read_transforms_json(folder / "capture").frames, pixels, strict=True):
+        assert isinstance(frame.image, Path)
+        Image.fromarray(rgba.permute(1, 2, 0).contiguous().numpy()).save(frame.image)
+    return read_transforms_json(folder / "capture")
+
+
+def test_alpha_is_read_and_none_where_pictures_are_opaque(capture: PosedImages) -> None:
+    alpha, seen = capture.load_alpha(), render(ball_scene(), capture.camera)
+    assert alpha is not None
+    torch.testing.assert_close(alpha, seen.opacity, atol=0.005, rtol=0)
+    assert views_of(ball_scene()).load_alpha() is None
+    batch = PixelStore.load(capture, torch.device("cpu")).draw(500, torch.Generator().manual_seed(0))
+    assert batch.opacities is not None and 0 < float(batch.opacities.mean()) < 0.6
+
+
+def test_the_box_is_that_of_the_hull_and_nothing_lies_around(capture: PosedImages) -> None:
+    box, surroundings = estimate_boxes(capture)
+    assert surroundings == 0
+    lower, upper = torch.tensor(box.lower), torch.tensor(box.upper)
+    assert bool((lower <= CENTER - 0.8).all()) and bool((upper >= CENTER + 0.8).all())
+    # the ball's diameter is 1.6 and a pixel 0.1 where it stands; the box around the cameras' focus is 4.8
+    assert max(box.size) < 2.3
+    recorded = replace(capture, metadata={"box": {"lower": [-1, 0, 1], "upper": [2, 2.5, 3]}})
+    assert estimate_boxes(recorded) == (Box((-1, 0, 1), (2, 2.5, 3)), 0)
+    assert find_hull(views_of(ball_scene())) is None
+
+
+def test_masks_that_contradict_alpha_are_refused(capture: PosedImages) -> None:
+    alpha = capture.load_alpha()
+    assert alpha is not None
+    frames = tuple(replace(frame, mask=seen == 0) for frame, seen in zip(capture.frames, alpha, strict=True))
+    with pytest.raises(ValueError, match="all pixels that the masks leave are transparent"):
+        estimate_boxes(replace(capture, frames=frames))
+
+
+def test_what_is_masked_out_carves_nothing(capture: PosedImages) -> None:
+    hidden = torch.ones(30, 40, dtype=torch.bool)
+    hidden[:8] = False
+    frames = tuple(replace(frame, mask=hidden) for frame in capture.frames)
+    some, whole = find_hull(replace(capture, frames=frames)), find_hull(capture)
+    assert whole is not None and float(whole.cells.float().mean()) < 0.9
+    corners = torch.tensor([whole.box.lower, whole.box.upper])
+    assert some is None or bool(some.box.contains(corners).all())
+
+
+def test_opacity_is_learned_and_the_background_stays_empty(tmp_path: Path) -> None:
+    capture = make_capture(tmp_path, white=True)  # over white: without alpha there would be nothing to see
+    options = FitOptions(steps=300, rays_per_step=1024, voxels=20**3, degree=0)
+    scene = fit(capture, options=options, progress=False)
+    assert not scene.surroundings
+    alpha, seen = capture.load_alpha(), render(scene, capture.camera)
+    assert alpha is not None
+    assert float((seen.opacity - alpha).abs().mean()) < 0.03
+    assert float(seen.opacity[alpha == 1].mean()) > 0.95
+    assert float(seen.opacity[alpha == 0].mean()) < 0.02
