@@ -101,7 +101,7 @@ def test_points_are_drawn_by_generators_of_either_device() -> None:
 
 
 ABOUT = (nfldm3d, nfldm3d.data, nfldm3d.export, nfldm3d.fields, nfldm3d.fitting, nfldm3d.ops, nfldm3d.rendering)
-READERS = ("DataFormatError", "SceneFolder", "read_", "rig_scenes")
+READERS = ("DataFormatError", "SceneFolder", "Co3dCategory", "read_", "rig_scenes")
 """They make captures from files; no device takes part."""
 NUMBERS = (  # methods that give plain numbers or words, or do what another row does
     "Box.", "Frame.", "FitOptions.", "Field.", "FusedField.", "GridField.", "StoredField.", "grid_resolution",

@@ -30,6 +30,8 @@ class Frame:
     """A class per pixel."""
     depth_unit: float = 1.0
     """Metres per unit of a depth file."""
+    half_depth: bool = False
+    """Whether the numbers of a depth picture are the bits of float16."""
 
     def load_image(self, background: Vector) -> Float[Tensor, "3 height width"]:
         """The picture in full size, laid over ``background`` where it is transparent."""
@@ -41,7 +43,7 @@ class Frame:
         """The depth in the size of its file, in metres."""
         assert self.depth is not None
         if isinstance(self.depth, Path):
-            return self._checked(image_files.read_depth(self.depth, self.depth_unit), self.depth)
+            return self._checked(image_files.read_depth(self.depth, self.depth_unit, half=self.half_depth), self.depth)
         return self.depth.float()
 
     def load_mask(self) -> Bool[Tensor, "height width"]:

@@ -88,8 +88,19 @@ def read_image(path: Path, background: Vector) -> Float[Tensor, "3 height width"
     return color * alpha + torch.tensor(background)[:, None, None] * (1 - alpha)
 
 
-def read_depth(path: Path, unit: float) -> Float[Tensor, "height width"]:
-    """Numbers of a 16-bit picture or .npy times ``unit``; NaN, infinite and negative ones become 0, unknown."""
+def read_alpha(path: Path) -> Float[Tensor, "height width"] | None:
+    """How much of each pixel is covered, 0 to 1; None where a picture has no transparency."""
+    with open_picture(path) as image:
+        if not image.has_transparency_data:
+            return None
+        return _to_tensor(np.asarray(image.convert("RGBA").getchannel("A"), dtype=np.float32) / 255)
+
+
+def read_depth(path: Path, unit: float, *, half: bool = False) -> Float[Tensor, "height width"]:
+    """Numbers of a 16-bit picture or .npy times ``unit``; NaN, infinite and negative ones become 0, unknown.
+
+    With ``half`` the 16 bits of a picture's numbers are those of float16, as CO3D writes them.
+    """
     if path.suffix.lower() == ".npy":
         numbers = np.array(open_array(path), dtype=np.float64)
     else:
@@ -97,6 +108,7 @@ def read_depth(path: Path, unit: float) -> Float[Tensor, "height width"]:
             if not image.mode.startswith("I"):
                 raise DataFormatError(path, f"has pixel mode {image.mode}; depth needs a 16-bit grey PNG or .npy")
             numbers = np.asarray(image, dtype=np.float64)
+        numbers = numbers.astype(np.uint16).view(np.float16).astype(np.float64) if half else numbers
     with np.errstate(over="ignore", invalid="ignore"):  # what no float32 can hold is unknown
         depth = torch.from_numpy((numbers * unit).astype(np.float32))
     return torch.where(torch.isfinite(depth) & (depth > 0), depth, 0.0)

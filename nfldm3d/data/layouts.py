@@ -10,15 +10,17 @@ from nfldm3d.data.logs import find_log
 from nfldm3d.data.posed_images import WHITE, PosedImages
 from nfldm3d.data.replica import is_replica, read_replica
 from nfldm3d.data.rig_file import RIG_FILE
+from nfldm3d.data.srn import is_srn, read_srn
 from nfldm3d.data.transforms_json import Split, read_transforms_json
 from nfldm3d.files import DataFormatError
 from nfldm3d.placement import Up
 
-Layout = Literal["transforms_json", "driving_rig", "replica", "colmap"]
+Layout = Literal["transforms_json", "driving_rig", "replica", "srn", "colmap"]
 NAMES: dict[Layout, str] = {
     "transforms_json": "transforms.json capture",
     "driving_rig": "driving rig",
     "replica": "Replica room",
+    "srn": "SRN object",
     "colmap": "COLMAP model",
 }
 
@@ -31,6 +33,8 @@ def find_layout(path: Path) -> Layout | None:
         return "transforms_json"
     if is_replica(path):
         return "replica"
+    if is_srn(path):
+        return "srn"
     return "colmap" if list_models(path) else None
 
 
@@ -44,7 +48,8 @@ def read_posed_images(
 ) -> PosedImages:
     """Views of a capture in whichever layout it is, in a world near its origin with z up (see ``placement``).
 
-    Known are ``transforms.json`` and its dialects, COLMAP models, Replica as NICE-SLAM renders it, and driving rigs.
+    Known are ``transforms.json`` and its dialects, COLMAP models, Replica as NICE-SLAM renders it, objects as
+    SRN's data sets hold them, and driving rigs.
 
     Args:
         path: the folder of the capture, or its JSON file.
@@ -71,9 +76,9 @@ def read_posed_images(
         return read_colmap(path, images=images, background=background, up=up)
     if layout == "replica":
         return read_replica(path, background=background, up=up)
-    if up not in ("auto", "z"):
+    if up not in ("auto", "z"):  # of both that are left
         raise ValueError(f"{path} is a {NAMES[layout]}, whose z is up by definition; leave up={up!r} out")
-    return read_driving_rig(path, background=background)
+    return (read_srn if layout == "srn" else read_driving_rig)(path, background=background)
 
 
 def _explain_missing(path: Path) -> str:
@@ -86,5 +91,5 @@ def _explain_missing(path: Path) -> str:
     return (
         f"{'holds' if path.is_dir() else 'does not exist or holds'} no capture; looked for transforms.json, "
         f"transforms_train.json, COLMAP's cameras.bin or cameras.txt in {LOOKED_IN}, "
-        f"Replica's traj.txt beside results, and {RIG_FILE}"
+        f"Replica's traj.txt beside results, SRN's rgb beside pose, and {RIG_FILE}"
     )

@@ -22,13 +22,11 @@ from nfldm3d.data import capture_files, moved_world
 from nfldm3d.data.frame import Frame
 from nfldm3d.data.intrinsics import Intrinsics, build_camera
 from nfldm3d.data.json_record import Record
+from nfldm3d.data.number_files import read_rows
 from nfldm3d.data.posed_images import WHITE, PosedImages
-from nfldm3d.files import DataFormatError, read_json, read_lines
+from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.geometry import flip_opencv
 from nfldm3d.placement import Up
-
-MAX_TRAJECTORY_BYTES = 64 * 2**20
-"""Some 200,000 poses."""
 
 EXAMPLE = '{"camera": {"w": 1200, "h": 680, "fx": 600, "fy": 600, "cx": 599.5, "cy": 339.5, "scale": 6553.5}}'
 
@@ -78,22 +76,14 @@ def read_replica(path: PathName, *, every: int = 1, background: Vector = WHITE, 
 
 def _read_poses(path: Path) -> Float[Tensor, "views 4 4"]:
     """Our poses, float64."""
-    lines = read_lines(path, MAX_TRAJECTORY_BYTES, "write 16 numbers per line, or restore the file")
-    rows = [_parse(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    rows = read_rows(path)
+    for number, values in rows:
+        if len(values) != 16:
+            raise DataFormatError(path, f"line {number} has {len(values)} numbers; write the 16 of a 4x4 matrix")
     if not rows:
         raise DataFormatError(path, "holds no poses; write 16 numbers per line, one line per picture")
-    poses = torch.tensor(rows, dtype=torch.float64).unflatten(-1, (4, 4))
+    poses = torch.tensor([values for _, values in rows], dtype=torch.float64).unflatten(-1, (4, 4))
     return flip_opencv(poses)
-
-
-def _parse(path: Path, number: int, line: str) -> list[float]:
-    try:
-        values = [float(word) for word in line.split()]
-    except ValueError as error:
-        raise DataFormatError(path, f"line {number}: {error}; write 16 numbers") from error
-    if len(values) != 16:
-        raise DataFormatError(path, f"line {number} has {len(values)} numbers; write the 16 of a 4x4 matrix")
-    return values
 
 
 def _list_numbered(folder: Path, kind: str, poses: int, *, optional: bool = False) -> Sequence[Path]:

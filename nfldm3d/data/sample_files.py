@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from nfldm3d._types import PathName
@@ -123,6 +123,21 @@ def decode_scene(key: str, members: Mapping[str, bytes], source: PathName) -> Sc
     if problem:
         raise DataFormatError(files.where, problem)
     return sample
+
+
+def decode_views(
+    key: str, members: Mapping[str, bytes], source: PathName
+) -> tuple[UInt8[Tensor, "views 3 height width"], Camera, dict[str, object]]:
+    """The pictures, cameras and metadata of a scene alone, several times faster than all of it; see ``decode_scene``.
+
+    Raises:
+        DataFormatError: a file is missing or damaged.
+    """
+    files = _SceneFiles(members, Path(f"{source}/{key}"))
+    record = files.record()
+    camera = _read_camera(record)
+    images = torch.from_numpy(files.strip("rgb.png", ("RGB",), camera)).permute(0, 3, 1, 2)
+    return images, camera, Record.of(record.source, record.values.get("metadata", {}), "metadata").values
 
 
 @dataclass(frozen=True)
