@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from small_fits import ball_scene, views_of
-from small_priors import write_own, write_own_texts
+from small_priors import write_own, write_own_texts, write_pixel_texts
 from small_refining import make_restorer
 from small_rooms import labelled, room_sample, scene_autoencoder, scene_generator
+from small_views import write_balls
 
 from nfldm3d import Box
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
 from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
+from nfldm3d.models.views.xunet import XUNet
 from nfldm3d.pipelines import refining
 
 WALK = torch.tensor([[2.0, 0.0, 1.5, 1.0, 0.0], [4.0, 1.0, 1.5, 0.0, 1.0]])
@@ -176,3 +179,34 @@ def test_dream_ablations(folder, monkeypatch, capsys):
     assert list(table) == ["base", "+ ViewAug", "+ ViewDep", "+ Lighting", "+ Textureless"]
     assert all(0 <= row[kind] <= 1 for row in table.values() for kind in ("color", "shape"))
     assert (folder / "ablations" / "shapes.png").is_file()
+
+
+@pytest.mark.slow
+def test_picture_to_3d(folder, monkeypatch):
+    XUNet(size=16, channels=8, multiples=(1,), heads=1, memory=8).save_pretrained(folder / "drawer" / "view_denoiser")
+    picture = Image.new("RGBA", (24, 24), (0, 0, 0, 0))
+    picture.paste((200, 40, 30, 255), (6, 8, 18, 16))
+    picture.save(folder / "thing.png")
+    few = ["--weights", str(folder / "drawer"), "--views", "2", "--steps", "1", "--out", str(folder / "thing")]
+    few += ["--fit-steps", "10"]
+    run("06_picture_to_3d.py", [str(folder / "thing.png"), *few], monkeypatch)
+    assert {"scene.nfld", "scene.glb", "views.png"} <= {path.name for path in (folder / "thing").iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of diffusers' solver, from numpy
+def test_view_ablations(folder, monkeypatch, capsys):
+    data, drawer = write_balls(folder / "balls", views=8), folder / "drawer2"
+    tiny = {"channels": 8, "multiples": (1,), "heads": 1, "memory": 8}
+    XUNet(size=16, **tiny).save_pretrained(drawer / "view_denoiser")
+    few = ["--size", "16", "--steps", "1", "--sampler-steps", "1", "--objects", "1", "--views", "6", "--fit-steps", "4"]
+    few += ["--consistency", "1"]
+    run("view_ablations.py", [str(data), "--which", "conditioning", "--weights", str(drawer), *few], monkeypatch)
+    network = json.dumps(tiny | {"multiples": [1]})
+    run("view_ablations.py", [str(data), "--which", "networks", "--network", network, *few], monkeypatch)
+    layers = json.dumps({"rank": 2, "width": 8, "grid": 8})
+    prior = str(write_pixel_texts(folder / "prior_of_views"))
+    multiview = ["--which", "multiview", "--prior", prior, "--network", layers, *few[2:]]
+    run("view_ablations.py", [str(data), *multiview], monkeypatch)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert len(rows) == 4 + 3 + 3 and all("consistency_psnr" in row for row in rows)

@@ -20,6 +20,7 @@ from nfldm3d.cli.refine import Refine
 from nfldm3d.cli.render import Render
 from nfldm3d.cli.train import Train
 from nfldm3d.cli.view import View
+from nfldm3d.cli.views import Views
 
 Command = (
     Annotated[Capture, tyro.conf.subcommand("capture")]
@@ -37,6 +38,7 @@ Command = (
     | Annotated[Grow, tyro.conf.subcommand("grow")]
     | Annotated[Refine, tyro.conf.subcommand("refine")]
     | Annotated[Dream, tyro.conf.subcommand("dream")]
+    | Annotated[Views, tyro.conf.subcommand("views")]
 )
 DESCRIPTION = "Voxel neural fields: record, fit, learn, render and export 3-D scenes. Add --debug for tracebacks."
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nfldm3d.evaluation.pieces import Pieces
 
 Judge = TypeVar("Judge", bound=torch.nn.Module)
+GENERATOR_STEPS, GENERATOR_GUIDANCE = 40, 8.0
 COMPARED = 8
 """Views of a capture that are left to compare with, at least, if it has so many."""
 
@@ -39,14 +40,17 @@ OF_DREAMS = ("dreams", "prompts", "retriever", "clip")
 @dataclass(frozen=True)
 class Evaluate:
     """Measures trained networks: ``autoencoders`` compares novel views of held-out scenes, before and after
-    compression to latents, with the truth; ``generator`` compares generated scenes with held-out ones as sets, and
-    prints beside its own the figures that papers published; ``dreams`` asks how often the text of a dream is found."""
+    compression to latents, with the truth; ``generator`` compares generated scenes with held-out ones as sets;
+    ``views`` compares views of held-out objects that a network draws from one of them with the true ones, and asks
+    whether they could be of one thing; these two print beside their own the figures that papers published; ``dreams``
+    asks how often the text of a dream is found."""
 
-    what: Annotated[Literal["autoencoders", "generator", "dreams"], tyro.conf.Positional]
+    what: Annotated[Literal["autoencoders", "generator", "views", "dreams"], tyro.conf.Positional]
     """What to measure."""
     data: Path | None = None
-    """Shards of nfldm3d capture --scenes, a folder of captures, or one capture; for ``dreams`` shards of nfldm3d
-    capture objects, of which those that prompts ask for tell what a judge finds at best."""
+    """Shards of nfldm3d capture --scenes, a folder of captures, or one capture; for ``views`` what nfldm3d train
+    view-diffusion takes; for ``dreams`` shards of nfldm3d capture objects, of which those that prompts ask for tell
+    what a judge finds at best."""
     dreams: Path | None = None
     """Folder with folders of nfldm3d dream."""
     prompts: Path | None = None
@@ -63,9 +67,9 @@ class Evaluate:
     split: Literal["train", "test", "all"] = "test"
     """Which scenes of a data set; one capture is taken whole."""
     scenes: int = 64
-    """At most so many scenes, evenly chosen; for ``generator`` so many are generated."""
+    """At most so many scenes, evenly chosen; for ``generator`` so many are generated, for ``views`` objects seen."""
     views: int = 16
-    """Views of each scene that are encoded; the others are compared with."""
+    """Views of each scene that are encoded, the others are compared with; for ``views`` those that are drawn."""
     page: Path | None = None
     """PNG page of truth, stage 1 and stage 2, one above the other; for ``generator`` of scenes beside the training
     scenes that are nearest to them."""
@@ -73,10 +77,18 @@ class Evaluate:
     """Folder for what is made scene by scene: several processes fill it together, and a stopped evaluation goes on."""
     json: bool = False
     """Print one line of JSON and nothing else."""
-    steps: int = 40
-    """Of the sampler, for ``generator``."""
-    guidance_scale: float = 8.0
-    """How much more maps count than in training, for ``generator``."""
+    steps: int | None = None
+    """Of the sampler: by default 40 for ``generator``, 256 for ``views``."""
+    guidance_scale: float | None = None
+    """How much more conditions count than in training: by default 8 for maps of ``generator``, 2 for ``views``."""
+    conditioning: Literal["stochastic", "first", "markov"] = "stochastic"
+    """Which view each step goes by, for ``views``: any that is there, the given one alone, or the last MEMORY."""
+    memory: int = 1
+    """For ``--conditioning markov``."""
+    eta: float = 1.0
+    """Noise that steps add, for ``views``: 1 as published, 0 for few steps."""
+    consistency: int = 8
+    """Objects to whose views a field is fitted, for ``views``; 0 leaves that out."""
     pictures: int = 2048
     """On each side of the comparison, for ``generator``, as far as the data have views along trajectories; Fréchet
     distances in EfficientNet's 1,280 features need more than these."""
@@ -94,7 +106,11 @@ class Evaluate:
 
     def run(self) -> None:
         """Measures and prints."""
-        require_at_least(self, scenes=1, views=1, steps=1, pictures=1, seed=0)
+        require_at_least(self, scenes=1, views=1, pictures=1, seed=0, memory=1, consistency=0)
+        if self.steps is not None:
+            require_at_least(self, steps=1)
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"--eta must lie between 0 and 1, got {self.eta}")
         if self.what == "dreams":
             print(json.dumps(judge_dreams(self), indent=None if self.json else 1))  # noqa: T201 - the result
             return
@@ -103,7 +119,8 @@ class Evaluate:
         if self.page is not None:
             check_output(self.page, suffixes=SUFFIXES)
         with writing(self.page, overwrite=True):
-            figures = self._judge_generator() if self.what == "generator" else self._judge_autoencoders()
+            judge = {"generator": self._judge_generator, "views": self._judge_views}
+            figures = judge.get(self.what, self._judge_autoencoders)()
         print(json.dumps(figures, indent=None if self.json else 1))  # noqa: T201 - the command's result
 
     def _judge_generator(self) -> dict[str, object]:
@@ -122,8 +139,8 @@ class Evaluate:
             scenes=self.scenes,
             mapped=self.scenes,
             pictures=self.pictures,
-            steps=self.steps,
-            guidance_scale=self.guidance_scale,
+            steps=self.steps or GENERATOR_STEPS,
+            guidance_scale=GENERATOR_GUIDANCE if self.guidance_scale is None else self.guidance_scale,
             seed=self.seed,
             progress=not self.json,
         )
@@ -142,6 +159,18 @@ class Evaluate:
         if self.data is None:
             raise ValueError(f"{self.what} are measured on scenes: give --data, shards or captures")
         return self.data
+
+    def _judge_views(self) -> dict[str, object]:
+        from nfldm3d.cli.evaluate_views import judge_views
+        from nfldm3d.evaluation.view_scores import ViewBudget
+        from nfldm3d.models.views.sampling import ViewSampling
+
+        guidance = 2.0 if self.guidance_scale is None else self.guidance_scale
+        sampling = ViewSampling(self.steps or 256, guidance, self.conditioning, self.memory, self.eta)
+        budget = ViewBudget(
+            self.scenes, self.views, self.consistency, sampling=sampling, seed=self.seed, progress=not self.json
+        )
+        return judge_views(self, self._require_data(), budget)
 
     def _open_judges(self, folder: Path, device: torch.device) -> "Judges":
         from nfldm3d.evaluation.features import EfficientNetFeatures, InceptionFeatures, VideoFeatures
@@ -203,8 +232,9 @@ class Evaluate:
             if share.processes > 1:
                 raise ValueError("several processes share an evaluation through a folder; give --out")
             return None
-        named = ("what", "split", "scenes", "views", "steps", "guidance_scale", "seed")
-        options = {name: getattr(self, name) for name in named}
+        options = {name: getattr(self, name) for name in ("what", "split", "scenes", "views", "seed")}
+        options["steps"] = self.steps or GENERATOR_STEPS
+        options["guidance_scale"] = GENERATOR_GUIDANCE if self.guidance_scale is None else self.guidance_scale
         options["weights"] = [fingerprint(network) for network in networks if network is not None]
         options["data"] = scenes.fingerprint
         claim_folder(self.out, "evaluation.json", options, what="an evaluation", pieces="*_?????.*")

@@ -8,7 +8,9 @@ import tyro
 
 from nfldm3d.cli.train_baseline import TrainAutodecoder
 from nfldm3d.cli.train_judges import TrainBevReader, TrainFrameClassifier, TrainRetriever
+from nfldm3d.cli.train_multiview import TrainMultiview
 from nfldm3d.cli.train_priors import TrainImagePrior, TrainRestorer, TrainTextPrior
+from nfldm3d.cli.train_views import TrainViewDiffusion
 from nfldm3d.cli.training_run import begin_with, run_stage
 from nfldm3d.files import check_output
 from nfldm3d.training import TrainingOptions
@@ -219,6 +221,8 @@ class Train:
         | Annotated[TrainImagePrior, tyro.conf.subcommand("image-prior")]
         | Annotated[TrainTextPrior, tyro.conf.subcommand("text-prior")]
         | Annotated[TrainRetriever, tyro.conf.subcommand("retriever")]
+        | Annotated[TrainMultiview, tyro.conf.subcommand("multiview")]
+        | Annotated[TrainViewDiffusion, tyro.conf.subcommand("view-diffusion")]
     )
 
     def run(self) -> None:
@@ -238,6 +242,8 @@ __all__ = [
     "TrainImageDecoder",
     "TrainImagePrior",
     "TrainLatentAutoencoder",
+    "TrainMultiview",
     "TrainRestorer",
     "TrainSceneAutoencoder",
+    "TrainViewDiffusion",
 ]

@@ -1,6 +1,7 @@
 """What every ``nfldm3d train`` command does: begin with earlier weights, train, write the weights."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,17 @@ def run_stage(
 
     Returns whether this process is the one that writes.
     """
+    name, network = result
+    return run_and_write(stage, lambda folder: network.half().save_pretrained(folder / name), out, options, resume)
+
+
+def run_and_write(
+    stage: "Stage", write: Callable[[Path], None], out: Path, options: TrainingOptions, resume: bool
+) -> bool:
+    """Trains ``stage``, whose model then holds the best weights, and has ``write`` fill the folder of weights.
+
+    Returns whether this process is the one that writes.
+    """
     import logging
 
     import torch
@@ -45,9 +57,8 @@ def run_stage(
     if outcome.evaluation is None:
         return False
     stage.model.load_state_dict(read_weights(out)[1])
-    name, network = result
     with atomic_folder(out / "weights") as temporary:
-        network.half().save_pretrained(temporary / name)
+        write(temporary)
     figures = {key: round(float(value), 4) for key, value in outcome.evaluation.scalars.items()}
     print(json.dumps({"step": outcome.step, "seconds": round(outcome.seconds, 1)} | figures))  # noqa: T201
     return True

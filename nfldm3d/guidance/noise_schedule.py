@@ -51,6 +51,20 @@ class NoiseSchedule:
         """The same on another device."""
         return NoiseSchedule(self.alphas_cumprod.to(device), self.prediction)
 
+    def target_of(
+        self,
+        latents: Float[Tensor, "views channels rows columns"],
+        noise: Float[Tensor, "views channels rows columns"],
+        t: Int64[Tensor, " views"],
+    ) -> Float[Tensor, "views channels rows columns"]:
+        """What a network should predict."""
+        if self.prediction == "epsilon":
+            return noise
+        if self.prediction == "sample":
+            return latents
+        signal = share_at(self.alphas_cumprod, t, latents)
+        return signal.sqrt() * noise - (1 - signal).sqrt() * latents
+
     def noise_from(
         self,
         predicted: Float[Tensor, "views channels rows columns"],

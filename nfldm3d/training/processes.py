@@ -1,6 +1,6 @@
 """One process or many: devices, mixed precision and the exchange of gradients, which ``accelerate`` does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -66,15 +66,25 @@ class StageLoss(nn.Module):
         return self.loss(batch, generator)
 
 
-def make_optimizer(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
-    """AdamW over whatever can be learned; vectors do not decay."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in learned if parameter.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [parameter for parameter in learned if parameter.ndim <= 1], "weight_decay": 0.0},
+def make_optimizer(
+    model: nn.Module, options: TrainingOptions, factors: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """AdamW over whatever can be learned; vectors do not decay.
+
+    Args:
+        factors: see ``Paced``; a group of parameters keeps its own as ``rate_factor``.
+    """
+    factors = {} if factors is None else factors
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            factor = next((factor for start, factor in factors.items() if name.startswith(start)), 1.0)
+            groups.setdefault((factor, parameter.ndim <= 1), []).append(parameter)
+    ordered: list[dict[str, Any]] = [
+        {"params": groups[key], "weight_decay": 0.0 if key[1] else options.weight_decay, "rate_factor": key[0]}
+        for key in sorted(groups)
     ]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=options.betas, fused=True)
+    return torch.optim.AdamW(ordered, lr=options.learning_rate, betas=options.betas, fused=True)
 
 
 def largest(accelerator: "Accelerator", values: Sequence[float]) -> list[float]:

@@ -80,3 +80,12 @@ class Stage(Protocol):
         The generator is the same each time.
         """
         ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A stage some of whose weights learn faster or more slowly than others."""
+
+    def rate_factors(self) -> dict[str, float]:
+        """Factors on the step size, by how the names of weights in ``model`` begin; 1 for all others."""
+        ...

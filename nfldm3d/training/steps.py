@@ -129,7 +129,7 @@ class Stepper:
                 self.state.scaler.update()
         else:
             for group in self.state.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["rate_factor"]
             self.optimizer.step()
             if torch.isfinite(norm):  # or else fp16 still looks for its scale
                 self.means.add({"loss": loss, "gradient_norm": norm} | figures)

@@ -20,7 +20,7 @@ from nfldm3d.training.run_folder import RunFolder
 from nfldm3d.training.run_options import TrainingOptions
 from nfldm3d.training.sample_stream import Positions, SampleStream, open_stream
 from nfldm3d.training.saved_state import Progress, TrainingState, load_checkpoint
-from nfldm3d.training.stage import Evaluation, Stage
+from nfldm3d.training.stage import Evaluation, Paced, Stage
 from nfldm3d.training.steps import BatchReader, Stepper
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class _Session:
     def __init__(self, stage: Stage, run: RunFolder, options: TrainingOptions, accelerator: "Accelerator"):
         self.stage, self.run, self.options, self.accelerator = stage, run, options, accelerator
         stage.to(accelerator.device)
-        optimizer = make_optimizer(stage.model, options)
+        optimizer = make_optimizer(stage.model, options, stage.rate_factors() if isinstance(stage, Paced) else None)
         loss, prepared = accelerator.prepare(StageLoss(stage), optimizer)
         ema = AveragedWeights(stage.model, options.ema_decay) if options.ema_decay else None
         self.state = TrainingState(stage.model, optimizer, ema, accelerator.scaler, Progress())

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from small_fits import ball_scene, views_of
 from small_objects import write_objects
+from small_priors import write_pixel_texts
 from small_refining import make_restorer
 from small_rooms import labelled, scene_generator
 from small_sentences import write_sentence_encoder
@@ -28,8 +29,10 @@ from nfldm3d.cli.info import Info
 from nfldm3d.cli.refine import Refine
 from nfldm3d.cli.render import Render
 from nfldm3d.cli.train import Train
+from nfldm3d.cli.views import Views
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
 from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
+from nfldm3d.models.views.xunet import XUNet
 
 SMALL = ["--device", "cpu"]
 FIT = ["--steps", "2", "--rays-per-step", "16", "--voxels", "64", "--surroundings", "0", "--degree", "0"]
@@ -49,6 +52,8 @@ STAGES = {
     "image-prior": ["--pairs", "pairs", "--held-out", "pairs"],
     "text-prior": ["--objects", "objects", "--sentences", "sentences"],
     "retriever": ["--objects", "objects", "--sentences", "sentences"],
+    "multiview": ["--prior", "prior", "--data", "shards", "--rank", "2", "--grid", "8", "--views", "2"],
+    "view-diffusion": ["--data", "shards", "--size", "8", "--channels", "8", "--multiples", "1", "--memory", "8"],
 }
 BASES: dict[str, tuple[type, list[str]]] = {
     "capture": (CaptureVizdoom, ["vizdoom", "--out", "new"]),
@@ -72,6 +77,7 @@ BASES: dict[str, tuple[type, list[str]]] = {
     "generate": (Generate, ["--out", "new", "--frames", "0", "--no-mesh", "--width", "8", "--height", "6", *GENERATOR]),
     "edit": (Edit, ["made.nfld", "--box", "1", "1", "-1", "2", "2", "1", "--out", "new.nfld", *GENERATOR]),
     "refine": (Refine, ["made.nfld", "--weights", "restorer", "--out", "new.nfld", *REFINE, *SMALL]),
+    "views": (Views, ["object.png", "--weights", "drawer", "--out", "new", "--views", "1", "--steps", "1", *SMALL]),
     "grow": (Grow, ["--out", "new.nfld", "--windows", "1", "1", *GENERATOR]),
 }
 PARSERS = dict(zip(STAGES, typing.get_args(typing.get_type_hints(Train)["stage"]), strict=True))
@@ -136,9 +142,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["encode", str(root / "shards"), "--out", str(root / keep), *_absolute(given, root)]) == 0
     write_objects(root / "objects")
     write_sentence_encoder(root / "sentences")
+    write_pixel_texts(root / "prior")
     (root / "garbage").write_bytes(bytes(range(256)) * 9)
     (_made(root / "full") / "thesis.txt").write_text("years")
     Image.new("RGB", (8, 8), (1, 2, 3)).save(root / "map.png")
+    Image.new("RGBA", (4, 4), (9, 9, 9, 255)).crop((0, 0, 8, 8)).save(root / "object.png")
+    XUNet(size=8, channels=8, multiples=(1,), memory=8).save_pretrained(root / "drawer" / "view_denoiser")
     return root
 
 
@@ -255,6 +264,7 @@ SENSELESS = ("-1", "nan", "-inf", "two", "banana", "none/at/all")
 FREE = ("out", "page", "guidance_scale", "path_guidance_scale", "box", "map", "path", "parts")
 FREE += ("inception", "i3d", "efficientnet", "embeddings", "data", "tracks", "preview")
 FREE += ("dreams", "prompts", "retriever", "clip", "leave_out")  # of other uses of the command, or any words
+FREE += ("azimuth", "elevation", "text")
 
 
 def may_pass(option: str, values: list[str]) -> bool:

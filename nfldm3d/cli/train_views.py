@@ -1,0 +1,91 @@
+"""``nfldm3d train view-diffusion``: a network that draws an object from elsewhere (3DiM), and its baselines."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from nfldm3d.cli.training_run import begin_with, run_stage
+from nfldm3d.training import TrainingOptions
+
+VIEW_DENOISER = "view_denoiser"
+"""The folder of such a network among weights."""
+
+
+@dataclass(frozen=True)
+class TrainViewDiffusion:
+    """3DiM: from one view of an object to any other, learned from pairs of views of many objects."""
+
+    data: Path
+    """Shards of nfldm3d capture objects, SRN's cars_train beside cars_test, a category of CO3Dv2, or a folder of
+    captures; what is marked for tests judges."""
+    out: Path
+    """Run folder."""
+    options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: TrainingOptions(batch_size=4, weight_decay=0.0, ema_decay=0.999, evaluate_every=1000)
+    )
+    """How to train; a sample is an object, of which PAIRS pairs are drawn."""
+    pairs: int = 4
+    """Pairs of views of each object in a batch."""
+    size: int = 64
+    """Pixels along each side to which pictures are brought."""
+    patch: int = 2
+    """Pixels along each side that are one place for the network: 1 as published, more for small processors."""
+    channels: int = 32
+    """Of the finest level."""
+    multiples: tuple[int, ...] = (1, 2, 4)
+    """Of these channels, at each level."""
+    blocks: int = 1
+    """At each level."""
+    attention: tuple[int, ...] = (8, 16)
+    """Places along a side of the levels with attention within and across views."""
+    memory: int = 96
+    """Numbers in which noise and pose are told."""
+    dropout: float = 0.0
+    """Share of channels left out in training."""
+    prediction: Literal["epsilon", "v"] = "v"
+    """What is learned: the noise as published, or v."""
+    relative: bool = True
+    """Whether azimuths are counted from the given view, so that a photograph needs none."""
+    published: bool = False
+    """The published network for 128 pixels instead, 462 million weights; SIZE to DROPOUT say nothing then."""
+    kind: Literal["xunet", "concat"] = "xunet"
+    """``concat`` is the baseline of one frame with both pictures in its channels."""
+    objective: Literal["diffusion", "regression"] = "diffusion"
+    """``regression`` is the baseline without noise."""
+    untold: float = 0.1
+    """Share of pairs of which the given view is left out."""
+    start_from: str | None = None
+    """Weights to begin with, where they fit: a run folder or a folder with view_denoiser."""
+    resume: bool = False
+    """Go on with the run in OUT."""
+
+    def run(self) -> None:
+        """Trains and writes the weights."""
+        from nfldm3d.data.view_sets import open_view_sets
+        from nfldm3d.models.views.xunet import PUBLISHED_128, XUNet, XUNetOptions
+        from nfldm3d.training.view_stage import ViewDiffusionStage, ViewPairSource
+
+        options: XUNetOptions = {
+            "size": self.size,
+            "patch": self.patch,
+            "channels": self.channels,
+            "multiples": self.multiples,
+            "blocks": self.blocks,
+            "attention": self.attention,
+            "memory": self.memory,
+            "dropout": self.dropout,
+            "prediction": self.prediction,
+            "relative": self.relative,
+        }
+        options = PUBLISHED_128.copy() if self.published else options
+        options |= {"kind": self.kind, "objective": self.objective}
+        size = options.get("size", self.size)
+        source, held_out = (
+            ViewPairSource(open_view_sets(self.data, side, size=size), self.pairs) for side in ("train", "test")
+        )
+        model = XUNet(**options)
+        begin_with(model, self.start_from, VIEW_DENOISER)
+        stage = ViewDiffusionStage(model, source, held_out, untold=self.untold)
+        run_stage(stage, (VIEW_DENOISER, model), self.out, self.options, self.resume)

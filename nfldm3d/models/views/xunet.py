@@ -1,0 +1,243 @@
+"""3DiM's X-UNet (Watson et al., "Novel View Synthesis with Diffusion Models", ICLR 2023), and its Concat-UNet baseline.
+
+Two frames of an object, one clean and one noisy, go through the same U-Net side by side; attention across frames lets
+the noisy one ask the clean one, and every pixel is told its ray. Follows the authors' own listing, with its slips set
+right. Ours are ``patch``, which folds pixels into channels so that small processors can train it, ``prediction`` and
+``relative``.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Literal, TypedDict
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nfldm3d.camera import Camera
+from nfldm3d.models.views.log_snr import Prediction
+from nfldm3d.models.views.ray_encoding import ENCODED, encode_rays, turn_to_first
+from nfldm3d.models.views.xunet_blocks import FrameBlock, ModulatedBlock, embed_log_snr, make_norm, silence
+
+
+class XUNetOptions(TypedDict, total=False):
+    """The arguments of ``XUNet``."""
+
+    size: int
+    patch: int
+    channels: int
+    multiples: tuple[int, ...]
+    blocks: int
+    attention: tuple[int, ...]
+    heads: int
+    memory: int
+    dropout: float
+    prediction: Prediction
+    relative: bool
+    kind: Literal["xunet", "concat"]
+    objective: Literal["diffusion", "regression"]
+
+
+PUBLISHED_128: XUNetOptions = {
+    "size": 128,
+    "patch": 1,
+    "channels": 256,
+    "multiples": (1, 2, 2, 4),
+    "blocks": 3,
+    "attention": (8, 16, 32),
+    "heads": 4,
+    "memory": 1024,
+    "dropout": 0.1,
+    "prediction": "epsilon",
+    "relative": False,
+}
+"""The network of the paper's tables; ``XUNet``'s own defaults are what processors can train."""
+
+
+class XUNet(ModelMixin, ConfigMixin):
+    """Says the noise (or v) of the second frame, given the first one."""
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        size: int = 64,
+        patch: int = 2,
+        channels: int = 32,
+        multiples: tuple[int, ...] = (1, 2, 4),
+        blocks: int = 1,
+        attention: tuple[int, ...] = (8, 16),
+        heads: int = 4,
+        memory: int = 96,
+        dropout: float = 0.0,
+        prediction: Prediction = "v",
+        relative: bool = True,
+        kind: Literal["xunet", "concat"] = "xunet",
+        objective: Literal["diffusion", "regression"] = "diffusion",
+    ):
+        """For square pictures of ``size`` pixels.
+
+        Args:
+            patch: pixels along each side that become the channels of one.
+            channels: of the finest level; ``multiples`` of these at each level, from fine to coarse.
+            blocks: at each level on the way down; one more on the way up.
+            attention: sizes, in patches along a side, of the levels that have attention.
+            memory: numbers in which noise and pose are told.
+            relative: counts azimuths from the first frame's camera, so that a picture's own need not be known.
+            kind: ``concat`` puts both frames into the channels of one, the paper's baseline.
+            objective: ``regression`` is a network that is shown no noise and says the picture at once: a baseline, too.
+        """
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
+        _require_fitting(size, patch, channels, multiples, blocks, attention, heads, memory)
+        self.frames = 2 if kind == "xunet" else 1
+        together, fine = 2 // self.frames, size // patch  # pictures in a frame's channels; sides in patches
+        widths = [channels * multiple for multiple in multiples]
+        self.conditions = Conditions(together * ENCODED, memory, fine, len(widths), self.frames)
+
+        def block(inputs: int, level: int) -> FrameBlock:
+            heads_here = heads if (fine >> level) in attention else 0
+            return FrameBlock(inputs, widths[level], memory, dropout, heads=heads_here, frames=self.frames)
+
+        def resample(level: int) -> ModulatedBlock:
+            return ModulatedBlock(widths[level], widths[level], memory, dropout)
+
+        self.stem = nn.Conv2d(3 * together * patch**2, channels, 3, padding=1)
+        self.down, kept = _make_way_down(channels, widths, blocks, block)
+        self.shrink = nn.ModuleList(resample(level) for level in range(len(widths) - 1))
+        self.middle = block(widths[-1], len(widths) - 1)
+        self.up = _make_way_up(widths, blocks, kept, block)
+        self.grow = nn.ModuleList(resample(level) for level in range(len(widths) - 1, 0, -1))
+        self.norm, self.head = make_norm(channels), nn.Conv2d(channels, 3 * patch**2, 3, padding=1)
+        silence(self.head)
+
+    def forward(
+        self,
+        clean: Float[Tensor, "objects 3 height width"],
+        noisy: Float[Tensor, "objects 3 height width"],
+        log_snr: Float[Tensor, "objects 2"],
+        camera: Camera,
+        known: Bool[Tensor, " objects"],
+    ) -> Float[Tensor, "objects 3 height width"]:
+        """The noise of ``noisy`` or v, as ``prediction`` says.
+
+        Args:
+            clean: the view to go by, from -1 to 1; noise where it is not known.
+            log_snr: of both; clean ones have 20.
+            camera: (objects 2), of both.
+            known: where False, poses are left out, for guidance without a classifier.
+        """
+        patch, objects = int(self.config["patch"]), len(noisy)
+        pictures = torch.stack((clean, noisy), dim=1)  # objects 2 3 height width
+        frames = functional.pixel_unshuffle(pictures.flatten(0, 1).to(self.dtype), patch)
+        frames = frames.reshape(objects * self.frames, -1, *frames.shape[2:])
+        told = self.conditions(self._encode(camera, known), log_snr)
+        hidden = self._through(frames, told)
+        said = self.head(functional.silu(self.norm(hidden)))
+        said = said.unflatten(0, (objects, self.frames))[:, -1]
+        return functional.pixel_shuffle(said, patch).to(noisy.dtype)
+
+    def _encode(self, camera: Camera, known: Bool[Tensor, " objects"]) -> Float[Tensor, "frames encoded height width"]:
+        """The rays of all patches of all frames."""
+        side = int(self.config["size"]) // int(self.config["patch"])
+        camera = turn_to_first(camera) if self.config["relative"] else camera
+        encoded = encode_rays(camera.resized(side, side)) * known[:, None, None, None, None]
+        return encoded.reshape(len(known) * self.frames, -1, side, side).to(self.dtype)
+
+    def _through(
+        self, frames: Float[Tensor, "frames inputs height width"], told: list[Tensor]
+    ) -> Float[Tensor, "frames channels height width"]:
+        hidden, kept = self.stem(frames), []
+        kept.append(hidden)
+        for level, blocks in enumerate(self.down):
+            for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]
+                hidden = block(hidden, told[level])
+                kept.append(hidden)
+            if level < len(self.shrink):
+                hidden = functional.avg_pool2d(self.shrink[level](hidden, told[level]), 2)
+                kept.append(hidden)
+        hidden = self.middle(hidden, told[-1])
+        for number, blocks in enumerate(self.up):
+            level = len(self.up) - 1 - number
+            for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]
+                hidden = block(torch.cat((hidden, kept.pop()), dim=1), told[level])
+            if level:
+                hidden = functional.interpolate(self.grow[number](hidden, told[level]), scale_factor=2.0)
+        return hidden
+
+
+class Conditions(nn.Module):
+    """What every level is told: how noisy a frame is, where its pixels look, and which of the two it is."""
+
+    def __init__(self, encoded: int, memory: int, side: int, levels: int, frames: int):
+        super().__init__()
+        self.noise = nn.Sequential(nn.Linear(memory, memory), nn.SiLU(), nn.Linear(memory, memory))
+        self.place = nn.Parameter(torch.randn(encoded, side, side) / encoded**0.5)
+        self.frame = nn.Parameter(torch.randn(frames, encoded, 1, 1) / encoded**0.5)
+        self.levels = nn.ModuleList(
+            nn.Conv2d(encoded, memory, 3, stride=1 << level, padding=1) for level in range(levels)
+        )
+
+    def forward(
+        self, encoded: Float[Tensor, "frames encoded height width"], log_snr: Float[Tensor, "objects 2"]
+    ) -> list[Float[Tensor, "frames memory _ _"]]:
+        """One map for each level, from fine to coarse."""
+        frames = len(self.frame)
+        levels = log_snr if frames == 2 else log_snr[:, 1:]
+        first = self.noise[0]
+        assert isinstance(first, nn.Linear)
+        noise = self.noise(embed_log_snr(levels.flatten(), first.in_features).to(encoded.dtype))
+        rays = encoded.unflatten(0, (-1, frames)) + self.place + self.frame  # objects frames encoded height width
+        return [noise[..., None, None] + level(rays.flatten(0, 1)) for level in self.levels]
+
+
+def _make_way_down(
+    channels: int, widths: list[int], blocks: int, block: Callable[[int, int], FrameBlock]
+) -> tuple[nn.ModuleList, list[int]]:
+    """The blocks of each level, and the widths of all that the way up is given."""
+    kept, width, levels = [channels], channels, nn.ModuleList()
+    for level, wide in enumerate(widths):
+        inputs = [width, *itertools.repeat(wide, blocks - 1)]
+        levels.append(nn.ModuleList(block(each, level) for each in inputs))
+        kept += [wide] * (blocks + (level < len(widths) - 1))  # what is halved is kept, too
+        width = wide
+    return levels, kept
+
+
+def _make_way_up(
+    widths: list[int], blocks: int, kept: list[int], block: Callable[[int, int], FrameBlock]
+) -> nn.ModuleList:
+    """The blocks of each level from coarse to fine, one more than on the way down."""
+    kept, width, levels = list(kept), widths[-1], nn.ModuleList()
+    for level in reversed(range(len(widths))):
+        inputs = [width, *itertools.repeat(widths[level], blocks)]
+        levels.append(nn.ModuleList(block(each + kept.pop(), level) for each in inputs))
+        width = widths[level]
+    return levels
+
+
+def _require_fitting(
+    size: int,
+    patch: int,
+    channels: int,
+    multiples: tuple[int, ...],
+    blocks: int,
+    attention: tuple[int, ...],
+    heads: int,
+    memory: int,
+) -> None:
+    """Raises a ValueError for numbers that no network can have."""
+    if not multiples or min(size, patch, channels, blocks, heads, *multiples, *attention) < 1 or memory < 4:
+        raise ValueError(
+            "size, patch, channels, multiples, blocks, attention and heads must be at least 1 and memory 4, got "
+            f"{size}, {patch}, {channels}, {multiples}, {blocks}, {attention}, {heads} and {memory}"
+        )
+    if size % (patch << (len(multiples) - 1)):
+        raise ValueError(f"{size} pixels cannot be halved {len(multiples) - 1} times in patches of {patch}; change one")
+    if any((channels * multiple) % heads for multiple in multiples):
+        raise ValueError(f"{channels} channels times {multiples} cannot be shared by {heads} heads; change one")

@@ -1,0 +1,119 @@
+"""``nfldm3d views`` and the commands around it, with a tiny network: one picture in, a scene and a mesh out."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from small_priors import write_pixel_texts
+from small_views import cameras, look, write_balls
+
+from nfldm3d import Scene
+from nfldm3d.cli import main
+from nfldm3d.data import read_posed_images
+from nfldm3d.files import DataFormatError
+from nfldm3d.models.views.xunet import XUNet
+from nfldm3d.pictures import to_bytes
+from nfldm3d.pipelines.views import ViewSynthesizer
+
+TINY: dict = {"size": 16, "channels": 8, "multiples": (1,), "attention": (8,), "heads": 1, "memory": 8}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    network = XUNet(**TINY)
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    network.save_pretrained(tmp_path / "weights" / "view_denoiser")
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def ball(tmp_path: Path) -> Path:
+    view = look(1, cameras(1))[0]
+    alpha = (view.amin(0) < 1).byte() * 255
+    pixels = torch.cat((torch.from_numpy(to_bytes(view).numpy()), alpha[..., None]), dim=-1)
+    Image.fromarray(pixels.numpy()).save(tmp_path / "ball.png")
+    return tmp_path / "ball.png"
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_one_picture_in_a_mesh_out(weights: Path, ball: Path, tmp_path: Path, capsys) -> None:
+    few = ["--views", 3, "--steps", 2, "--fit-steps", 12, "--device", "cpu"]
+    results = ["--out", tmp_path / "views", "--scene", tmp_path / "ball.nfld", "--mesh", tmp_path / "ball.ply"]
+    assert run("views", ball, "--weights", weights, *few, *results) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["views"] == 3 and "faces" in figures
+    capture = read_posed_images(tmp_path / "views")
+    assert len(capture) == 4 and capture.camera.width == 16 and not capture.metric
+    assert (tmp_path / "views" / "views.mp4").stat().st_size > 0 and (tmp_path / "ball.ply").stat().st_size > 0
+    scene = Scene.load(tmp_path / "ball.nfld")
+    assert max(scene.box.size) == pytest.approx(1.1) and not scene.metric
+    assert run("views", ball, "--weights", weights, *few, *results) == 2  # nothing is written over unasked
+    assert "overwrite" in capsys.readouterr().err
+    assert run("views", ball, "--weights", weights, *few, *results[:2], "--overwrite", "--path", "sphere") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", "0"], "--steps must be at least 1"),
+        (["--fps", "nan"], "--fps must lie"),
+        (["--guidance-scale", "-1"], "guidance must lie"),
+        (["--path", "spiral"], "unknown path 'spiral'"),
+        (["--mesh", "ball.xyz"], "unknown suffix"),
+        (["--elevation", "95"], "an elevation lies between"),
+    ],
+)
+def test_options_that_cannot_be_followed(weights: Path, ball: Path, tmp_path: Path, capsys, options, message) -> None:
+    code = run(
+        "views", ball, "--weights", weights, "--out", tmp_path / "new", "--steps", 1, *options, "--device", "cpu"
+    )
+    assert code == 2 and message in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def test_weights_of_another_kind_are_refused(tmp_path: Path, weights: Path) -> None:
+    with pytest.raises(DataFormatError, match="holds no folder view_denoiser; give weights of nfldm3d train"):
+        ViewSynthesizer.from_pretrained(weights / "view_denoiser")
+    path = weights / "view_denoiser" / "config.json"
+    path.write_text(path.read_text().replace('"XUNet"', '"ImageDenoiser"'))
+    with pytest.raises(DataFormatError, match="describes a ImageDenoiser, not a XUNet"):
+        ViewSynthesizer.from_pretrained(weights)
+
+
+def test_it_is_trained_and_judged(tmp_path: Path, capsys) -> None:
+    shards = write_balls(tmp_path / "shards")
+    small = ["--size", 16, "--channels", 8, "--multiples", 1, "--attention", 8, "--memory", 8, "--pairs", 2]
+    brief = ["--steps", 2, "--batch-size", 2, "--precision", "fp32", "--device", "cpu"]
+    assert run("train", "view-diffusion", "--data", shards, "--out", tmp_path / "run", *small, *brief) == 0
+    assert "psnr_copied" in capsys.readouterr().out
+    given = ["--data", shards, "--weights", tmp_path / "run", "--device", "cpu", "--json"]
+    few = ["--scenes", 1, "--views", 5, "--steps", 2, "--consistency", 0, "--page", tmp_path / "page.png"]
+    assert run("evaluate", "views", *given, *few) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["objects"] == 1 and figures["psnr"] < figures["psnr_copied"]
+    assert figures["published"]["confirmed"]["SRN cars"]["3DiM"]["FID"] == 8.99
+    assert (tmp_path / "page.png").stat().st_size > 0
+    for options, message in ((["--split", "all"], "--split test"), (["--out", tmp_path / "x"], "leave --out out")):
+        assert run("evaluate", "views", *given, *few, *options) == 2 and message in capsys.readouterr().err
+    again = ["--start-from", tmp_path / "run", "--kind", "concat", "--objective", "regression"]
+    assert run("train", "view-diffusion", "--data", shards, "--out", tmp_path / "other", *small, *brief, *again) == 0
+    assert "begins afresh" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of diffusers' solver, from numpy
+def test_a_text_model_is_converted_and_draws(ball: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("transformers")
+    given = ["--prior", write_pixel_texts(tmp_path / "prior"), "--data", write_balls(tmp_path / "shards")]
+    small = ["--rank", 2, "--grid", 8, "--views", 2, "--preserved", 1, "--steps", 1, "--device", "cpu"]
+    assert run("train", "multiview", *given, "--out", tmp_path / "run", *small) == 0
+    assert "error_given" in capsys.readouterr().out
+    few = ["--model", "viewdiff", "--weights", tmp_path / "run", "--views", 3, "--window", 2, "--steps", 2]
+    for number, what in enumerate(("a red car", ball)):
+        assert run("views", what, *few, "--out", tmp_path / f"out{number}", "--device", "cpu") == 0
+        assert len(read_posed_images(tmp_path / f"out{number}")) == 3 + number
+    assert run("views", ball, "--weights", tmp_path / "run", "--out", tmp_path / "other") == 3
+    assert "holds no folder view_denoiser" in capsys.readouterr().err

@@ -1,0 +1,65 @@
+"""Drawn views are compared with true ones, and a field tells whether they could be of one thing."""
+
+import pytest
+import torch
+from small_views import Balls, cameras, look
+
+from nfldm3d.evaluation import view_scores
+from nfldm3d.evaluation.published_views import published_views
+from nfldm3d.evaluation.view_consistency import measure_consistency
+from nfldm3d.evaluation.view_scores import ViewBudget, choose_views, measure_views
+from nfldm3d.models.views.sampling import ViewSampling
+from nfldm3d.models.views.xunet import XUNet
+
+QUICK = ViewBudget(objects=3, views=4, consistency=0, sampling=ViewSampling(steps=2), progress=False)
+
+
+def network(**options) -> XUNet:
+    return XUNet(size=16, channels=8, multiples=(1,), heads=1, memory=8, **options)
+
+
+def test_view_64_of_a_spiral_is_given_and_others_are_spread() -> None:
+    assert choose_views(251, 250).tolist() == [64, *range(64), *range(65, 251)]
+    assert choose_views(6, 3).tolist() == [0, 1, 3, 5] and choose_views(3, 10).tolist() == [0, 1, 2]
+
+
+def test_true_views_have_the_best_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw_truth(_network, _given, _seen, wanted, *_, **__):
+        return torch.stack([look(number, wanted[number]) for number in range(3)])
+
+    def embed(images: torch.Tensor) -> torch.Tensor:
+        return images.mean((2, 3))
+
+    worse = measure_views(network(), Balls(3), QUICK, embed=embed)
+    monkeypatch.setattr(view_scores, "draw_views", draw_truth)
+    best = measure_views(network(), Balls(3), QUICK, embed=embed)
+    assert best.figures["psnr"] == float("inf") and best.figures["ssim"] == pytest.approx(1)
+    assert best.figures["frechet_efficientnet"] == pytest.approx(0, abs=1e-6)
+    for name in ("psnr_copied", "ssim_copied"):
+        assert best.figures[name] == worse.figures[name] and best.figures[name] < best.figures[name[:4]]
+    assert worse.figures["psnr"] < best.figures["psnr_copied"]
+    assert worse.figures["frechet_efficientnet"] > 0.01
+    assert best.page.shape == (3, 3 * 2 * 16, 5 * 16)
+
+
+def test_consistency_falls_where_views_disagree() -> None:
+    camera = cameras(16, 16)
+    true = look(1, camera)
+    other = torch.stack([look(number % 3, camera[number : number + 1])[0] for number in range(16)])
+    scores = [measure_consistency(images, camera, steps=60).psnr for images in (true, other)]
+    assert scores[0] > scores[1] + 0.5
+    with pytest.raises(ValueError, match="at least 6 views, got 5"):
+        measure_consistency(true[:5], camera[:5])
+
+
+def test_published_rows_are_marked() -> None:
+    table = published_views()
+    assert table["confirmed"]["SRN cars"]["3DiM"]["PSNR"] == 21.01  # type: ignore[index]
+    assert "published" in str(table["note"]) and "unconfirmed" in table
+
+
+def test_nothing_to_judge_is_refused() -> None:
+    with pytest.raises(ValueError, match="no objects to judge by"):
+        measure_views(network(), Balls(0), QUICK)
+    with pytest.raises(ValueError, match="has a single view"):
+        measure_views(network(), Balls(2, views=1), QUICK)
