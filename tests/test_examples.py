@@ -60,7 +60,7 @@ def test_export_to_blender(folder, monkeypatch):
 @pytest.mark.slow
 def test_field_of_your_own(folder, monkeypatch, capsys):
     out = folder / "torus"
-    run("05_field_of_your_own.py", ["--out", str(out), "--steps", "24"], monkeypatch)
+    run("07_field_of_your_own.py", ["--out", str(out), "--steps", "24"], monkeypatch)
     (learned,) = re.findall(r"thickness (\d\.\d+) m", capsys.readouterr().out)
     assert float(learned) == pytest.approx(0.35, abs=0.03)
     assert (out / "torus.glb").is_file() and (out / "view5.png").is_file()
@@ -162,7 +162,7 @@ def test_text_to_3d(folder, monkeypatch, capsys):
     pytest.importorskip("tokenizers")
     weights, out = str(write_own_texts(folder / "texts")), folder / "dreams"
     given = ["--prior", weights, "--retriever", weights, "--frames", "2", "--out", str(out), *FEW_DREAMS]
-    run("06_text_to_3d.py", ["a red car", "a chair", *given], monkeypatch)
+    run("05_text_to_3d.py", ["a red car", "a chair", *given], monkeypatch)
     made = {path.name for path in (out / "a_red_car").iterdir() if not path.name.startswith(".")}
     assert made == {"scene.nfld", "preview.png", "turntable.mp4", "scene.glb"}
     assert json.loads(capsys.readouterr().out)["dreams"] == 2

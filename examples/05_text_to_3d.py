@@ -1,6 +1,6 @@
 """From sentences to objects: each is dreamt, judged by whether its sentence is found among all, and exported.
 
-python examples/06_text_to_3d.py "a red chair" "a white bathtub" --prior runs/text_prior --out out/dreams
+python examples/05_text_to_3d.py "a red chair" "a white bathtub" --prior runs/text_prior --out out/dreams
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 Whatever has these nine members is a field: a network or a hash grid as well.
 
-python examples/05_field_of_your_own.py --out out/torus
+python examples/07_field_of_your_own.py --out out/torus
 """
 
 import argparse
