@@ -21,7 +21,7 @@ Up = Literal["auto", "x", "-x", "y", "-y", "z", "-z"]
 """The direction of a capture's world that points upwards; ``auto`` guesses it from the cameras."""
 
 KEY = "scene_from_world"
-AXES = {
+AXES: dict[Up, tuple[float, float, float]] = {
     "x": (1.0, 0.0, 0.0),
     "-x": (-1.0, 0.0, 0.0),
     "y": (0.0, 1.0, 0.0),
