@@ -108,10 +108,10 @@ def _find_motion(top: Record, frames: Sequence[Record], undone: AppliedTransform
     """The same for every split of a file."""
     poses = torch.stack([frame.matrix("transform_matrix") for frame in frames])
     if up == "auto" and "up_axis" in top:
-        said = next((axis for axis in placement.AXES if axis == top.values["up_axis"]), None)
-        if said is None:
-            raise top.problem("up_axis", f"write one of {', '.join(placement.AXES)}")
-        up = said
+        names: list[Up] = list(placement.AXES)
+        if top.values["up_axis"] not in names:
+            raise top.problem("up_axis", f"write one of {', '.join(names)}")
+        up = names[names.index(top.values["up_axis"])]
     settled = any(key in top for key in moved_world.LEVEL)
     return placement.find_motion(undone.undo_poses(poses) if undone else poses, up=up, settled=settled)
 
