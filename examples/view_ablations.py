@@ -87,6 +87,11 @@ def compare_networks(
         yield {"row": name} | judge(network, sets[1], budget)
 
 
+def read_options(text: str) -> dict[str, Any]:
+    """Options of a network, written as JSON, which knows lists only."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()}
+
+
 def compare_multiview(
     prior: str, sets: tuple[ViewSets, ViewSets], budget: ViewBudget, steps: int, options: dict[str, Any]
 ) -> Iterator[Mapping[str, object]]:
@@ -123,9 +128,9 @@ def main(options: argparse.Namespace) -> None:
     if options.which == "conditioning":
         rows = compare_conditioning(options.weights, sets[1], budget)
     elif options.which == "networks":
-        rows = compare_networks(sets, budget, options.steps, {"size": size} | json.loads(options.network))  # type: ignore[arg-type]
+        rows = compare_networks(sets, budget, options.steps, {"size": size} | read_options(options.network))  # type: ignore[arg-type]
     else:
-        rows = compare_multiview(options.prior, sets, budget, options.steps, json.loads(options.network))  # type: ignore[arg-type]
+        rows = compare_multiview(options.prior, sets, budget, options.steps, read_options(options.network))  # type: ignore[arg-type]
     for row in rows:
         print(json.dumps(row), flush=True)
 

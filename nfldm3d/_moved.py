@@ -40,7 +40,6 @@ MOVED = {
     "nfldm3d.models.scene_voxels": "nfldm3d.models.nfldm.scene_voxels",
     "nfldm3d.models.scores": "nfldm3d.evaluation.scene_scores",
     "nfldm3d.models.trajectories": "nfldm3d.models.nfldm.trajectories",
-    "nfldm3d.models.views": "nfldm3d.models.nfldm.views",
     "nfldm3d.ops.memory": "nfldm3d.ops.allocation",
     "nfldm3d.paths": "nfldm3d.rendering.paths",
     "nfldm3d.pipelines.autoencoder_scores": "nfldm3d.evaluation.autoencoder_report",

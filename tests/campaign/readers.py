@@ -268,9 +268,14 @@ def _make_run(folder: Path) -> None:
 
     from nfldm3d.training import TrainingOptions, train
 
-    logging.getLogger("nfldm3d").setLevel(logging.ERROR)
     options = TrainingOptions(steps=4, batch_size=2, save_every=2, evaluate_every=0, ema_decay=0.9, precision="fp32")
-    train(ToyStage(), folder / "run", options=options)
+    log = logging.getLogger("nfldm3d")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        train(ToyStage(), folder / "run", options=options)
+    finally:
+        log.setLevel(level)
 
 
 def _read_run(folder: Path) -> None:
