@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(missing_browser() is not None, reason=str(missing_browser())),
 ]
 SIZE = {"width": 760, "height": 560}
-PATIENCE = 600
+PATIENCE = 600.0
 """Seconds: browsers that draw with the CPU share it with other tests."""
 BOX = Box((-1.0, 2.0, 0.5), (1.5, 5.0, 2.5))
 
