@@ -316,6 +316,7 @@ FORGERIES = {
     "negative": (lambda c, t: t["level0.density"].view(-1)[0].fill_(-1), "is -1.0"),
     "huge": (lambda c, t: t["level0.resolution"].fill_(2**20), "GiB"),
     "brick outside": (lambda c, t: t["level0.bricks"].fill_(7), "bricks outside its 5x3x4 voxels"),
+    "brick far outside": (lambda c, t: t["level0.bricks"].fill_(2**29), "bricks outside"),
     "brick before": (lambda c, t: t["level0.bricks"].fill_(-1), "bricks outside"),
     "missing bricks": (lambda c, t: t.update({"level0.density": t["level0.density"][:0]}), "do not fit|bricks but"),
     "small bricks": (lambda c, t: t.update({"level0.density": t["level0.density"][:, :1]}), "do not fit|bricks but"),

@@ -78,9 +78,11 @@ def check_bricks(
         )
     if count is not None and len(bricks) != count:
         raise ValueError(f"there are {len(bricks)} of {count} bricks, the others are missing; save the scene again")
-    x, y, z = resolution
-    if bool(((bricks < 0) | (bricks * BRICK >= bricks.new_tensor(resolution))).any()):
+    places, grid = bricks.long(), [-(-count // BRICK) for count in resolution]
+    if bool(((places < 0) | (places >= places.new_tensor(grid))).any()):
+        x, y, z = resolution
         raise ValueError(f"there are bricks outside its {x}x{y}x{z} voxels")
-    _, counts = bricks.unique(dim=0, return_counts=True) if len(bricks) else (bricks, bricks.new_ones(1))
-    if int(counts.max()) > 1:
-        raise ValueError(f"{int((counts > 1).sum())} bricks are there more than once; save the scene again")
+    _, counts = ((places[:, 0] * grid[1] + places[:, 1]) * grid[2] + places[:, 2]).unique(return_counts=True)
+    repeated = int((counts > 1).sum())
+    if repeated:
+        raise ValueError(f"{repeated} bricks are there more than once; save the scene again")

@@ -172,6 +172,8 @@ def test_files_of_large_grids_ask_for_no_more_than_their_bricks(tmp_path: Path) 
     [
         ({"bricks": torch.tensor([[0, 0, 0], [0, 0, 9]]).int()}, "bricks outside its 29x35x18 voxels"),
         ({"bricks": torch.tensor([[0, 0, -1], [0, 0, 1]]).int()}, "bricks outside"),
+        ({"bricks": torch.tensor([[0, 0, 0], [0, 0, 2**29]]).int()}, "bricks outside"),  # 8 times that is 0 in 32 bits
+        ({"bricks": torch.tensor([[0, 0, 0], [2**61, 0, 0]])}, "bricks outside"),
         ({"bricks": torch.tensor([[0, 0, 1], [0, 0, 1]]).int()}, "1 bricks are there more than once"),
         ({"bricks": torch.zeros(2, 3)}, "not whole numbers"),
         ({"density": torch.zeros(1, 8, 8, 8)}, "there are 2 bricks but densities of shape"),
