@@ -1,16 +1,21 @@
 """Grids as the 8x8x8 bricks that hold anything: loses nothing and makes the files of sparse scenes small."""
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nfldm3d.memory import require_memory
+from nfldm3d.memory import require_bytes, require_memory
 from nfldm3d.ops.bricks import BRICK, gather_bricks, scatter_bricks_
 
 LARGEST_UNASKED = 2**30
 """Bytes of a grid that any file may ask for, however little it holds."""
 LARGEST_RATIO = 1000
 """Times by which a larger grid may exceed its bricks: 1 in 1000 is less than any scene holds."""
+
+MAP_BYTES = 24
+"""For each brick of a grid, held or not: its numbers in map and occupancy, and the leaps of its 8 tiles, twice."""
 
 
 def find_bricks(
@@ -44,11 +49,7 @@ def unpack_grid(tensors: dict[str, Tensor]) -> tuple[Float[Tensor, "x y z"], Flo
     require_memory((x, y, z), channels, torch.device("cpu"))
     bricks, packed, packed_features = (tensors[name] for name in ("bricks", "density", "features"))
     needed, held = 4 * x * y * z * (channels + 1), packed.nbytes + packed_features.nbytes
-    if needed > max(LARGEST_UNASKED, LARGEST_RATIO * held):
-        raise ValueError(
-            f"a grid of {x}x{y}x{z} voxels with {channels} channels takes {needed / 2**30:.1f} GiB, of which only "
-            f"{held / 2**10:.0f} KiB are there; crop the scene or save it on a coarser grid"
-        )
+    require_share(needed, held, f"a grid of {x}x{y}x{z} voxels with {channels} channels")
     check_bricks(bricks, packed, packed_features, (x, y, z))
     if packed_features.shape[-1] != channels:
         raise ValueError(f"there are {packed_features.shape[-1]} channels, not {channels}")
@@ -56,6 +57,28 @@ def unpack_grid(tensors: dict[str, Tensor]) -> tuple[Float[Tensor, "x y z"], Flo
     scatter_bricks_(packed, bricks, density)
     scatter_bricks_(packed_features, bricks, features)
     return density, features
+
+
+def require_share(needed: int, held: int, what: str) -> None:
+    """Raises a ValueError when something that a file asks for takes far more bytes than are there in bricks."""
+    if needed > max(LARGEST_UNASKED, LARGEST_RATIO * held):
+        raise ValueError(
+            f"{what} takes {needed / 2**30:.1f} GiB, of which only {held / 2**10:.0f} KiB are there; crop the scene or "
+            "save it on a coarser grid"
+        )
+
+
+def require_map(resolution: tuple[int, int, int], device: torch.device, *, held: int | None = None) -> None:
+    """Raises a ValueError when what finds the bricks of a grid does not fit in memory; it says how much that takes.
+
+    Args:
+        held: bytes of a file's bricks, to which the same bounds apply as to a dense grid.
+    """
+    x, y, z = resolution
+    what, needed = f"the map of a grid of {x}x{y}x{z} voxels", MAP_BYTES * math.prod(-(-n // BRICK) for n in resolution)
+    if held is not None:
+        require_share(needed, held, what)
+    require_bytes(needed, what, "lower the resolution", device)
 
 
 def check_bricks(

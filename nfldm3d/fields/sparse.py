@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nfldm3d import ops
 from nfldm3d._types import Vector
-from nfldm3d.fields.packing import check_bricks, find_bricks
+from nfldm3d.fields.packing import check_bricks, find_bricks, require_map
 from nfldm3d.fields.protocol import Brick, FieldState
 from nfldm3d.fields.refinement import place_voxels, subdivide, touched_bricks
 from nfldm3d.fields.values import check_values, find_normals
@@ -83,6 +83,7 @@ class SparseField:
         Raises:
             ValueError: the bricks do not fit in memory; it says how much they need, and what would fit.
         """
+        require_map(resolution, points.device)
         size = points.new_tensor(box.voxel_size(resolution))
         limit = torch.tensor(resolution, device=points.device) - 1
         inside = box.contains(points)
@@ -242,10 +243,15 @@ class SparseField:
 
     @classmethod
     def from_state(cls, state: FieldState) -> "SparseField":
-        """The field that ``state`` was taken from; a ValueError if bricks are missing, overlap or lie outside."""
+        """The field that ``state`` was taken from.
+
+        Raises:
+            ValueError: bricks are missing, overlap or lie outside, or the grid is far too large for them or for memory.
+        """
         corners = (tuple(state.config[name]) for name in ("lower", "upper"))  # type: ignore[arg-type]
         x, y, z = (int(count) for count in state.config["resolution"])  # type: ignore[union-attr]
         places, density, features = (state.tensors[name] for name in ("bricks", "density", "features"))
+        require_map((x, y, z), density.device, held=density.nbytes + features.nbytes)
         check_bricks(places, density, features, (x, y, z), int(state.config["bricks"]))  # type: ignore[call-overload]
         signed = bool(state.config.get("signed", False))
         return cls(density, features, places.int(), (x, y, z), Box(*corners), signed)

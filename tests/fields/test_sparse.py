@@ -180,6 +180,8 @@ def test_files_of_large_grids_ask_for_no_more_than_their_bricks(tmp_path: Path) 
         ({"features": torch.zeros(2, 8, 8, 7, 3)}, "there are 2 bricks but densities of shape"),
         ({"density": torch.full((2, 8, 8, 8), torch.nan)}, "densities must be finite"),
         ({"count": 3}, "there are 2 of 3 bricks, the others are missing"),
+        ({"resolution": (2880, 2880, 3200)}, r"2880x2880x3200 voxels takes 1\.2 GiB, of which only 16 KiB are there"),
+        ({"resolution": (2**70, 1, 1)}, "GiB, of which only 16 KiB are there; crop the scene or save it on a coarser"),
         ({"resolution": (29, 0, 18)}, "at least one voxel along each axis"),
     ],
 )
@@ -218,6 +220,11 @@ def test_a_pool_that_does_not_fit_says_what_would(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(memory, "free_memory", lambda device: sparse.density.nbytes)
     with pytest.raises(ValueError, match=r"need 0\.0 GiB .* a grid of \d+x\d+x\d+ would fit"):
         sparse.subdivided()
+    with pytest.raises(ValueError, match=r"the map of a grid of 99999x999x9 voxels needs 0\.1 GiB .* lower the"):
+        SparseField.from_points(torch.zeros(1, 3), torch.ones(1, 3), BOX, (99999, 999, 9))
+    monkeypatch.setattr(memory, "free_memory", lambda device: 100)
+    with pytest.raises(ValueError, match="the map of a grid of 29x35x18 voxels needs"):
+        SparseField.from_state(sparse.state())
 
 
 def test_halves_and_devices_keep_the_places(generator: torch.Generator) -> None:
