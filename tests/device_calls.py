@@ -300,6 +300,7 @@ CALLS: dict[str, Call] = {
     # kernels
     "build_occupancy": lambda d: ops.build_occupancy(field(d).density),
     "build_pool_occupancy": lambda d: ops.build_pool_occupancy(sparse(d).density, sparse(d).map),
+    "PoolMap.of": lambda d: ops.PoolMap.of(sparse(d).places, sparse(d).resolution),
     "integrate_rays_in_pool": lambda d: ops.integrate_rays_in_pool(
         sparse(d).density, sparse(d).features, sparse(d).map, rays(d).origins, rays(d).directions, None, march()
     ),

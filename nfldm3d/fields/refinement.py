@@ -89,9 +89,7 @@ def subdivide(
         return made
 
     made = read(density[..., None], places)[..., 0]
-    numbers = torch.full(near.shape, -1, dtype=torch.int32, device=device)
-    numbers[places.long().unbind(-1)] = torch.arange(len(places), dtype=torch.int32, device=device)
-    found = ops.build_pool_occupancy(made, ops.PoolMap(numbers, resolution))
+    found = ops.build_pool_occupancy(made, ops.PoolMap.of(places, resolution))
     kept = touched_bricks(found)[places.long().unbind(-1)]
     require_pool_memory(int(kept.sum()) * BRICK**3, features.shape[-1], resolution, device)
     return made[kept], read(features, places[kept]), places[kept]

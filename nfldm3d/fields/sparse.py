@@ -128,11 +128,7 @@ class SparseField:
     @cached_property
     def map(self) -> ops.PoolMap:
         """Where the bricks lie, as the kernels read it."""
-        shape = [-(-count // BRICK) for count in self.resolution]
-        numbers = torch.full(shape, -1, dtype=torch.int32, device=self.device)
-        order = torch.arange(len(self.places), dtype=torch.int32, device=self.device)
-        numbers[self.places.long().unbind(-1)] = order
-        return ops.PoolMap(numbers, self.resolution)
+        return ops.PoolMap.of(self.places, self.resolution)
 
     @property
     def voxel_size(self) -> Vector:

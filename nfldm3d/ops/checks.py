@@ -49,5 +49,12 @@ def require_pool(name: str, pool: Tensor, places: PoolMap, *channels: int | str)
     require(name, pool, ("bricks", BRICK, BRICK, BRICK, *channels), pool.device, *field_dtypes(pool.device))
     if len(pool) >= POOL_LIMIT:
         raise ValueError(f"{name} has {len(pool)} bricks, a pool holds fewer than {POOL_LIMIT}; split the field")
+    if len(pool) != places.count:
+        raise ValueError(f"{name} has {len(pool)} bricks, but the map is of a pool of {places.count}: make it anew")
+    require_map(places, pool.device)
+
+
+def require_map(places: PoolMap, device: torch.device) -> None:
+    """Raises a ValueError unless a map has a number for each brick of its grid."""
     grid = tuple(-(-size // BRICK) for size in places.resolution)
-    require("numbers", places.numbers, grid, pool.device, torch.int32)
+    require("numbers", places.numbers, grid, device, torch.int32)

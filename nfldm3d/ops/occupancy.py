@@ -52,9 +52,7 @@ def build_pool_occupancy(
     launch(kernels.mark_brick, len(bricks), inputs, device, grain=64)
     launch(kernels.sweep_column, tiles[0] * tiles[1], [leaps], device, grain=256)
     used = marks.flatten(1).any(1).bool()
-    numbers = torch.full_like(places.numbers, -1)
-    kept = bricks[used].long()
-    numbers[kept.unbind(-1)] = torch.arange(len(kept), dtype=torch.int32, device=device)
+    numbers = PoolMap.of(bricks[used], places.resolution).numbers
     return PoolOccupancy(numbers, marks[used], _spread(leaps, rest), places.resolution)
 
 

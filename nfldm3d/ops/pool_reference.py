@@ -20,7 +20,7 @@ def spread(pool: Shaped[Tensor, "bricks 8 8 8 *channels"], places: PoolMap) -> S
 
 def gather(grid: Shaped[Tensor, "x y z *channels"], places: PoolMap) -> Shaped[Tensor, "bricks 8 8 8 *channels"]:
     """The bricks of a dense grid that a pool holds."""
-    rows, bricks = _rows(places), int(places.numbers.max()) + 1
+    rows, bricks = _rows(places), places.count
     pool = grid.new_zeros(bricks * BRICK**3, *grid.shape[3:])
     return pool.index_put((rows[rows >= 0],), grid[rows >= 0]).unflatten(0, (bricks, BRICK, BRICK, BRICK))
 

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from jaxtyping import Float, Int32, UInt8
+import torch
+from jaxtyping import Float, Int, Int32, UInt8
 from torch import Tensor
 
 from nfldm3d._types import Vector
@@ -63,6 +64,16 @@ class PoolMap:
     """The number of each brick in the pool, -1 for those that it lacks."""
     resolution: tuple[int, int, int]
     """Voxels of the grid along x, y and z; those of a brick beyond it count for nothing."""
+    count: int
+    """Bricks of the pool."""
+
+    @classmethod
+    def of(cls, places: Int[Tensor, "bricks 3"], resolution: tuple[int, int, int]) -> "PoolMap":
+        """The map of a pool that holds the bricks at ``places``, in this order and each once."""
+        shape = [-(-size // BRICK) for size in resolution]
+        numbers = torch.full(shape, -1, dtype=torch.int32, device=places.device)
+        numbers[places.long().unbind(-1)] = torch.arange(len(places), dtype=torch.int32, device=places.device)
+        return cls(numbers, resolution, len(places))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nfldm3d.ops.allocation import zeros
-from nfldm3d.ops.checks import require, require_rays
+from nfldm3d.ops.checks import require, require_map, require_rays
 from nfldm3d.ops.launch import launch, launch_scatter
 from nfldm3d.ops.records import BRICK, Bounds, PoolMap, Splat, check_bounds
 
@@ -56,8 +56,7 @@ def splat_frustums_into_pool(
         ValueError: shapes, dtypes or devices do not fit together, or rays or distances require a gradient.
     """
     _check(features, weights, distances, origins, directions, box, places.resolution, values)
-    grid = tuple(-(-size // BRICK) for size in places.resolution)
-    require("numbers", places.numbers, grid, features.device, torch.int32)
+    require_map(places, features.device)
     rays = (distances.contiguous(), origins.contiguous(), directions.contiguous())
     return _splat(features, weights, values, rays, _Target(box, places.resolution, places))
 
@@ -89,7 +88,7 @@ class _Target(NamedTuple):
         """Of the sums."""
         if self.places is None:
             return self.resolution
-        return (int(self.places.numbers.max()) + 1, BRICK, BRICK, BRICK)
+        return (self.places.count, BRICK, BRICK, BRICK)
 
     def locate(self, rays: tuple[Tensor, ...], voxels: Int32[Tensor, "rays depths"]) -> None:
         """Writes where each entry falls as a row of the sums, -1 outside."""

@@ -1,6 +1,7 @@
 """The operations on pools of bricks against their torch twins, the dense kernels, and finite differences."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,14 +23,13 @@ def make_map(
     """A random share of a grid's bricks, in no order."""
     bricks = [-(-size // BRICK) for size in resolution]
     held = torch.rand(bricks, generator=generator) < share
-    numbers = torch.full(bricks, -1, dtype=torch.int32)
-    numbers[held] = torch.randperm(int(held.sum()), generator=generator).int()
-    return PoolMap(numbers.to(device), resolution)
+    order = torch.randperm(int(held.sum()), generator=generator).argsort()
+    return PoolMap.of(held.nonzero()[order].to(device), resolution)
 
 
 def make_pool(places: PoolMap, channels: int, generator: torch.Generator, share: float = 0.4) -> tuple[Tensor, Tensor]:
     grids = random_field(places.resolution, channels, generator, share=share)
-    where = PoolMap(places.numbers.cpu(), places.resolution)
+    where = replace(places, numbers=places.numbers.cpu())
     density, features = (twin.gather(grid, where).to(places.numbers.device) for grid in grids)
     return density, features
 
@@ -211,12 +211,14 @@ def test_an_empty_pool_sees_nothing(generator: torch.Generator) -> None:
     [
         ({"density": torch.zeros(2, 8, 8, 7)}, "density"),
         ({"features": torch.zeros(3, 8, 8, 8, 1)}, "features"),
-        ({"places": PoolMap(torch.zeros(2, 2, 2).int(), (16, 8, 8))}, "numbers must have the shape"),
-        ({"places": PoolMap(torch.zeros(1, 2, 1).int(), (16, 8, 8))}, "numbers must have"),
+        ({"places": PoolMap(torch.zeros(2, 2, 2).int(), (16, 8, 8), 2)}, "numbers must have the shape"),
+        ({"places": PoolMap(torch.zeros(1, 2, 1).int(), (16, 8, 8), 2)}, "numbers must have"),
+        ({"places": PoolMap.of(torch.tensor([[1, 0, 0]]), (16, 8, 8))}, "has 2 bricks, but the map is of a pool of 1"),
+        ({"density": torch.zeros(3, 8, 8, 8), "features": torch.zeros(3, 8, 8, 8, 1)}, "has 3 bricks, but"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(change: dict, message: str, generator: torch.Generator) -> None:
-    places = PoolMap(torch.tensor([0, 1]).int().view(2, 1, 1), (16, 8, 8))
+    places = PoolMap.of(torch.tensor([[0, 0, 0], [1, 0, 0]]), (16, 8, 8))
     whole = {"density": torch.zeros(2, 8, 8, 8), "features": torch.zeros(2, 8, 8, 8, 1), "places": places} | change
     with pytest.raises((ValueError, TypeCheckError), match=message):  # the type checker may be first
         ops.integrate_rays_in_pool(*whole.values(), *random_rays(3, generator), None, MARCH)
