@@ -169,14 +169,20 @@ class PixelStore:
             start += length
             if len(own):
                 parts.append(group.batch(own))
-        distances = [part.distances for part in parts if part.distances is not None]
-        opacities = [part.opacities for part in parts if part.opacities is not None]
         return RayBatch(
             Rays(torch.cat([part.rays.origins for part in parts]), torch.cat([part.rays.directions for part in parts])),
             torch.cat([part.colors for part in parts]),
-            torch.cat(distances) if distances else None,
-            torch.cat(opacities) if len(opacities) == len(parts) else None,
+            _join([part.distances for part in parts], parts, 0.0),
+            _join([part.opacities for part in parts], parts, 1.0),
         )
+
+
+def _join(values: Sequence[Tensor | None], parts: Sequence[RayBatch], blank: float) -> Tensor | None:
+    """The values of all parts, ``blank`` for those that have none; None if no part has any."""
+    if all(value is None for value in values):
+        return None
+    known = zip(values, parts, strict=True)
+    return torch.cat([part.colors.new_full((len(part.rays),), blank) if v is None else v for v, part in known])
 
 
 def _digest(tensors: Sequence[Tensor], text: str = "") -> str:

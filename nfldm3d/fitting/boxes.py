@@ -7,7 +7,7 @@ from torch import Tensor
 from nfldm3d.camera import Camera
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.data.scene_box import MIN_POINTS, SEEN_QUANTILE, guess_surfaces
-from nfldm3d.fitting.hulls import find_hull
+from nfldm3d.fitting.hulls import Hull, find_hull
 from nfldm3d.geometry import Box, Rays
 
 MAX_SURROUNDINGS = 3
@@ -21,7 +21,12 @@ def estimate_boxes(images: PosedImages) -> tuple[Box, int]:
     its depth maps, its sparse points, its cameras. Cameras that look at a common point see an object: the box is
     centred there. Others look around: the box holds them all. Around an object in transparent pictures lies nothing.
     """
-    recorded, hull = images.metadata.get("box"), find_hull(images)
+    return choose_boxes(images, find_hull(images))
+
+
+def choose_boxes(images: PosedImages, hull: Hull | None) -> tuple[Box, int]:
+    """As ``estimate_boxes``, given the visual hull of transparent pictures."""
+    recorded = images.metadata.get("box")
     if isinstance(recorded, dict):
         shells = 0 if hull is not None else _shells_for(images, recorded=True)
         return Box(tuple(recorded["lower"]), tuple(recorded["upper"])), shells

@@ -57,20 +57,20 @@ def find_hull(images: PosedImages) -> Hull | None:
         return None
     box = Box.around(guess_surfaces(some.camera))
     for _ in range(TRIES):
-        kept = _carve(some.camera, shown, box)
+        kept = carve(some.camera, shown, box)
         if not bool(kept.any()):
             return None
         sides = [kept.narrow(axis, side, 1) for axis in range(3) for side in (0, CELLS - 1)]
         if not any(bool(side.any()) for side in sides):
             for _ in range(2):  # once more in finer cells, and then over just the box
                 box = _hold(kept, box)
-                kept = _carve(some.camera, shown, box)
+                kept = carve(some.camera, shown, box)
             return Hull(box, kept)
         box = box.scaled(GROWTH)
     return None
 
 
-def _carve(camera: Camera, shown: Bool[Tensor, "views height width"], box: Box) -> Bool[Tensor, "x y z"]:
+def carve(camera: Camera, shown: Bool[Tensor, "views height width"], box: Box) -> Bool[Tensor, "x y z"]:
     """The cells of a box that no view sees as empty (Laurentini 1994) and enough views picture."""
     points = box.voxel_centers((CELLS, CELLS, CELLS), torch.zeros(1)).reshape(-1, 3)
     kept, witnesses = torch.ones(len(points), dtype=torch.bool), torch.zeros(len(points), dtype=torch.long)
@@ -82,7 +82,6 @@ def _carve(camera: Camera, shown: Bool[Tensor, "views height width"], box: Box) 
         pictured = (depth > reach) & ((pixels >= 0) & (pixels < size)).all(-1)
         if not _reaches_border(shown[number]):  # all of the object is in the picture
             kept &= pictured
-            witnesses += 1
         if not bool(pictured.any()):
             continue
         radius = min(math.ceil(reach * float(view.focal.max() / depth[pictured].median())), max(shown.shape[1:]) // 2)

@@ -15,7 +15,7 @@ from nfldm3d.appearance import SphericalHarmonics
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.fields import VoxelField
 from nfldm3d.fitting.batches import PixelStore, RayBatch
-from nfldm3d.fitting.boxes import estimate_boxes, nest_boxes
+from nfldm3d.fitting.boxes import choose_boxes, nest_boxes
 from nfldm3d.fitting.checkpoint import Checkpoint
 from nfldm3d.fitting.grids import VISIBILITY_RAYS, TrainableGrid
 from nfldm3d.fitting.optimisation import SHOWN_EVERY, optimise
@@ -107,7 +107,7 @@ def _identify(store: PixelStore, state: FitState) -> dict[str, Mapping[str, obje
 
 def _start(images: PosedImages, store: PixelStore, options: FitOptions) -> FitState:
     device = store.device
-    box, surroundings = estimate_boxes(images)
+    box, surroundings = choose_boxes(images, store.hull)
     if options.box is not None:
         box = Box(*options.box)
     if options.surroundings is not None:

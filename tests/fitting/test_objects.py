@@ -7,11 +7,11 @@ import pytest
 import torch
 from small_fits import ball_scene, views_of
 
-from nfldm3d import Box, PosedImages, render
+from nfldm3d import Box, Camera, PosedImages, render
 from nfldm3d.data import read_transforms_json
 from nfldm3d.fitting import FitOptions, estimate_boxes, fit
-from nfldm3d.fitting.batches import PixelStore
-from nfldm3d.fitting.hulls import find_hull
+from nfldm3d.fitting.batches import PixelStore, SizedPixels
+from nfldm3d.fitting.hulls import CELLS, carve, find_hull
 
 CENTER = torch.tensor(ball_scene().box.center)
 
@@ -74,6 +74,30 @@ def test_what_is_masked_out_carves_nothing(capture: PosedImages) -> None:
     assert whole is not None and float(whole.cells.float().mean()) < 0.9
     corners = torch.tensor([whole.box.lower, whole.box.upper])
     assert some is None or bool(some.box.contains(corners).all())
+
+
+def test_what_one_view_alone_pictures_is_not_known() -> None:
+    eyes = torch.tensor([[6.0, 0.0, 0.0], [0.0, 6.0, 0.0]])
+    whole = Camera.look_at(eyes[:1], torch.zeros(1, 3), width=64, height=64, horizontal_fov_degrees=60.0)
+    part = Camera.look_at(eyes[1:], torch.tensor([[2.0, 0.0, 0.0]]), width=64, height=64, horizontal_fov_degrees=20.0)
+    shown = torch.zeros(2, 64, 64, dtype=torch.bool)
+    shown[0, 24:40, 24:40], shown[1] = True, True  # the second one shows nothing else, from border to border
+    box = Box((-3.0, -3.0, -3.0), (3.0, 3.0, 3.0))
+    kept = carve(Camera.cat([whole, part]), shown, box)
+    assert bool(kept.any())
+    centers = box.voxel_centers((CELLS, CELLS, CELLS), torch.zeros(1))[kept]
+    assert float(centers[:, 0].min()) > 0.0  # though the first one sees a cone through all of the box
+
+
+def test_views_without_alpha_or_depth_count_as_opaque_and_unmeasured(capture: PosedImages) -> None:
+    seen = SizedPixels.load(capture, torch.device("cpu"))
+    seen = replace(seen, depth=torch.full((len(seen),), 2.0))
+    batch = PixelStore((seen, replace(seen, alpha=None, depth=None))).draw(600, torch.Generator().manual_seed(0))
+    assert batch.opacities is not None and batch.distances is not None
+    assert len(batch.opacities) == len(batch.distances) == 600
+    unmeasured = batch.distances == 0
+    assert 250 < int(unmeasured.sum()) < 350
+    assert bool((batch.opacities[unmeasured] == 1).all()) and float(batch.opacities[~unmeasured].mean()) < 0.6
 
 
 def test_opacity_is_learned_and_the_background_stays_empty(tmp_path: Path) -> None:
