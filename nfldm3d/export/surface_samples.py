@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nfldm3d.fields import Field, SparseField, VoxelField, read_innermost
-from nfldm3d.fields.refinement import find_rows
+from nfldm3d.ops.bricks import find_rows
 
 STEP = 0.5
 """Distance of samples along the short ray through a surface, in voxels."""

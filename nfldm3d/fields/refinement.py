@@ -11,6 +11,7 @@ from nfldm3d import ops
 from nfldm3d._types import Vector
 from nfldm3d.geometry import Box
 from nfldm3d.memory import require_pool_memory
+from nfldm3d.ops.bricks import find_rows
 from nfldm3d.ops.records import BRICK, TILE
 
 BRICKS_AT_ONCE = 1024
@@ -24,18 +25,9 @@ def place_voxels(
 ) -> tuple[Int32[Tensor, "bricks 3"], Int[Tensor, " voxels"]]:
     """The bricks that hold some voxels of a grid, and each voxel's row in the pool of these bricks."""
     held = torch.zeros([-(-count // BRICK) for count in resolution], dtype=torch.bool, device=voxels.device)
-    bricks, within = (voxels // BRICK).long(), (voxels % BRICK).long()
-    held[bricks.unbind(-1)] = True
-    number = held.flatten().cumsum(0).view(held.shape) - 1
-    x, y, z = within.unbind(-1)
-    return held.nonzero().int(), ((number[bricks.unbind(-1)] * BRICK + x) * BRICK + y) * BRICK + z
-
-
-def find_rows(places: ops.PoolMap, voxels: Int[Tensor, "*batch 3"]) -> Int[Tensor, "*batch"]:
-    """The rows of voxels of a grid in its pool, 512 for each brick; -1 for those that the pool lacks."""
-    number = places.numbers[(voxels // BRICK).unbind(-1)].long()
-    x, y, z = (voxels % BRICK).unbind(-1)
-    return torch.where(number < 0, -1, ((number * BRICK + x) * BRICK + y) * BRICK + z)
+    held[(voxels // BRICK).long().unbind(-1)] = True
+    places = held.nonzero().int()
+    return places, find_rows(ops.PoolMap.of(places, resolution), voxels)
 
 
 def read_block(

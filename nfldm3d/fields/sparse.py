@@ -18,7 +18,7 @@ from nfldm3d._types import Vector
 from nfldm3d.fields.packing import check_bricks, find_bricks, require_map
 from nfldm3d.fields.protocol import Brick, FieldState
 from nfldm3d.fields.refinement import place_voxels, subdivide, touched_bricks
-from nfldm3d.fields.values import check_values, find_normals
+from nfldm3d.fields.values import average_rows, check_values, find_normals, find_voxels
 from nfldm3d.fields.voxel import VoxelField, surface_density
 from nfldm3d.geometry import Box, Rays
 from nfldm3d.memory import require_memory, require_pool_memory
@@ -84,18 +84,13 @@ class SparseField:
             ValueError: the bricks do not fit in memory; it says how much they need, and what would fit.
         """
         require_map(resolution, points.device)
-        size = points.new_tensor(box.voxel_size(resolution))
-        limit = torch.tensor(resolution, device=points.device) - 1
         inside = box.contains(points)
-        voxels = ((points[inside] - points.new_tensor(box.lower)) / size).long().clamp(min=0).minimum(limit)
-        places, row = place_voxels(voxels, resolution)
+        places, rows = place_voxels(find_voxels(points[inside], box, resolution), resolution)
         require_pool_memory(len(places) * BRICK**3, features.shape[-1], resolution, points.device)
-        count = points.new_zeros(len(places) * BRICK**3).index_add_(0, row, torch.ones_like(row, dtype=points.dtype))
-        total = points.new_zeros(len(count), features.shape[-1]).index_add_(0, row, features[inside].to(points))
+        held, mean = average_rows(rows, features[inside], len(places) * BRICK**3)
         solid = surface_density(box.voxel_size(resolution)) if density is None else density
         shape = (len(places), BRICK, BRICK, BRICK)
-        mean = total / count.clamp(min=1)[:, None]
-        return cls((count > 0).to(points).mul(solid).view(shape), mean.view(*shape, -1), places, resolution, box)
+        return cls(held.mul(solid).view(shape), mean.view(*shape, -1), places, resolution, box)
 
     def to_dense(self) -> VoxelField:
         """The same field with all its voxels.

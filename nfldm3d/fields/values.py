@@ -1,12 +1,13 @@
-"""What fields of voxels have in common, however they keep them: checks of their values, and normals."""
+"""What fields of voxels have in common, however they keep them: checks, normals, and which voxels hold points."""
 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nfldm3d._types import Vector
+from nfldm3d.geometry import Box
 
 
 def check_values(density: Float[Tensor, "*voxels"], features: Float[Tensor, "*voxels channels"], signed: bool) -> None:
@@ -45,3 +46,20 @@ def find_normals(
     slopes = [read(flat + offset) - read(flat - offset) for offset in torch.diag(size).to(points)]
     gradient = torch.cat(slopes, dim=-1) / (2 * size)
     return -torch.nn.functional.normalize(gradient, dim=-1).view(points.shape)
+
+
+def find_voxels(
+    points: Float[Tensor, "points 3"], box: Box, resolution: tuple[int, int, int]
+) -> Int[Tensor, "points 3"]:
+    """The voxel of a grid that holds each of some points in its box."""
+    size, limit = points.new_tensor(box.voxel_size(resolution)), torch.tensor(resolution, device=points.device) - 1
+    return ((points - points.new_tensor(box.lower)) / size).long().clamp(min=0).minimum(limit)
+
+
+def average_rows(
+    rows: Int[Tensor, " points"], features: Float[Tensor, "points channels"], voxels: int
+) -> tuple[Float[Tensor, " voxels"], Float[Tensor, "voxels channels"]]:
+    """1 for voxels that hold points, which lie in the given rows of all voxels, and the mean of their features."""
+    count = torch.zeros(voxels, device=rows.device).index_add_(0, rows, torch.ones(len(rows), device=rows.device))
+    total = torch.zeros(voxels, features.shape[-1], device=rows.device).index_add_(0, rows, features.float())
+    return count.clamp(max=1), total / count.clamp(min=1)[:, None]

@@ -16,7 +16,7 @@ from nfldm3d import ops
 from nfldm3d._types import Vector
 from nfldm3d.fields.packing import find_bricks, pack_grid, unpack_grid
 from nfldm3d.fields.protocol import Brick, Field, FieldState
-from nfldm3d.fields.values import check_values, find_normals
+from nfldm3d.fields.values import average_rows, check_values, find_normals, find_voxels
 from nfldm3d.geometry import Box, Rays
 from nfldm3d.memory import require_memory
 from nfldm3d.ops.bricks import BRICK
@@ -81,19 +81,13 @@ class VoxelField:
         density: float | None = None,
     ) -> "VoxelField":
         """Voxels that hold points get the mean of their features and ``density`` (default: one voxel absorbs half)."""
-        field = cls.zeros(box, resolution, features.shape[-1], points.device)
+        require_memory(resolution, features.shape[-1], points.device)
         inside = box.contains(points)
-        size = points.new_tensor(field.voxel_size)
-        limit = torch.tensor(resolution, device=points.device) - 1
-        index = ((points[inside] - points.new_tensor(box.lower)) / size).long().clamp(min=0).minimum(limit)
-        flat = (index[:, 0] * resolution[1] + index[:, 1]) * resolution[2] + index[:, 2]
-        count = torch.zeros(field.density.numel(), device=points.device).index_add_(
-            0, flat, torch.ones_like(flat, dtype=torch.float32)
-        )
-        total = field.features.flatten(0, 2).index_add_(0, flat, features[inside].float())
-        solid = surface_density(field.voxel_size) if density is None else density
-        mean = total / count.clamp(min=1)[:, None]
-        return cls((count > 0).float().mul(solid).view(resolution), mean.view(*resolution, -1), box)
+        x, y, z = find_voxels(points[inside], box, resolution).unbind(-1)
+        flat = (x * resolution[1] + y) * resolution[2] + z
+        held, mean = average_rows(flat, features[inside], math.prod(resolution))
+        solid = surface_density(box.voxel_size(resolution)) if density is None else density
+        return cls(held.mul(solid).view(resolution), mean.view(*resolution, -1), box)
 
     @property
     def resolution(self) -> tuple[int, int, int]:

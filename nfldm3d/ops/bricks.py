@@ -7,11 +7,11 @@ them only the voxels that received a gradient, as masked Adam does (DVGO, Sun et
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int32, Shaped
+from jaxtyping import Float, Int, Int32, Int64, Shaped
 from torch import Tensor
 
 from nfldm3d.ops.launch import launch
-from nfldm3d.ops.records import BRICK
+from nfldm3d.ops.records import BRICK, PoolMap
 
 GRAIN = 64 * BRICK**2
 """Columns of voxels that one launch handles at least: below that, launching costs more than it saves."""
@@ -31,6 +31,13 @@ def scatter_bricks_(packed: Tensor, bricks: Int32[Tensor, "bricks 3"], grid: Sha
     for number, start in enumerate((bricks * BRICK).tolist()):
         block = grid[tuple(slice(first, first + BRICK) for first in start)]
         block.copy_(packed[number, : block.shape[0], : block.shape[1], : block.shape[2]])
+
+
+def find_rows(places: PoolMap, voxels: Int[Tensor, "*batch 3"]) -> Int64[Tensor, "*batch"]:
+    """The rows of voxels of a grid in its pool, 512 for each brick; -1 for those that the pool lacks."""
+    number = places.numbers[(voxels // BRICK).long().unbind(-1)].long()
+    x, y, z = (voxels % BRICK).unbind(-1)
+    return torch.where(number < 0, -1, ((number * BRICK + x) * BRICK + y) * BRICK + z)
 
 
 @dataclass(frozen=True)

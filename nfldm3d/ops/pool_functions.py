@@ -10,7 +10,7 @@ from typing import Any
 
 import warp as wp
 
-from nfldm3d.ops.grid_functions import ADD_ROWS, DOT_ROWS, KEEP_PRODUCTS, vec8
+from nfldm3d.ops.grid_functions import ADD_ROWS, DOT_ROWS, KEEP_PRODUCTS, owner_of, vec8
 from nfldm3d.ops.ray_functions import BRICK_BITS, BRICK_MASK, place_in_brick
 from nfldm3d.ops.records import BRICK
 
@@ -145,10 +145,21 @@ def pool_values(pool: wp.array(dtype=Any), rows: vec8i) -> vec8:
 
 @wp.func
 @typing.no_type_check
-def corner_of(cell: wp.vec4i, corner: int, shape: wp.vec3i) -> wp.vec3i:
-    """The voxel at a corner of a cell (x, y, z, anything)."""
-    return wp.vec3i(
-        wp.min(cell[0] + corner // 4, shape[0] - 1),
-        wp.min(cell[1] + corner // 2 % 2, shape[1] - 1),
-        wp.min(cell[2] + corner % 2, shape[2] - 1),
-    )
+def owned_rows(
+    visit: wp.vec4i, column: int, me: int, owners: int, numbers: wp.array3d(dtype=int), shape: wp.vec3i
+) -> wp.vec2i:
+    """The rows of both corners in one of a visited cell's 4 columns; -1 for those that the pool lacks.
+
+    Both are -1 if another thread owns the column. A visit is as for ``grid_functions.owned_voxel``.
+    """
+    x = wp.min(visit[0] + column // 2, shape[0] - 1)
+    y = wp.min(visit[1] + column % 2, shape[1] - 1)
+    if visit[0] < 0 or (owners > 0 and owner_of(x, y, owners) != me):
+        return wp.vec2i(-1, -1)
+    z = visit[2]
+    row = row_of_voxel(numbers, x, y, z)
+    if z + 1 >= shape[2]:
+        return wp.vec2i(row, -1)
+    if (z & BRICK_MASK) < BRICK_MASK:  # within one brick
+        return wp.vec2i(row, wp.where(row < 0, -1, row + 1))
+    return wp.vec2i(row, row_of_voxel(numbers, x, y, z + 1))

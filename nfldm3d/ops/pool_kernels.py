@@ -8,16 +8,15 @@ from typing import Any
 import warp as wp
 
 from nfldm3d.ops.crossing_functions import Passage, Return, Totals, cross_cell, cross_cell_back
-from nfldm3d.ops.grid_functions import cell_of, owner_of, scatter_range, vec8
+from nfldm3d.ops.grid_functions import cell_of, scatter_range, vec8
 from nfldm3d.ops.pool_functions import (
     add_pool_rows,
     add_to_row,
-    corner_of,
     dot_pool_rows,
     fetch_pool_rows,
     fetch_row,
+    owned_rows,
     pool_values,
-    row_of_voxel,
     rows_of_cell,
 )
 from nfldm3d.ops.ray_functions import BrickCells, next_occupied, position_of, ray_at
@@ -147,20 +146,6 @@ def march_backward(
         slot += 1
 
 
-@wp.func
-@typing.no_type_check
-def owned_row(
-    visit: wp.vec4i, corner: int, me: int, owners: int, numbers: wp.array3d(dtype=int), shape: wp.vec3i
-) -> int:
-    """The row of a visited cell's corner; -1 if another thread owns it, the pool lacks it, or there is no visit."""
-    if visit[0] < 0:
-        return -1
-    voxel = corner_of(visit, corner, shape)
-    if owners > 0 and owner_of(voxel[0], voxel[1], owners) != me:
-        return -1
-    return row_of_voxel(numbers, voxel[0], voxel[1], voxel[2])
-
-
 @wp.kernel(grid_stride=False)
 @typing.no_type_check
 def march_scatter(
@@ -184,11 +169,13 @@ def march_scatter(
         visit = visited[slot]
         weights = weight_shares[slot]
         slopes = slope_shares[slot]
-        for corner in range(8):
-            row = owned_row(ahead, corner, me, owners, numbers, shape)
-            if row >= 0:
-                fetch_row(feature_gradient, row)
-            row = owned_row(visit, corner, me, owners, numbers, shape)
-            if row >= 0:
-                add_to_row(feature_gradient, row, weights[corner], grad_features, visit[3])
-                wp.atomic_add(density_gradient, row, slopes[corner])
+        for column in range(4):
+            rows = owned_rows(ahead, column, me, owners, numbers, shape)
+            for corner in range(2):
+                if rows[corner] >= 0:
+                    fetch_row(feature_gradient, rows[corner])
+            rows = owned_rows(visit, column, me, owners, numbers, shape)
+            for corner in range(2):
+                if rows[corner] >= 0:
+                    add_to_row(feature_gradient, rows[corner], weights[2 * column + corner], grad_features, visit[3])
+                    wp.atomic_add(density_gradient, rows[corner], slopes[2 * column + corner])

@@ -9,7 +9,6 @@ import warp as wp
 from nfldm3d.ops.grid_functions import (
     cell_of,
     corner_shares,
-    owner_of,
     point_at,
     scatter_range,
     vec8,
@@ -19,8 +18,8 @@ from nfldm3d.ops.point_kernels import is_inside, slope_of
 from nfldm3d.ops.pool_functions import (
     add_pool_rows,
     add_to_row,
-    corner_of,
     dot_pool_rows,
+    owned_rows,
     row_of_voxel,
     rows_of_cell,
 )
@@ -102,12 +101,12 @@ def interpolate_scatter(
             position = voxel_position(point, lower, upper, shape)
             cell = cell_of(position, shape)
             shares = corner_shares(position, cell, shape)
-            for corner in range(8):
-                voxel = corner_of(wp.vec4i(cell[0], cell[1], cell[2], 0), corner, shape)
-                if owners == 0 or owner_of(voxel[0], voxel[1], owners) == me:
-                    row = row_of_voxel(numbers, voxel[0], voxel[1], voxel[2])
-                    if row >= 0:
-                        add_to_row(gradient, row, shares[corner], grad_result, index)
+            visit = wp.vec4i(cell[0], cell[1], cell[2], index)
+            for column in range(4):
+                rows = owned_rows(visit, column, me, owners, numbers, shape)
+                for corner in range(2):
+                    if rows[corner] >= 0:
+                        add_to_row(gradient, rows[corner], shares[2 * column + corner], grad_result, index)
 
 
 @wp.kernel(grid_stride=False)

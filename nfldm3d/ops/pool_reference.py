@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from nfldm3d.ops import reference
+from nfldm3d.ops.bricks import find_rows
 from nfldm3d.ops.records import BRICK, Bounds, FieldGradient, March, PoolMap, PoolOccupancy, RayIntegral, Splat
 
 
@@ -29,9 +30,7 @@ def _rows(places: PoolMap) -> Int64[Tensor, "x y z"]:
     """The row of every voxel of the grid in the pool, or -1."""
     axes = [torch.arange(size, device=places.numbers.device) for size in places.resolution]
     x, y, z = torch.meshgrid(*axes, indexing="ij")
-    number = places.numbers[x // BRICK, y // BRICK, z // BRICK].long()
-    within = (x % BRICK * BRICK + y % BRICK) * BRICK + z % BRICK
-    return torch.where(number < 0, -1, number * BRICK**3 + within)
+    return find_rows(places, torch.stack((x, y, z), dim=-1))
 
 
 def integrate_rays_in_pool(
