@@ -9,7 +9,7 @@ from torch import Tensor
 from nfldm3d.appearance import Appearance
 from nfldm3d.camera import Camera
 from nfldm3d.export.surface_samples import CHUNK, read_surface_features
-from nfldm3d.fields import SparseField, VoxelField, split_levels
+from nfldm3d.fields import Field, SparseField, VoxelField, split_levels
 from nfldm3d.geometry import Rays, invert_pose
 from nfldm3d.ops.records import PinholeViews
 from nfldm3d.ops.views import rank_views
@@ -38,9 +38,9 @@ def color_points(
     colors, unseen = torch.zeros_like(points), torch.ones(len(points), dtype=torch.bool, device=points.device)
     if scene.cameras is not None and scene.appearance.per_ray:
         cameras = spread_views(scene.cameras).to(points.device)
-        renderer = prepare(scene)
+        renderer, matter = prepare(scene), _without_features(scene.field)
         for chunk in torch.arange(len(points), device=points.device).split(CHUNK):
-            rays, weights = _aim(renderer, cameras, points[chunk], normals[chunk], height)
+            rays, weights = _aim(renderer, matter, cameras, points[chunk], normals[chunk], height)
             color, seen = _render_points(renderer, rays, weights)
             colors[chunk], unseen[chunk] = color, ~seen
     rest, facing = points[unseen], normals[unseen]
@@ -131,8 +131,14 @@ def _has_normal(normals: Float[Tensor, "points 3"]) -> Bool[Tensor, "points 1"]:
     return normals.norm(dim=-1, keepdim=True) > 0.5
 
 
+def _without_features(field: Field) -> Field:
+    """The same matter with one feature, where the many that nobody asks for would be summed up along each ray."""
+    return replace(field, features=field.density[..., None]) if isinstance(field, VoxelField | SparseField) else field
+
+
 def _aim(
     renderer: Renderer,
+    matter: Field,
     cameras: Camera,
     points: Float[Tensor, "points 3"],
     normals: Float[Tensor, "points 3"],
@@ -140,7 +146,7 @@ def _aim(
 ) -> tuple[Rays, Float[Tensor, "points views"]]:
     """Rays that arrive at each point from the cameras that see it best, starting just above; and the views' weights.
 
-    The weights count the light that the field in focus lets through on the way.
+    The weights count the light that ``matter``, the field in focus, lets through on the way.
     """
     scene = renderer.scene
     views, weights = choose_views(cameras, points, normals)
@@ -153,11 +159,9 @@ def _aim(
         margin[held] = (height + 1) * min(field.voxel_size)
     start = (distance - margin).clamp(min=0)
     asked = weights > 0
-    field, near_far = scene.field, torch.stack((torch.zeros_like(start), start), dim=-1)[asked]
-    if isinstance(field, VoxelField | SparseField):  # its features are many, and not asked for
-        field = replace(field, features=field.density[..., None])
-    rays, step = Rays(eyes[asked], directions[asked]), min(field.voxel_size)
-    way = integrate(field, rays, near_far, step, MIN_VISIBLE / 2, renderer.occupancies[0])
+    near_far = torch.stack((torch.zeros_like(start), start), dim=-1)[asked]
+    rays, step = Rays(eyes[asked], directions[asked]), min(matter.voxel_size)
+    way = integrate(matter, rays, near_far, step, MIN_VISIBLE / 2, renderer.occupancies[0])
     weights[asked] *= torch.where(1 - way.opacity > MIN_VISIBLE, 1 - way.opacity, 0.0)
     return Rays(eyes + start[..., None] * directions, directions), weights
 
