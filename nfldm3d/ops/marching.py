@@ -170,11 +170,12 @@ class _Walk(NamedTuple):
         return march_kernels
 
     def lay_out(self, density: Tensor, features: Tensor) -> list:
-        """A field as the kernels take it."""
+        """A field as the kernels take it, and where its voxels lie."""
         if self.places is None:
-            return [density, features]
+            return [density, features, density.new_zeros(0, 0, 0, dtype=torch.int32), tuple(density.shape)]
         rows = density.numel()
-        return [density.view(rows), features.view(rows, features.shape[-1]), *self._where]
+        where = self.places.numbers.contiguous(), self.places.resolution
+        return [density.view(rows), features.view(rows, features.shape[-1]), *where]
 
     def lay_out_sums(self, gradient: FieldGradient) -> list:
         """Its gradient as the scattering kernel takes it."""
@@ -188,15 +189,11 @@ class _Walk(NamedTuple):
         found = self.occupancy
         if isinstance(found, PoolOccupancy):
             marks = found.marks.view(len(found.marks), BRICK**3)
-            cells = [found.numbers.contiguous(), marks.contiguous(), found.leaps.contiguous()]
+            cells = [found.numbers.contiguous(), marks.contiguous()]
         else:
-            cells = [found.cells.contiguous(), found.leaps.contiguous()]
-        return [*cells, *self.rays, *self.march.box, self.march.step, self.march.early_stop]
-
-    @property
-    def _where(self) -> tuple:
-        assert self.places is not None
-        return self.places.numbers.contiguous(), self.places.resolution
+            cells = [found.cells.new_zeros(0, 0, 0, dtype=torch.int32), found.cells.contiguous()]
+        leaps = found.leaps.contiguous()
+        return [*cells, leaps, *self.rays, *self.march.box, self.march.step, self.march.early_stop]
 
 
 def _blocks(ends: Tensor, capacity: int) -> tuple[list[tuple[int, int, int]], int]:
