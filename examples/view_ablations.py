@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from nfldm3d.camera import Camera
-from nfldm3d.data.view_sets import ViewSets, open_view_sets
+from nfldm3d.data.view_sets import SIDES, Side, ViewSets, open_view_sets
 from nfldm3d.evaluation.features import EfficientNetFeatures
 from nfldm3d.evaluation.metrics import Lpips
 from nfldm3d.evaluation.picture_scores import embedding_by
@@ -77,14 +77,14 @@ def compare_conditioning(weights: str, test: ViewSets, budget: ViewBudget) -> It
 
 
 def compare_networks(
-    sets: tuple[ViewSets, ViewSets], budget: ViewBudget, steps: int, options: dict[str, Any]
+    sets: dict[Side, ViewSets], budget: ViewBudget, steps: int, options: dict[str, Any]
 ) -> Iterator[Mapping[str, object]]:
-    source, held_out = (ViewPairSource(each) for each in sets)
+    source, held_out = (ViewPairSource(sets[side]) for side in ("train", "val"))
     for name, changed in NETWORKS.items():
         torch.manual_seed(0)
         network = XUNet(**(options | changed))
         learn(ViewDiffusionStage(network, source, held_out), steps, 4, 3e-4)
-        yield {"row": name} | judge(network, sets[1], budget)
+        yield {"row": name} | judge(network, sets["test"], budget)
 
 
 def read_options(text: str) -> dict[str, Any]:
@@ -93,15 +93,15 @@ def read_options(text: str) -> dict[str, Any]:
 
 
 def compare_multiview(
-    prior: str, sets: tuple[ViewSets, ViewSets], budget: ViewBudget, steps: int, options: dict[str, Any]
+    prior: str, sets: dict[Side, ViewSets], budget: ViewBudget, steps: int, options: dict[str, Any]
 ) -> Iterator[Mapping[str, object]]:
-    source, held_out = (MultiViewSource(each) for each in sets)
+    source, held_out = (MultiViewSource(sets[side]) for side in ("train", "val"))
     for name, changed in MULTIVIEW.items():
         torch.manual_seed(0)
         model = open_text_model(prior)
         generator = MultiViewGenerator.join(model, ViewLayers.of(model.unet, **(options | changed)))  # type: ignore[arg-type]
         learn(MultiViewStage(generator.network, model, source, held_out), steps, 1, 5e-5)
-        yield {"row": name} | judge_together(generator, sets[1], budget)
+        yield {"row": name} | judge_together(generator, sets["test"], budget)
 
 
 def judge_together(generator: MultiViewGenerator, sets: ViewSets, budget: ViewBudget) -> dict[str, float]:
@@ -124,13 +124,13 @@ def main(options: argparse.Namespace) -> None:
     )
     size = open_text_model(options.prior).image_size if options.which == "multiview" else SIZE
     size = options.size or size
-    sets = tuple(open_view_sets(options.objects_folder, side, size=size) for side in ("train", "test"))
+    sets: dict[Side, ViewSets] = {side: open_view_sets(options.objects_folder, side, size=size) for side in SIDES}
     if options.which == "conditioning":
-        rows = compare_conditioning(options.weights, sets[1], budget)
+        rows = compare_conditioning(options.weights, sets["test"], budget)
     elif options.which == "networks":
-        rows = compare_networks(sets, budget, options.steps, {"size": size} | read_options(options.network))  # type: ignore[arg-type]
+        rows = compare_networks(sets, budget, options.steps, {"size": size} | read_options(options.network))
     else:
-        rows = compare_multiview(options.prior, sets, budget, options.steps, read_options(options.network))  # type: ignore[arg-type]
+        rows = compare_multiview(options.prior, sets, budget, options.steps, read_options(options.network))
     for row in rows:
         print(json.dumps(row), flush=True)
 

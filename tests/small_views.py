@@ -44,7 +44,7 @@ class Balls:
         return self.count
 
     def read(self, index: int, choose: Choose) -> ViewSet:
-        camera = self.camera[choose(len(self.camera))]
+        camera = self.camera[choose(self.camera)]
         return ViewSet(look(index, camera), camera, f"ball_{index}", "a ball")
 
 

@@ -74,7 +74,7 @@ class TrainMultiview:
         prior = open_text_model(self.prior, device, **({"hub": True} if self.hub else {}))
         source, held_out = (
             MultiViewSource(open_view_sets(self.data, side, size=prior.image_size), self.views)
-            for side in ("train", "test")
+            for side in ("train", "val")
         )
         kept = self._preserve(prior, source)
         layers = ViewLayers.of(

@@ -19,7 +19,8 @@ class TrainViewDiffusion:
 
     data: Path
     """Shards of nfldm3d capture objects, SRN's cars_train beside cars_test, a category of CO3Dv2, or a folder of
-    captures; what is marked for tests judges."""
+    captures. One training shape in twenty is held out to choose the best weights by; what is marked for tests stays
+    unseen."""
     out: Path
     """Run folder."""
     options: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(
@@ -55,7 +56,7 @@ class TrainViewDiffusion:
     objective: Literal["diffusion", "regression"] = "diffusion"
     """``regression`` is the baseline without noise."""
     untold: float = 0.1
-    """Share of pairs of which the given view is left out."""
+    """Share of pairs of which the given view is left out; of none for the regression."""
     start_from: str | None = None
     """Weights to begin with, where they fit: a run folder or a folder with view_denoiser."""
     resume: bool = False
@@ -83,7 +84,7 @@ class TrainViewDiffusion:
         options |= {"kind": self.kind, "objective": self.objective}
         size = options.get("size", self.size)
         source, held_out = (
-            ViewPairSource(open_view_sets(self.data, side, size=size), self.pairs) for side in ("train", "test")
+            ViewPairSource(open_view_sets(self.data, side, size=size), self.pairs) for side in ("train", "val")
         )
         model = XUNet(**options)
         begin_with(model, self.start_from, VIEW_DENOISER)

@@ -137,7 +137,20 @@ def decode_views(
     record = files.record()
     camera = _read_camera(record)
     images = torch.from_numpy(files.strip("rgb.png", ("RGB",), camera)).permute(0, 3, 1, 2)
-    return images, camera, Record.of(record.source, record.values.get("metadata", {}), "metadata").values
+    return images, camera, _metadata_of(record)
+
+
+def read_metadata(key: str, members: Mapping[str, bytes], source: PathName) -> dict[str, object]:
+    """What is known of a scene beside its pictures; see ``decode_scene``.
+
+    Raises:
+        DataFormatError: its JSON file is missing or damaged.
+    """
+    return _metadata_of(_SceneFiles(members, Path(f"{source}/{key}")).record())
+
+
+def _metadata_of(record: Record) -> dict[str, object]:
+    return Record.of(record.source, record.values.get("metadata", {}), "metadata").values
 
 
 @dataclass(frozen=True)

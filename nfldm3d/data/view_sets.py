@@ -2,9 +2,13 @@
 
 Read are tar shards of ``nfldm3d capture objects --layout shards``, SRN's cars and chairs, categories of CO3Dv2, and
 folders of captures. Pictures are square; what surrounds objects that have a mask is white.
+
+One training shape in twenty is held out to choose checkpoints by (``val``), so that tests stay unseen until the end.
 """
 
-from collections.abc import Callable
+import glob
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,19 +23,25 @@ from nfldm3d.camera import Camera
 from nfldm3d.data import image_files
 from nfldm3d.data.co3d import Co3dCategory, is_co3d
 from nfldm3d.data.posed_images import PosedImages
-from nfldm3d.data.sample_files import decode_views
+from nfldm3d.data.sample_files import decode_views, read_metadata
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_folder import SceneFolder
-from nfldm3d.data.scene_shards import INDEX_NAME, read_members
+from nfldm3d.data.scene_shards import INDEX_NAME, SceneEntry, read_members
 from nfldm3d.data.srn import list_srn, read_srn
 from nfldm3d.files import DataFormatError
 
-Choose: TypeAlias = Callable[[int], Int64[Tensor, " views"]]
-"""Which of so many views to read."""
+Side: TypeAlias = Literal["train", "val", "test"]
+SIDES: tuple[Side, ...] = ("train", "val", "test")
+Choose: TypeAlias = Callable[[Camera], Int64[Tensor, " views"]]
+"""The numbers of the views to read, of an object that such cameras (views) have seen."""
 CO3D_DISTANCE = 1.3
 """To which sequences are scaled: median distance of the cameras from what they look at, that of SRN's cars."""
 TEST_SHARE = 10
 """One sequence of CO3D in so many is for testing."""
+VALIDATION_SHARE = 20
+"""One shape to learn from in so many is held out to choose by, at least one."""
+GIVEN_DEGREES = 20.0
+"""Height above the horizon from which pictures of things are taken, as ``assume_camera`` has it."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +82,34 @@ class ViewSets(Protocol):
 class ShardViews:
     """Objects of tar shards, of which only pictures and cameras are decoded; see ``ViewSets``."""
 
-    def __init__(self, scenes: SceneDataset, size: int | None = None):
-        self.scenes, self.size = scenes, size
+    def __init__(self, folder: PathName, side: Side, size: int | None = None):
+        self.scenes = SceneDataset(folder, split="test" if side == "test" else "train")
+        self.size, self.entries = size, self.scenes.scenes
+        if side != "test":
+            shapes = [self._name_shape(entry) for entry in self.entries]
+            self.entries = tuple(self.entries[number] for number in hold_out(shapes, side, self.scenes.folder))
 
     def __len__(self) -> int:
-        return len(self.scenes)
+        return len(self.entries)
 
     def read(self, index: int, choose: Choose) -> ViewSet:
         """See ``ViewSets``."""
-        entry = self.scenes.scenes[index]
-        members = read_members(self.scenes.folder, entry)
+        entry = self.entries[index]
+        members = read_members(self.scenes.folder, _only(entry, "json", "rgb.png"))
         images, camera, metadata = decode_views(entry.key, members, self.scenes.folder / entry.shard)
-        chosen = choose(len(images))
+        chosen = choose(camera)
         images, camera = make_square(images[chosen].float() / 255, camera[chosen], self.size)
         return ViewSet(images, camera, entry.key, str(metadata.get("caption", "")))
+
+    def _name_shape(self, entry: SceneEntry) -> str:
+        """Equal for liveries of one mesh, as far as what the recorder notes of it tells."""
+        try:
+            members = read_members(self.scenes.folder, _only(entry, "json"))
+            metadata = read_metadata(entry.key, members, self.scenes.folder / entry.shard)
+        except DataFormatError:  # as whoever reads the object is told
+            return entry.key
+        noted = [metadata.get(name) for name in ("triangles", "object_box")]
+        return entry.key if None in noted else str(noted)
 
 
 class CaptureViews:
@@ -102,7 +126,7 @@ class CaptureViews:
         """See ``ViewSets``."""
         key, capture = self.captures[index]
         views = capture()
-        views = views[choose(len(views))]
+        views = views[choose(views.camera)]
         parts = [_load(group, self.size) for group in views.groups()]
         if len({images.shape for images, _ in parts}) > 1:
             raise DataFormatError(key, "has pictures of several sizes; give the size that they are to be brought to")
@@ -112,11 +136,11 @@ class CaptureViews:
         return ViewSet(images, camera, key, str(caption))
 
 
-def open_view_sets(path: PathName, side: Literal["train", "test"], *, size: int | None = None) -> ViewSets:
+def open_view_sets(path: PathName, side: Side, *, size: int | None = None) -> ViewSets:
     """The objects of one side of a data set, in whichever layout it is.
 
     Of CO3D's sequences one in ten is on the side of tests, which are scaled so that cameras lie some 1.3 from what they
-    look at, in the middle.
+    look at, in the middle. SRN's own ``cars_val`` is the side to choose by, where it is there; see ``hold_out``.
 
     Args:
         size: pixels along each side to which pictures are brought; None leaves them as they are.
@@ -128,15 +152,35 @@ def open_view_sets(path: PathName, side: Literal["train", "test"], *, size: int 
     if size is not None and size < 1:
         raise ValueError(f"pictures need at least 1 pixel a side, got size={size}")
     if (path / INDEX_NAME).is_file():
-        return ShardViews(SceneDataset(path, split=side), size)
-    if is_co3d(path):
-        return CaptureViews(_list_co3d(path, side), size)
-    if path.name.endswith(("_train", "_test")):  # one side of a class, beside the other
-        path = path.with_name(f"{path.name.rpartition('_')[0]}_{side}")
-    if path.name.endswith(f"_{side}") or any(path.glob(f"*_{side}")):
-        return CaptureViews({place.name: partial(read_srn, place) for place in list_srn(path, side)}, size)
-    folder = SceneFolder(path, split=side, views=None)
-    return CaptureViews({key: partial(folder.read_views, number) for number, key in enumerate(folder.keys)}, size)
+        return ShardViews(path, side, size)
+    captures, held_out = _list_captures(path, side)
+    if side != "test" and not held_out:
+        names = list(captures)
+        captures = {names[number]: captures[names[number]] for number in hold_out(names, side, path)}
+    return CaptureViews(captures, size)
+
+
+def hold_out(shapes: Sequence[str], side: Side, source: PathName) -> list[int]:
+    """The numbers of the objects to learn from or, where ``side`` is ``val``, to choose by, given their shapes' names.
+
+    One shape in ``VALIDATION_SHARE`` is held out with all objects of that shape, at least one; which ones, their names'
+    hashes tell.
+
+    Raises:
+        DataFormatError: there is but one shape, and it is asked to be held out.
+    """
+    names = sorted(set(shapes), key=lambda name: hashlib.sha256(name.encode()).digest())
+    if len(names) == 1 and side == "val":
+        raise DataFormatError(source, "has a single shape to learn from, none can be held out to judge by; add more")
+    held = set(names[: max(1, len(names) // VALIDATION_SHARE)] if len(names) > 1 else ())
+    return [number for number, shape in enumerate(shapes) if (shape in held) == (side == "val")]
+
+
+def find_given(camera: Camera) -> int:
+    """The number of the view (views) that is most like a picture of a thing: seen from ``GIVEN_DEGREES`` above."""
+    centers = camera.centers
+    sine = centers[:, 2] / centers.norm(dim=-1).clamp(min=1e-6)
+    return int((sine.clamp(-1, 1).asin().rad2deg() - GIVEN_DEGREES).abs().argmin())
 
 
 def make_square(
@@ -170,6 +214,29 @@ def _load(views: PosedImages, size: int | None) -> tuple[Tensor, Camera]:
     if masks is not None:
         images = torch.where(masks[:, None], images, 1.0)
     return make_square(images, views.camera, size)
+
+
+def _only(entry: SceneEntry, *extensions: str) -> SceneEntry:
+    """A scene of whose files no others need to be read; whoever decodes them says what is missing."""
+    kept = {name: entry.members[name] for name in extensions if name in entry.members}
+    return replace(entry, members=kept or entry.members)
+
+
+def _list_captures(path: Path, side: Side) -> tuple[dict[str, Callable[[], PosedImages]], bool]:
+    """How each object is read, and whether the data set itself holds some out to choose by, that side aside."""
+    tested: Literal["train", "test"] = "test" if side == "test" else "train"
+    if is_co3d(path):
+        return _list_co3d(path, tested), False
+    name = path.name.rpartition("_")[0] if path.name.endswith(tuple(f"_{each}" for each in SIDES)) else ""
+    root, kinds = (path.parent, glob.escape(name)) if name else (path, "*")
+    folders = {each: sorted(root.glob(f"{kinds}_{each}")) for each in SIDES}
+    has_own = bool(folders["train"] and folders["val"])
+    taken: Side = side if has_own else tested
+    if name or folders[taken]:
+        kept = folders[taken] or [root / f"{name}_{taken}"]
+        return {place.name: partial(read_srn, place) for folder in kept for place in list_srn(folder, taken)}, has_own
+    folder = SceneFolder(path, split=tested, views=None)
+    return {key: partial(folder.read_views, number) for number, key in enumerate(folder.keys)}, False
 
 
 def _list_co3d(path: Path, side: str) -> dict[str, Callable[[], PosedImages]]:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nfldm3d.camera import Camera
-from nfldm3d.data.view_sets import ViewSet, ViewSets
+from nfldm3d.data.view_sets import ViewSet, ViewSets, find_given
 from nfldm3d.evaluation.distributions import frechet_distance, kernel_distance
 from nfldm3d.evaluation.metrics import Lpips, psnr, ssim
 from nfldm3d.evaluation.picture_scores import Embed
@@ -34,7 +34,7 @@ class ViewBudget:
     views: int = 16
     """Drawn of each, evenly spread over those that there are."""
     consistency: int = 8
-    """Objects whose views a field is fitted to; 0 leaves that out."""
+    """Objects whose views a field is fitted to, evenly spread; 0 leaves that out."""
     fit_steps: int = 1500
     sampling: ViewSampling = field(default_factory=ViewSampling)
     seed: int = 0
@@ -61,9 +61,10 @@ class DrawnObject:
     drawn: Float[Tensor, "views 3 height width"]
 
 
-def choose_views(count: int, views: int) -> Int64[Tensor, " numbers"]:
-    """The number of the view that is given, and those of the views that are drawn."""
-    given = SPIRAL_VIEW if count >= SPIRAL else 0
+def choose_views(camera: Camera, views: int) -> Int64[Tensor, " numbers"]:
+    """The number of the view that is given, SRN's or ``find_given``'s, and those of the views that are drawn."""
+    count = len(camera)
+    given = SPIRAL_VIEW if count >= SPIRAL else find_given(camera)
     others = torch.tensor([number for number in range(count) if number != given], dtype=torch.int64)
     places = torch.linspace(0, len(others) - 1, min(views, len(others))).round().long()
     return torch.cat((torch.tensor([given]), others[places]))
@@ -81,7 +82,7 @@ def draw_objects(network: XUNet, sets: ViewSets, budget: ViewBudget) -> Iterator
     draws = torch.Generator().manual_seed(budget.seed)
     for first in range(0, count, TOGETHER):
         numbers = [number * len(sets) // count for number in range(first, min(first + TOGETHER, count))]
-        read = [sets.read(number, lambda total: choose_views(total, budget.views)) for number in numbers]
+        read = [sets.read(number, lambda camera: choose_views(camera, budget.views)) for number in numbers]
         fewest = min(len(views.images) for views in read)
         if fewest < 2:
             raise ValueError("an object has a single view, so that there is nothing to compare with; record more")
@@ -144,7 +145,7 @@ def _compare_sets(
 def _measure_consistency(objects: list[DrawnObject], budget: ViewBudget) -> dict[str, float]:
     """Means over objects, of their drawn views and of the true ones, which no model can be expected to pass."""
     found: dict[str, list[Consistency]] = {"": [], "_of_truth": []}
-    for one in objects[: budget.consistency]:
+    for one in _spread(objects, budget.consistency):
         camera = Camera.cat([one.given.camera, one.true.camera])
         for name, views in (("", one.drawn), ("_of_truth", one.true.images)):
             images = torch.cat((one.given.images, views))
@@ -157,9 +158,15 @@ def _measure_consistency(objects: list[DrawnObject], budget: ViewBudget) -> dict
     }
 
 
+def _spread(objects: list[DrawnObject], count: int) -> list[DrawnObject]:
+    """At most so many, evenly spread: data sets are in the order of what things are called."""
+    count = min(count, len(objects))
+    return [objects[number * len(objects) // count] for number in range(count)]
+
+
 def _page(objects: list[DrawnObject]) -> Float[Tensor, "3 height width"]:
     rows = []
-    for one in objects[:SHOWN]:
+    for one in _spread(objects, SHOWN):
         for views in (one.drawn, one.true.images):
             rows.append(torch.cat([*one.given.images, *views[:SHOWN]], dim=-1))
     narrow = min(row.shape[-1] for row in rows)

@@ -71,13 +71,13 @@ class MultiViewSource:
 
     def sample(self, index: int, generator: torch.Generator) -> ViewSet:
         """Views of an object, in the order in which they are given."""
-        return self.sets.read(index, lambda count: draw_views_of(count, self.views, generator))
+        return self.sets.read(index, lambda camera: draw_views_of(len(camera), self.views, generator))
 
     def spread(self, objects: int) -> MultiViews:
         """Evenly spread views of at most so many objects, evenly spread."""
         objects = min(objects, len(self))
         numbers = [number * len(self) // objects for number in range(objects)]
-        return self.collate([self.sets.read(n, lambda count: self._evenly(count)) for n in numbers])
+        return self.collate([self.sets.read(n, lambda camera: self._evenly(len(camera))) for n in numbers])
 
     def collate(self, samples: Sequence[ViewSet]) -> MultiViews:
         """All objects in a batch."""

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from nfldm3d.camera import Camera
-from nfldm3d.data.view_sets import ViewSet, ViewSets
+from nfldm3d.data.view_sets import ViewSet, ViewSets, find_given
 from nfldm3d.evaluation.metrics import psnr
 from nfldm3d.models.views.log_snr import CLEAN, add_noise, log_snr, target_of, weigh
 from nfldm3d.models.views.sampling import ViewSampling, draw_views
@@ -52,13 +52,14 @@ class ViewPairSource:
 
     def sample(self, index: int, generator: torch.Generator) -> ViewPairs:
         """Some pairs of an object."""
-        return _as_pairs(self.sets.read(index, lambda count: draw_pairs(count, self.pairs, generator)))
+        return _as_pairs(self.sets.read(index, lambda camera: draw_pairs(len(camera), self.pairs, generator)))
 
     def spread(self, objects: int) -> ViewPairs:
-        """One pair of each of at most so many objects, evenly spread: the first view, and one a third of the way on."""
+        """One pair of each of at most so many objects, evenly spread: ``find_given``'s view, and one a third of the way
+        on."""
         objects = min(objects, len(self))
         numbers = [number * len(self) // objects for number in range(objects)]
-        pairs = [self.sets.read(number, lambda count: torch.tensor([0, max(1, count // 3)])) for number in numbers]
+        pairs = [self.sets.read(number, _given_and_other) for number in numbers]
         return self.collate([_as_pairs(pair) for pair in pairs])
 
     def collate(self, samples: Sequence[ViewPairs]) -> ViewPairs:
@@ -84,7 +85,7 @@ class ViewDiffusionStage:
         judged: int = 24,
     ):
         """Judges by a pair of each of ``judged`` held-out objects; ``untold`` is the share of pairs of which the given
-        view is left out, for guidance without a classifier."""
+        view is left out, for guidance without a classifier. The regression is always told it: nothing guides it."""
         if not 0 <= untold < 1:
             raise ValueError(f"untold must be at least 0 and below 1, got {untold}")
         self.model, self.source, self.held_out = model, source, held_out
@@ -94,6 +95,11 @@ class ViewDiffusionStage:
         """The network's constructor arguments."""
         return {name: value for name, value in self.model.config.items() if not name.startswith("_")}
 
+    @property
+    def is_regression(self) -> bool:
+        """Whether the network is the baseline that is shown no noise."""
+        return self.model.config["objective"] == "regression"
+
     def to(self, device: torch.device) -> None:
         """Moves the network."""
         torch.nn.Module.to(self.model, device)
@@ -102,12 +108,12 @@ class ViewDiffusionStage:
         """The error of what the network says, over times spread evenly through the batch."""
         pairs = len(batch.given)
         t = (torch.arange(pairs) + torch.rand(pairs, generator=generator)) / pairs
-        known = torch.rand(pairs, generator=generator) >= self.untold
+        known = torch.rand(pairs, generator=generator) >= (0 if self.is_regression else self.untold)
         error = self._error(batch, t, known, generator)
         return error, {"error": error.detach()}
 
     def evaluate(self, generator: torch.Generator) -> Evaluation:
-        """Errors on held-out pairs with and without the given view, and how near pictures that are drawn come."""
+        """Errors on held-out pairs, for the diffusion also without the given view, and how near drawn pictures come."""
         batch, seed = self.held_out.spread(self.judged).to(self.model.device), generator.initial_seed()
         pairs = len(batch.given)
         drawn = draw_views(
@@ -119,7 +125,7 @@ class ViewDiffusionStage:
             generator=torch.Generator().manual_seed(seed),
         )[:, 0]
         scalars = {"psnr": float(psnr(drawn, batch.wanted)), "psnr_copied": float(psnr(batch.given, batch.wanted))}
-        for name, told in (("error", True), ("error_untold", False)):
+        for name, told in (("error", True), *(() if self.is_regression else (("error_untold", False),))):
             draws = torch.Generator().manual_seed(seed)  # the same noise each time
             levels = [torch.full((pairs,), (level + 0.5) / LEVELS_OF_NOISE) for level in range(LEVELS_OF_NOISE)]
             errors = [self._error(batch, t, torch.full((pairs,), told), draws).item() for t in levels]
@@ -143,7 +149,7 @@ class ViewDiffusionStage:
             add_noise(wanted, noise, level),
             target_of(wanted, noise, level, self.model.config["prediction"]),
         )
-        if self.model.config["objective"] == "regression":
+        if self.is_regression:
             noisy, level, target = torch.zeros_like(wanted), torch.full_like(level, -CLEAN), wanted
         told = torch.where(known[:, None, None, None], given, instead)  # what is not known is a frame of noise alone
         levels = torch.stack((torch.where(known, CLEAN, -CLEAN), level), dim=-1)
@@ -161,6 +167,11 @@ def draw_pairs(views: int, pairs: int, generator: torch.Generator) -> Int64[Tens
     if views < 2:
         raise ValueError(f"a pair needs two views of an object, got {views}")
     return torch.cat([torch.randperm(views, generator=generator)[:2] for _ in range(pairs)])
+
+
+def _given_and_other(camera: Camera) -> Int64[Tensor, " numbers"]:
+    given = find_given(camera)
+    return torch.tensor([given, (given + max(1, len(camera) // 3)) % len(camera)])
 
 
 def _as_pairs(views: ViewSet) -> ViewPairs:

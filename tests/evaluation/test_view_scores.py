@@ -19,8 +19,8 @@ def network(**options) -> XUNet:
 
 
 def test_view_64_of_a_spiral_is_given_and_others_are_spread() -> None:
-    assert choose_views(251, 250).tolist() == [64, *range(64), *range(65, 251)]
-    assert choose_views(6, 3).tolist() == [0, 1, 3, 5] and choose_views(3, 10).tolist() == [0, 1, 2]
+    assert choose_views(cameras(251), 250).tolist() == [64, *range(64), *range(65, 251)]
+    assert choose_views(cameras(6), 3).tolist() == [3, 0, 2, 5] and choose_views(cameras(3), 10).tolist() == [1, 0, 2]
 
 
 def test_true_views_have_the_best_figures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Draws views with an X-UNet, one after another (3DiM, section 2): each is then one of those that the next go by."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -10,7 +10,10 @@ from torch import Tensor
 
 from nfldm3d.camera import Camera
 from nfldm3d.models.views.log_snr import CLEAN, log_snr, step_back, to_clean
-from nfldm3d.models.views.xunet import XUNet
+from nfldm3d.models.views.xunet import Places, XUNet
+
+KEPT_BYTES = 2**30
+"""What networks are told of pairs of views is kept for all steps while it takes no more; then it is computed anew."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def draw_views(
     device = network.device
     pool, cameras = [2 * given.to(device) - 1], [seen.to(device)]
     wanted, count = wanted.to(device), wanted.shape[1]
+    untold = network.prepare(Camera.cat([cameras[0][:1, :1], wanted[:1, :1]]), torch.zeros(1, device=device).bool())
     for number in range(count):
 
         def share(done: float, number: int = number) -> None:
@@ -73,7 +77,7 @@ def draw_views(
                 tell((number + done) / count)
 
         here = wanted[:, number : number + 1]
-        drawing = _Drawing(network, torch.cat(pool, dim=1), Camera.cat(cameras), here, sampling)
+        drawing = _Drawing(network, torch.cat(pool, dim=1), Camera.cat(cameras), here, sampling, untold)
         made = drawing.regress() if network.config["objective"] == "regression" else drawing.draw(generator, share)
         pool.append(made[:, None])
         cameras.append(here)
@@ -92,6 +96,10 @@ class _Drawing:
     wanted: Camera
     """(objects 1)."""
     sampling: ViewSampling
+    untold: Places
+    """What the network is told where a view is left out."""
+    kept: dict[tuple[int, int], Places] = field(default_factory=dict)
+    """What it is told of an object and a view of its pool."""
 
     def draw(
         self, generator: torch.Generator | None, tell: Callable[[float], None]
@@ -101,9 +109,10 @@ class _Drawing:
         levels, shape = log_snr(times).to(self.pool), self.pool[:, 0].shape
         prediction = self.network.config["prediction"]
         noisy = torch.randn(shape, generator=generator).to(self.pool)
+        instead = torch.randn(shape, generator=generator).to(noisy) if self.sampling.guidance else None
         for step in range(self.sampling.steps):
             before, after = (level.expand(len(noisy)) for level in levels[step : step + 2])
-            said = self._predict(noisy, before, self._choose(generator), generator)
+            said = self._predict(noisy, before, self._choose(generator), instead)
             clean = to_clean(said, noisy, before, prediction)
             noise = torch.zeros_like(noisy)
             if self.sampling.eta and step < self.sampling.steps - 1:  # the last step gives the mean
@@ -114,47 +123,50 @@ class _Drawing:
 
     def regress(self) -> Float[Tensor, "objects 3 height width"]:
         """What a network without noise says of the first view."""
-        first = torch.zeros(len(self.pool), dtype=torch.int64, device=self.pool.device)
+        first = torch.zeros(len(self.pool), dtype=torch.int64)
         silent = torch.full((len(self.pool),), -CLEAN, device=self.pool.device)
-        return self._ask(torch.zeros_like(self.pool[:, 0]), silent, first, None).clamp(-1, 1)
+        return self._predict(torch.zeros_like(self.pool[:, 0]), silent, first, None).clamp(-1, 1)
 
     def _choose(self, generator: torch.Generator | None) -> Int64[Tensor, " objects"]:
+        """On the CPU."""
         objects, known = self.pool.shape[:2]
         first = {"stochastic": 0, "markov": max(0, known - self.sampling.memory), "first": 0}
         last = 1 if self.sampling.conditioning == "first" else known
-        return torch.randint(first[self.sampling.conditioning], last, (objects,), generator=generator).to(
-            self.pool.device
-        )
+        return torch.randint(first[self.sampling.conditioning], last, (objects,), generator=generator)
 
     def _predict(
         self,
         noisy: Float[Tensor, "objects 3 height width"],
         level: Float[Tensor, " objects"],
         chosen: Int64[Tensor, " objects"],
-        generator: torch.Generator | None,
+        instead: Float[Tensor, "objects 3 height width"] | None,
     ) -> Float[Tensor, "objects 3 height width"]:
-        """With guidance away from what is said without a view."""
+        """With guidance away from what is said of noise ``instead`` of a view, in one pass, if there is such noise."""
+        objects = len(noisy)
+        view, places = self.pool[torch.arange(objects), chosen], self._place(chosen)
+        levels = torch.stack((torch.full_like(level, CLEAN), level), dim=-1)
+        if instead is None:
+            return self.network(view, noisy, levels, places=places).float()
+        places = tuple(torch.cat((told, left.expand_as(told))) for told, left in zip(places, self.untold, strict=True))
+        levels = torch.cat((levels, torch.stack((torch.full_like(level, -CLEAN), level), dim=-1)))
+        both = self.network(torch.cat((view, instead)), noisy.repeat(2, 1, 1, 1), levels, places=places).float()
         weight = self.sampling.guidance
-        told = self._ask(noisy, level, chosen, None)
-        if weight == 0:
-            return told
-        return (1 + weight) * told - weight * self._ask(noisy, level, chosen, generator, known=False)
+        return (1 + weight) * both[:objects] - weight * both[objects:]
 
-    def _ask(
-        self,
-        noisy: Float[Tensor, "objects 3 height width"],
-        level: Float[Tensor, " objects"],
-        chosen: Int64[Tensor, " objects"],
-        generator: torch.Generator | None,
-        *,
-        known: bool = True,
-    ) -> Float[Tensor, "objects 3 height width"]:
-        rows = torch.arange(len(noisy), device=noisy.device)
-        view = self.pool[rows, chosen] if known else torch.randn(noisy.shape, generator=generator).to(noisy)
-        camera = Camera.cat([self.cameras[rows, chosen].reshape(-1, 1), self.wanted])
-        levels = torch.stack((torch.full_like(level, CLEAN if known else -CLEAN), level), dim=-1)
-        told = torch.full((len(noisy),), known, device=noisy.device)
-        return self.network(view, noisy, levels, camera, told).float()
+    def _place(self, chosen: Int64[Tensor, " objects"]) -> Places:
+        """What the network is told of the chosen views and the wanted ones; computed once for each pair."""
+        keys = list(enumerate(chosen.tolist()))
+        found = {key: self.kept[key] for key in keys if key in self.kept}
+        new = [key for key in keys if key not in found]
+        if new:
+            rows, views = (torch.tensor(part) for part in zip(*new, strict=True))
+            camera = Camera.cat([self.cameras[rows, views].reshape(-1, 1), self.wanted[rows]])
+            made = self.network.prepare(camera, torch.ones(len(new), dtype=torch.bool, device=self.pool.device))
+            found |= {key: tuple(place[[number]] for place in made) for number, key in enumerate(new)}
+            size = sum(place[0].nbytes for place in made)
+            room = max(0, KEPT_BYTES // size - len(self.kept))
+            self.kept.update({key: found[key] for key in new[:room]})
+        return tuple(torch.cat(each) for each in zip(*(found[key] for key in keys), strict=True))
 
 
 def _require_fitting(network: XUNet, given: Tensor, seen: Camera, wanted: Camera) -> None:

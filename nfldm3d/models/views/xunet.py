@@ -8,7 +8,7 @@ right. Ours are ``patch``, which folds pixels into channels so that small proces
 
 import itertools
 from collections.abc import Callable
-from typing import Literal, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -21,6 +21,9 @@ from nfldm3d.camera import Camera
 from nfldm3d.models.views.log_snr import Prediction
 from nfldm3d.models.views.ray_encoding import ENCODED, encode_rays, turn_to_first
 from nfldm3d.models.views.xunet_blocks import FrameBlock, ModulatedBlock, embed_log_snr, make_norm, silence
+
+Places: TypeAlias = tuple[Float[Tensor, "pairs frames memory _ _"], ...]
+"""What is told of the rays of pairs of views, a map for each level of a network from fine to coarse."""
 
 
 class XUNetOptions(TypedDict, total=False):
@@ -121,8 +124,10 @@ class XUNet(ModelMixin, ConfigMixin):
         clean: Float[Tensor, "objects 3 height width"],
         noisy: Float[Tensor, "objects 3 height width"],
         log_snr: Float[Tensor, "objects 2"],
-        camera: Camera,
-        known: Bool[Tensor, " objects"],
+        camera: Camera | None = None,
+        known: Bool[Tensor, " objects"] | None = None,
+        *,
+        places: Places | None = None,
     ) -> Float[Tensor, "objects 3 height width"]:
         """The noise of ``noisy`` or v, as ``prediction`` says.
 
@@ -131,23 +136,32 @@ class XUNet(ModelMixin, ConfigMixin):
             log_snr: of both; clean ones have 20.
             camera: (objects 2), of both.
             known: where False, poses are left out, for guidance without a classifier.
+            places: what ``prepare`` makes of ``camera`` and ``known``, instead of these: a quarter of the work, which
+                does not depend on pictures and noise.
+
+        Raises:
+            ValueError: neither cameras and what is known, nor places.
         """
+        if places is None:
+            if camera is None or known is None:
+                raise ValueError("the network must be told where views are from: give camera and known, or places")
+            places = self.prepare(camera, known)
         patch, objects = int(self.config["patch"]), len(noisy)
         pictures = torch.stack((clean, noisy), dim=1)  # objects 2 3 height width
         frames = functional.pixel_unshuffle(pictures.flatten(0, 1).to(self.dtype), patch)
         frames = frames.reshape(objects * self.frames, -1, *frames.shape[2:])
-        told = self.conditions(self._encode(camera, known), log_snr)
+        told = self.conditions(places, log_snr)
         hidden = self._through(frames, told)
         said = self.head(functional.silu(self.norm(hidden)))
         said = said.unflatten(0, (objects, self.frames))[:, -1]
         return functional.pixel_shuffle(said, patch).to(noisy.dtype)
 
-    def _encode(self, camera: Camera, known: Bool[Tensor, " objects"]) -> Float[Tensor, "frames encoded height width"]:
-        """The rays of all patches of all frames."""
+    def prepare(self, camera: Camera, known: Bool[Tensor, " objects"]) -> Places:
+        """What every level is told of the rays of ``camera`` (objects 2), for ``forward``."""
         side = int(self.config["size"]) // int(self.config["patch"])
         camera = turn_to_first(camera) if self.config["relative"] else camera
         encoded = encode_rays(camera.resized(side, side)) * known[:, None, None, None, None]
-        return encoded.reshape(len(known) * self.frames, -1, side, side).to(self.dtype)
+        return self.conditions.place_rays(encoded.reshape(len(known), self.frames, -1, side, side).to(self.dtype))
 
     def _through(
         self, frames: Float[Tensor, "frames inputs height width"], told: list[Tensor]
@@ -183,17 +197,20 @@ class Conditions(nn.Module):
             nn.Conv2d(encoded, memory, 3, stride=1 << level, padding=1) for level in range(levels)
         )
 
+    def place_rays(self, encoded: Float[Tensor, "objects frames encoded height width"]) -> Places:
+        """What is told of rays."""
+        rays = (encoded + self.place + self.frame).flatten(0, 1)
+        return tuple(level(rays).unflatten(0, encoded.shape[:2]) for level in self.levels)
+
     def forward(
-        self, encoded: Float[Tensor, "frames encoded height width"], log_snr: Float[Tensor, "objects 2"]
-    ) -> list[Float[Tensor, "frames memory _ _"]]:
+        self, places: Places, log_snr: Float[Tensor, "objects 2"]
+    ) -> list[Float[Tensor, "objects_frames memory _ _"]]:
         """One map for each level, from fine to coarse."""
-        frames = len(self.frame)
-        levels = log_snr if frames == 2 else log_snr[:, 1:]
+        levels = log_snr if len(self.frame) == 2 else log_snr[:, 1:]
         first = self.noise[0]
         assert isinstance(first, nn.Linear)
-        noise = self.noise(embed_log_snr(levels.flatten(), first.in_features).to(encoded.dtype))
-        rays = encoded.unflatten(0, (-1, frames)) + self.place + self.frame  # objects frames encoded height width
-        return [noise[..., None, None] + level(rays.flatten(0, 1)) for level in self.levels]
+        noise = self.noise(embed_log_snr(levels.flatten(), first.in_features).to(self.place.dtype))
+        return [noise[..., None, None] + place.flatten(0, 1) for place in places]
 
 
 def _make_way_down(

@@ -5,6 +5,7 @@ import torch
 from small_views import cameras, look
 
 from nfldm3d.camera import Camera
+from nfldm3d.models.views import sampling
 from nfldm3d.models.views.log_snr import split_variance
 from nfldm3d.models.views.sampling import ViewSampling, draw_views
 from nfldm3d.models.views.xunet import XUNet
@@ -18,15 +19,15 @@ class Known(XUNet):
     def __init__(self, **options):
         super().__init__(size=SIZE, channels=8, multiples=(1,), heads=1, memory=8, prediction="epsilon", **options)
         self.asked: list[torch.Tensor] = []
-        self.untold = 0
+        self.untold: list[torch.Tensor] = []
 
-    def forward(self, clean, noisy, log_snr, camera, known):
+    def forward(self, clean, noisy, log_snr, camera=None, known=None, *, places=None):
         if self.config["objective"] == "regression":
             return clean
+        known = log_snr[:, 0] > 0
         if not bool(known.all()):
-            self.untold += 1
-            return torch.zeros_like(noisy)
-        self.asked.append(clean.mean((1, 2, 3)))
+            self.untold.append(clean[~known])
+        self.asked.append(clean[known].mean((1, 2, 3)))
         alpha, sigma = split_variance(log_snr[:, 1], noisy)
         return (noisy - alpha * (clean.mean((1, 2, 3), keepdim=True) + 0.1)) / sigma
 
@@ -64,7 +65,7 @@ def test_markov_goes_by_the_last_views() -> None:
 def test_stochastic_conditioning_goes_by_all_views() -> None:
     network = Known()
     draw(network, steps=60, guidance=0.0)
-    assert len(network.asked) == 180 and network.untold == 0
+    assert len(network.asked) == 180 and not network.untold
     assert {round(float(each[0]) / 2 + 0.5, 2) for each in network.asked[:60]} == {0.3}
     third = [round(float(each[0]) / 2 + 0.5, 2) for each in network.asked[120:]]
     assert set(third) >= {0.3, 0.35}
@@ -74,7 +75,33 @@ def test_stochastic_conditioning_goes_by_all_views() -> None:
 def test_guidance_leads_away_from_what_is_said_without_a_view() -> None:
     network = Known()
     draw(network, views=1, steps=5, guidance=2.0)
-    assert network.untold == 5 and len(network.asked) == 5
+    assert len(network.untold) == 5 and len(network.asked) == 5
+    assert all(torch.equal(each, network.untold[0]) for each in network.untold)  # one frame of noise for a view
+
+
+@pytest.mark.parametrize("options", [{"guidance": 1.5}, {"guidance": 0.0}, {"conditioning": "markov", "memory": 2}])
+@pytest.mark.parametrize("kept", [0, 2**30])
+def test_places_that_are_kept_tell_what_cameras_do(options: dict, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the sampler as it is written: cameras are told at every step, with a pass of their own for guidance."""
+    network = XUNet(size=SIZE, channels=8, multiples=(1, 2), attention=(4,), heads=1, memory=8).eval()
+    for parameter in network.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel()))
+    monkeypatch.setattr(sampling, "KEPT_BYTES", kept)
+    made = draw(network, steps=6, **options)
+    monkeypatch.setattr(sampling._Drawing, "_predict", predict_plainly)
+    assert torch.allclose(made, draw(network, steps=6, **options), atol=1e-4)
+
+
+def predict_plainly(drawing, noisy, level, chosen, instead):
+    camera = Camera.cat([drawing.cameras[torch.arange(len(noisy)), chosen].reshape(-1, 1), drawing.wanted])
+    said = []
+    for view, clean in ((drawing.pool[torch.arange(len(noisy)), chosen], 20.0), (instead, -20.0)):
+        if view is not None:
+            levels = torch.stack((torch.full_like(level, clean), level), dim=-1)
+            said.append(drawing.network(view, noisy, levels, camera, torch.full((len(noisy),), clean > 0)))
+    weight = drawing.sampling.guidance
+    return said[0] if instead is None else (1 + weight) * said[0] - weight * said[1]
 
 
 def test_equal_generators_draw_equal_views() -> None:

@@ -62,6 +62,16 @@ def test_it_looks_at_the_given_view_and_at_poses(kind) -> None:
     assert torch.equal(ask(network, camera=cameras(5)[1:].reshape(2, 2), known=False), unknown)
 
 
+def test_places_are_told_instead_of_cameras() -> None:
+    for kind in ("xunet", "concat"):
+        network, views, levels = tiny(kind=kind), look(1, cameras(4)), torch.tensor([[20.0, 0.5], [20.0, -1.0]])
+        with torch.no_grad():
+            places = network.prepare(cameras(4).reshape(2, 2), torch.ones(2, dtype=torch.bool))
+            assert torch.equal(network(views[:2], views[2:], levels, places=places), ask(network))
+    with pytest.raises(ValueError, match="give camera and known, or places"):
+        network(views[:2], views[2:], levels)
+
+
 def test_objects_of_a_batch_do_not_mix() -> None:
     network, views = tiny(), look(3, cameras(2))
     other = ask(network, clean=torch.stack((look(1, cameras(4))[0], views[1])))
