@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Integer, UInt8
 from torch import Tensor
 
 from nfldm3d.camera import Camera
 from nfldm3d.data.posed_images import PosedImages
+from nfldm3d.fitting.backdrops import Backdrop, cut_out
 from nfldm3d.fitting.hulls import Hull, find_hull
 from nfldm3d.geometry import Rays
 
@@ -27,7 +28,8 @@ class RayBatch:
     distances: Float[Tensor, " rays"] | None
     """Measured distance along the ray in metres, 0 where unknown; None without depth."""
     opacities: Float[Tensor, " rays"] | None = None
-    """Opacity of the pictures, whose colours are laid over ``PosedImages.background``; None for opaque ones."""
+    """Opacity of the pictures, whose colours are laid over the background, below 0 where it is not known; None for
+    opaque ones."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +43,27 @@ class SizedPixels:
     """Indices of the pixels that masks leave, or None for all."""
     names: tuple[str, ...]
     """Of the views."""
-    alpha: UInt8[Tensor, " pixels"] | None = None
-    """Opacity, 255 at most; None for opaque pictures."""
+    alpha: Integer[Tensor, " pixels"] | None = None
+    """Opacity, 255 at most, below 0 where it is not known; None for opaque pictures."""
 
     @classmethod
-    def load(cls, images: PosedImages, device: torch.device) -> "SizedPixels":
-        """Reads every image, depth map and mask of a group of views."""
+    def load(cls, images: PosedImages, device: torch.device, backdrop: Backdrop | None = None) -> "SizedPixels":
+        """Reads every image, depth map and mask of a group of views; opacity before a backdrop if there is one."""
         pictures = images.load_images()  # (views 3 height width)
         colors = (pictures * 255).round().to(torch.uint8).movedim(1, -1).reshape(-1, 3)
         depth, masks, alpha = images.load_depth(), images.load_masks(), images.load_alpha()
         usable = None if masks is None else masks.reshape(-1).nonzero()[:, 0]
+        if alpha is not None:
+            alpha = (alpha.reshape(-1) * 255).round().to(torch.uint8)
+        elif backdrop is not None:
+            alpha = torch.cat([(255 * cut_out(picture, backdrop)).short().flatten() for picture in pictures])
         return cls(
             images.camera.to(device),
             colors.contiguous().to(device),
             None if depth is None else depth.reshape(-1).to(device),
             None if usable is None else usable.to(device),
             images.names,
-            None if alpha is None else (alpha.reshape(-1) * 255).round().to(device, torch.uint8),
+            None if alpha is None else alpha.to(device),
         )
 
     def __len__(self) -> int:
@@ -121,12 +127,18 @@ class PixelStore:
 
     groups: tuple[SizedPixels, ...]
     hull: Hull | None = None
-    """Where the object of transparent pictures can be; None for others."""
+    """Where the object of pictures that show just one can be; None for others."""
 
     @classmethod
-    def load(cls, images: PosedImages, device: torch.device) -> "PixelStore":
-        """Reads every image, depth map and mask of the capture, each view in its own size."""
-        store = cls(tuple(SizedPixels.load(group, device) for group in images.groups()), find_hull(images))
+    def load(cls, images: PosedImages, device: torch.device, *, plain: bool = True) -> "PixelStore":
+        """Reads every image, depth map and mask of the capture, each view in its own size.
+
+        Args:
+            plain: as for ``find_hull``.
+        """
+        hull = find_hull(images, plain=plain)
+        backdrop = None if hull is None else hull.backdrop
+        store = cls(tuple(SizedPixels.load(group, device, backdrop) for group in images.groups()), hull)
         if not any(len(group) for group in store.groups):
             raise ValueError("the masks leave no pixel to fit; white (True) marks what is used")
         return store

@@ -17,15 +17,16 @@ MAX_SURROUNDINGS = 3
 def estimate_boxes(images: PosedImages) -> tuple[Box, int]:
     """The box in focus and the number of surrounding shells for a capture.
 
-    The first of these that exists decides: the box in the capture's metadata, the visual hull of transparent pictures,
-    its depth maps, its sparse points, its cameras. Cameras that look at a common point see an object: the box is
-    centred there. Others look around: the box holds them all. Around an object in transparent pictures lies nothing.
+    The first of these that exists decides: the box in the capture's metadata, the visual hull of an object in
+    transparent pictures or on a plain background, its depth maps, its sparse points, its cameras. Cameras that look at
+    a common point see an object: the box is centred there. Others look around: the box holds them all. Around an
+    object that has a hull lies nothing.
     """
     return choose_boxes(images, find_hull(images))
 
 
 def choose_boxes(images: PosedImages, hull: Hull | None) -> tuple[Box, int]:
-    """As ``estimate_boxes``, given the visual hull of transparent pictures."""
+    """As ``estimate_boxes``, given what ``find_hull`` found."""
     recorded = images.metadata.get("box")
     if isinstance(recorded, dict):
         shells = 0 if hull is not None else _shells_for(images, recorded=True)

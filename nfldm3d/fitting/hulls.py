@@ -1,4 +1,4 @@
-"""The visual hull of captures with transparent pictures: where an object can be, by its silhouettes."""
+"""The visual hull of captures of an object, transparent or on a plain background: where it can be, by silhouettes."""
 
 import math
 from typing import NamedTuple
@@ -10,12 +10,15 @@ from torch import Tensor
 from nfldm3d.camera import Camera
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.data.scene_box import guess_surfaces
+from nfldm3d.fitting.backdrops import Backdrop, find_backdrop, find_outside
 from nfldm3d.geometry import Box
 
 CELLS = 48
 """Cells along each edge of the box that is carved."""
 VIEWS = 64
 """At most so many views carve, evenly spread over the capture."""
+PROBES = 8
+"""Views that are asked first whether there is a plain background at all."""
 WITNESSES = 2
 """So many views must picture a cell: what fewer see is not known."""
 FAINT = 0.02
@@ -30,30 +33,25 @@ class Hull(NamedTuple):
     box: Box
     cells: Bool[Tensor, "x y z"]
     """Over the box, which holds them with one to spare."""
+    backdrop: Backdrop | None = None
+    """The plain background of opaque pictures; None for transparent ones."""
 
 
 @torch.no_grad()
-def find_hull(images: PosedImages) -> Hull | None:
-    """The visual hull; None for pictures that are opaque or show no whole object.
+def find_hull(images: PosedImages, *, plain: bool = True) -> Hull | None:
+    """The visual hull; None for pictures that show no whole object, transparent or on a plain background.
 
-    Pixels that masks leave out carve nothing.
+    Pixels that masks leave out carve nothing. Opaque pictures with masks, depth or a known background are left alone.
+
+    Args:
+        plain: whether plain backgrounds of opaque pictures are looked for.
 
     Raises:
         ValueError: all pixels that masks leave are transparent.
     """
     some = images[torch.linspace(0, len(images) - 1, min(VIEWS, len(images))).round().long().unique()]
-    alpha = some.load_alpha()
-    if alpha is None:
-        return None
-    shown, masks = alpha > FAINT, some.load_masks()
-    if masks is not None:
-        if not bool((shown & masks).any()):
-            raise ValueError(
-                "all pixels that the masks leave are transparent, and the object lies in those that they take out: "
-                "masks are white (True) where a pixel is used; invert them, or remove them"
-            )
-        shown = shown | ~masks
-    if not bool(shown.any()) or bool(shown.all()):
+    shown, backdrop = _find_silhouettes(some, plain)
+    if shown is None or not bool(shown.any()) or bool(shown.all()):
         return None
     box = Box.around(guess_surfaces(some.camera))
     for _ in range(TRIES):
@@ -65,9 +63,35 @@ def find_hull(images: PosedImages) -> Hull | None:
             for _ in range(2):  # once more in finer cells, and then over just the box
                 box = _hold(kept, box)
                 kept = carve(some.camera, shown, box)
-            return Hull(box, kept)
+            return Hull(box, kept, backdrop)
         box = box.scaled(GROWTH)
     return None
+
+
+def _find_silhouettes(
+    images: PosedImages, plain: bool
+) -> tuple[Bool[Tensor, "views height width"] | None, Backdrop | None]:
+    """The pixels that may show the object, None for pictures that show no single one, and the plain background."""
+    alpha, masks = images.load_alpha(), images.load_masks()
+    if alpha is not None:
+        shown = alpha > FAINT
+        if masks is None:
+            return shown, None
+        if not bool((shown & masks).any()):
+            raise ValueError(
+                "all pixels that the masks leave are transparent, and the object lies in those that they take out: "
+                "masks are white (True) where a pixel is used; invert them, or remove them"
+            )
+        return shown | ~masks, None
+    if not plain or images.background is not None or masks is not None or images.frames[0].depth is not None:
+        return None, None
+    if find_backdrop(images[:: -(-len(images) // PROBES)].load_images()) is None:
+        return None, None
+    pictures = images.load_images()
+    backdrop = find_backdrop(pictures)
+    if backdrop is None:
+        return None, None
+    return torch.stack([~find_outside(backdrop.holds(picture)) for picture in pictures]), backdrop
 
 
 def carve(camera: Camera, shown: Bool[Tensor, "views height width"], box: Box) -> Bool[Tensor, "x y z"]:

@@ -30,7 +30,8 @@ class FitOptions:
     surroundings: int | None = None
     """How many surrounding fields, each twice as large as the one before; by default as many as the capture needs."""
     background: Literal["auto", "none", "environment"] = "auto"
-    """``auto``: the colour that transparent images were put on, else an environment map, which is learned."""
+    """``auto``: the colour that transparent images were put on, or the plain one around an object in opaque ones, else
+    an environment map, which is learned; the other two do not look for plain colours."""
     depth_weight: float = 0.1
     """Weight of the depth loss where the capture has depth."""
     distortion_weight: float = 0.01

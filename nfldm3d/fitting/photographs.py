@@ -74,7 +74,7 @@ def fit(
     options = options or FitOptions()
     if len(images) == 0:
         raise ValueError("there are no images to fit; give at least one")
-    store = PixelStore.load(images, torch.device(device))
+    store = PixelStore.load(images, torch.device(device), plain=options.background == "auto")
     state = _start(images, store, options)
     kept = None
     if checkpoint is not None:
@@ -130,6 +130,8 @@ def _start(images: PosedImages, store: PixelStore, options: FitOptions) -> FitSt
         if known is not None:
             grids[-1].seed(*known)
     backdrop = images.background
+    if store.hull is not None and store.hull.backdrop is not None:
+        backdrop = store.hull.backdrop.color
     sky = None
     if options.background == "environment" or (options.background == "auto" and backdrop is None):
         sky = torch.full(SKY_SHAPE, 0.5, device=device)
@@ -196,6 +198,7 @@ def _compare(state: FitState, batch: RayBatch) -> dict[str, Tensor]:
     behind, wanted = scene.background_color(batch.rays), batch.colors
     if batch.opacities is not None and scene.background is not None:  # over any colour, so that opacity is learned
         drawn = torch.rand(len(batch.rays), 3, generator=state.generator).to(behind)
+        drawn = torch.where(batch.opacities[:, None] < 0, behind, drawn)
         wanted, behind = wanted + (1 - batch.opacities)[:, None] * (drawn - behind), drawn
     if state.sky is not None and not state.phase.sky:  # no hiding behind transparency
         behind = torch.rand(len(batch.rays), 3, generator=state.generator).to(behind.device)
