@@ -7,12 +7,25 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+GOLDEN = math.pi * (3 - math.sqrt(5))
+"""Radians between neighbours of a spiral that lie all around however many there are."""
+
 
 def circle(views: int, elevation_degrees: float = 0.0) -> Float[Tensor, "views 3"]:
     """Unit vectors at one elevation above the horizon, counter-clockwise from +x."""
     azimuth, elevation = torch.arange(views) * (2 * math.pi / views), math.radians(elevation_degrees)
     level = torch.stack((torch.cos(azimuth), torch.sin(azimuth), torch.zeros_like(azimuth)), dim=-1)
     return level * math.cos(elevation) + level.new_tensor((0.0, 0.0, math.sin(elevation)))
+
+
+def spiral(views: int, lowest_degrees: float, highest_degrees: float, turn: float = 0.0) -> Float[Tensor, "views 3"]:
+    """Unit vectors evenly spread between two elevations, from the lowest up, each a golden angle further round; the
+    first has an azimuth of ``turn`` radians."""
+    low, high = (math.sin(math.radians(angle)) for angle in (lowest_degrees, highest_degrees))
+    count = torch.arange(views, dtype=torch.float64)
+    height, azimuth = low + (count + 0.5) / views * (high - low), turn + GOLDEN * count
+    flat = (1 - height.square()).sqrt()
+    return torch.stack((flat * azimuth.cos(), flat * azimuth.sin(), height), dim=-1)
 
 
 @dataclass(frozen=True, eq=False)

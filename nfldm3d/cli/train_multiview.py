@@ -23,7 +23,8 @@ class TrainMultiview:
     fine-tunes it on views of many objects. OUT/weights is a pipeline's folder."""
 
     prior: str
-    """Folder of a Stable Diffusion or DeepFloyd IF (first stage) pipeline, weights in safetensors."""
+    """Folder of a pipeline like Stable Diffusion's, weights in safetensors. Those of nfldm3d train text-prior and of
+    DeepFloyd have other networks, which cannot be converted."""
     data: Path
     """What nfldm3d train view-diffusion takes; captions of objects are the texts."""
     out: Path

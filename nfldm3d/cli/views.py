@@ -50,21 +50,23 @@ class Views:
     mask: Path | None = None
     """A picture that is black where the object is not."""
     camera: Path | None = None
-    """transforms.json whose first camera has taken the picture, of an object in the middle with a diagonal of 1; by
-    default the object is cut out, and a camera aimed at it is assumed."""
+    """transforms.json with the camera, pose and lens, that has taken the picture (the frame of that name, or the first
+    one), of an object in the middle with a diagonal of 1; by default the object is cut out, and a camera aimed at it is
+    assumed."""
     elevation: float = 20.0
     """Degrees above the horizon of the camera that is assumed."""
     azimuth: float = 0.0
     """Its azimuth in degrees, which tells only networks that were trained with --no-relative."""
     path: str = "orbit"
-    """From where to draw: orbit (once round, at the picture's height), sphere (all around and above), or a .json file
-    with cameras."""
+    """From where to draw: orbit (once round, at the picture's height; of a text from the front on), sphere (all around
+    and above), or a .json file with cameras."""
     views: int = 24
     """Number of views (not for .json files)."""
     steps: int | None = None
     """Of the sampler: by default 256 for each view of 3dim, 10 of viewdiff."""
     guidance_scale: float | None = None
-    """How much more the picture (by default 2) or the text (7.5) counts than in training."""
+    """How much more the picture counts for 3dim (by default 2), or the text for viewdiff (7.5, and 1 beside a picture),
+    than in training."""
     window: int = 8
     """Views that viewdiff draws together: more need more memory."""
     conditioning: Literal["stochastic", "first", "markov"] = "stochastic"
@@ -137,13 +139,15 @@ class Views:
         from nfldm3d.pipelines.views import make_view_path
         from nfldm3d.pipelines.views.multiview import KnownViews, MultiViewGenerator, MultiViewSampling
 
-        guidance = 7.5 if self.guidance_scale is None else self.guidance_scale
-        sampling = MultiViewSampling(self.steps or 10, guidance, self.window, max(1, self.window // 2))
-        model = MultiViewGenerator.from_pretrained(self.weights, device, hub=self.hub)
         is_picture = Path(self.what).suffix.lower() in SUFFIXES
+        alone = 7.5 if self.guidance_scale is None else self.guidance_scale
+        beside = alone if is_picture and self.guidance_scale is not None else 1.0  # as windows that go on do without
+        sampling = MultiViewSampling(self.steps or 10, alone, beside, self.window, max(1, self.window // 2))
+        model = MultiViewGenerator.from_pretrained(self.weights, device, hub=self.hub)
         given = self._read(model.image_size) if is_picture else None
         seen = self._assume(model.image_size) if given is None else given.camera
-        wanted, draws = make_view_path(self.path, seen, self.views), torch.Generator().manual_seed(self.seed)
+        wanted = make_view_path(self.path, seen, self.views, given=is_picture)
+        draws = torch.Generator().manual_seed(self.seed)
         known = None if given is None else KnownViews(given.image[None], given.camera)
         text = self.text if is_picture else self.what
         images = model.draw_along(text, wanted, sampling, known=known, generator=draws, tell=tell)
@@ -155,12 +159,10 @@ class Views:
         return assume_camera(size, azimuth_degrees=self.azimuth, elevation_degrees=self.elevation)
 
     def _read(self, size: int) -> "ObjectPicture":
-        from nfldm3d.pipelines.views.object_pictures import read_object
-        from nfldm3d.rendering.paths import read_camera_path
+        from nfldm3d.pipelines.views import read_object, read_object_camera
 
         if self.camera is not None:
-            known = read_camera_path(self.camera, width=size, height=size)[:1]
-            return read_object(self.what, size, mask=self.mask, camera=known)
+            return read_object(self.what, size, mask=self.mask, camera=read_object_camera(self.camera, self.what))
         return replace(read_object(self.what, size, mask=self.mask), camera=self._assume(size))
 
     def _film(self, images: torch.Tensor) -> None:

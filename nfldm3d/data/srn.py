@@ -28,6 +28,10 @@ from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.geometry import flip_opencv
 
 Side = Literal["train", "val", "test"]
+SRN_FOCAL = 131.25 / 128
+"""Focal length of these renderings (Sitzmann et al. 2019) in widths of a picture."""
+CARS_RADIUS, CHAIRS_RADIUS = 1.3, 2.0
+"""Distances of their cameras from the middle, in diagonals of the object's box."""
 OBJECT_FILE = "object.json"
 """What ``nfldm3d capture objects`` adds."""
 

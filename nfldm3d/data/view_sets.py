@@ -27,15 +27,12 @@ from nfldm3d.data.sample_files import decode_views, read_metadata
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_folder import SceneFolder
 from nfldm3d.data.scene_shards import INDEX_NAME, SceneEntry, read_members
-from nfldm3d.data.srn import list_srn, read_srn
+from nfldm3d.data.srn import CARS_RADIUS, Side, list_srn, read_srn
 from nfldm3d.files import DataFormatError
 
-Side: TypeAlias = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
 Choose: TypeAlias = Callable[[Camera], Int64[Tensor, " views"]]
 """The numbers of the views to read, of an object that such cameras (views) have seen."""
-CO3D_DISTANCE = 1.3
-"""To which sequences are scaled: median distance of the cameras from what they look at, that of SRN's cars."""
 TEST_SHARE = 10
 """One sequence of CO3D in so many is for testing."""
 VALIDATION_SHARE = 20
@@ -250,4 +247,4 @@ def _list_co3d(path: Path, side: str) -> dict[str, Callable[[], PosedImages]]:
 
 def _read_centered(category: Co3dCategory, name: str) -> PosedImages:
     views = category.read(name)
-    return replace(views, camera=center_cameras(views.camera, CO3D_DISTANCE))
+    return replace(views, camera=center_cameras(views.camera, CARS_RADIUS))

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from nfldm3d.camera import Camera
-from nfldm3d.data.view_sets import ViewSet, ViewSets
+from nfldm3d.data.view_sets import ViewSet, ViewSets, find_given
 from nfldm3d.guidance.embedders import TextEmbedder
 from nfldm3d.guidance.latent_prior import LatentPrior
 from nfldm3d.guidance.pixel_prior import PixelPrior
@@ -61,7 +61,7 @@ class MultiViewSource:
     """Draws several views of an object; see ``SampleSource``."""
 
     def __init__(self, sets: ViewSets, views: int = 5):
-        """Half of the time ``views`` are any, half of the time a stretch of the object's in their order."""
+        """Half of the time ``views`` are any, half of the time a stretch of the object's, sorted by azimuth."""
         if views < 2:
             raise ValueError(f"views must be at least 2, got {views}")
         self.sets, self.views = sets, views
@@ -71,13 +71,13 @@ class MultiViewSource:
 
     def sample(self, index: int, generator: torch.Generator) -> ViewSet:
         """Views of an object, in the order in which they are given."""
-        return self.sets.read(index, lambda camera: draw_views_of(len(camera), self.views, generator))
+        return self.sets.read(index, lambda camera: draw_views_of(camera, self.views, generator))
 
     def spread(self, objects: int) -> MultiViews:
-        """Evenly spread views of at most so many objects, evenly spread."""
+        """Views from evenly spread azimuths, ``find_given``'s first, of at most so many objects, evenly spread."""
         objects = min(objects, len(self))
         numbers = [number * len(self) // objects for number in range(objects)]
-        return self.collate([self.sets.read(n, lambda camera: self._evenly(len(camera))) for n in numbers])
+        return self.collate([self.sets.read(number, self._evenly) for number in numbers])
 
     def collate(self, samples: Sequence[ViewSet]) -> MultiViews:
         """All objects in a batch."""
@@ -85,8 +85,10 @@ class MultiViewSource:
         images = torch.stack([sample.images for sample in samples])
         return MultiViews(images, camera, tuple(sample.caption for sample in samples))
 
-    def _evenly(self, count: int) -> Int64[Tensor, " views"]:
-        return torch.linspace(0, count - 1, self.views).round().long()
+    def _evenly(self, camera: Camera) -> Int64[Tensor, " views"]:
+        order, count = _around(camera), len(camera)
+        first = int((order == find_given(camera)).nonzero())
+        return order[(first + torch.arange(self.views) * count // self.views) % count]
 
 
 class MultiViewStage:
@@ -216,15 +218,22 @@ def _is_on(network: torch.nn.Module, device: torch.device) -> bool:
     return here.type == device.type and (None in (here.index, device.index) or here.index == device.index)
 
 
-def draw_views_of(count: int, views: int, generator: torch.Generator) -> Int64[Tensor, " views"]:
-    """Any views of ``count``, or with equal chance a stretch of them with a stride from 1 to 4; with repetition only
-    where there are too few."""
+def draw_views_of(camera: Camera, views: int, generator: torch.Generator) -> Int64[Tensor, " numbers"]:
+    """Any views of an object, or with equal chance a stretch of them by azimuth, with a stride from 1 to 4; with
+    repetition only where there are too few."""
+    count = len(camera)
     if float(torch.rand((), generator=generator)) < 0.5 or count < views:
         order = torch.cat([torch.randperm(count, generator=generator) for _ in range(math.ceil(views / count))])
         return order[:views]
     stride = min(int(torch.randint(1, 5, (), generator=generator)), (count - 1) // (views - 1))
-    first = int(torch.randint(count - stride * (views - 1), (), generator=generator))
-    return first + stride * torch.arange(views)
+    first = int(torch.randint(count, (), generator=generator))
+    return _around(camera)[(first + stride * torch.arange(views)) % count]
+
+
+def _around(camera: Camera) -> Int64[Tensor, " numbers"]:
+    """The numbers of views by azimuth."""
+    x, y = camera.centers[:, :2].cpu().unbind(-1)
+    return torch.atan2(y, x).argsort()
 
 
 def draw_clean(objects: int, views: int, generator: torch.Generator) -> Bool[Tensor, "objects views"]:

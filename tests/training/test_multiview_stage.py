@@ -7,8 +7,9 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 from small_priors import WIDTH, small_unet, write_latent_texts, write_pixel_texts
-from small_views import Balls
+from small_views import Balls, cameras
 
+from nfldm3d.data.view_sets import find_given
 from nfldm3d.guidance import load_prior
 from nfldm3d.guidance.folders import load_prior as load
 from nfldm3d.guidance.noise_schedule import NoiseSchedule
@@ -40,11 +41,17 @@ def make_stage(folder: Path, *, preserved: bool = False) -> MultiViewStage:
 
 
 def test_views_are_any_or_a_stretch(generator: torch.Generator) -> None:
-    drawn = [draw_views_of(20, 4, generator) for _ in range(60)]
-    steps = [set(views.diff().tolist()) for views in drawn]
+    camera = cameras(20)
+    places = torch.atan2(*camera.centers[:, :2].unbind(-1)[::-1]).argsort().argsort()
+    drawn = [draw_views_of(camera, 4, generator) for _ in range(60)]
+    steps = [set((places[views].diff() % 20).tolist()) for views in drawn]  # in the order of azimuths, which closes
     assert {next(iter(each)) for each in steps if len(each) == 1} >= {1, 2, 3, 4}
     assert any(len(each) > 1 for each in steps) and all(len(set(views.tolist())) == 4 for views in drawn)
-    assert sorted(set(draw_views_of(2, 5, generator).tolist())) == [0, 1]
+    assert sorted(set(draw_views_of(cameras(2), 5, generator).tolist())) == [0, 1]
+    seen = MultiViewSource(Balls(views=12), 4).spread(1).camera[0]
+    azimuths = torch.atan2(*seen.centers[:, :2].unbind(-1)[::-1])
+    assert int((cameras(12).centers - seen.centers[0]).norm(dim=-1).argmin()) == find_given(cameras(12))
+    assert (azimuths.diff() % (2 * torch.pi) - torch.pi / 2).abs().max() < 0.6
     with pytest.raises(ValueError, match="views must be at least 2"):
         MultiViewSource(Balls(), 1)
     source = MultiViewSource(Balls(count=3), 4)

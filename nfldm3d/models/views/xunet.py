@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfldm3d.camera import Camera
+from nfldm3d.memory import require_bytes
 from nfldm3d.models.views.log_snr import Prediction
 from nfldm3d.models.views.ray_encoding import ENCODED, encode_rays, turn_to_first
 from nfldm3d.models.views.xunet_blocks import FrameBlock, ModulatedBlock, embed_log_snr, make_norm, silence
@@ -256,5 +257,9 @@ def _require_fitting(
         )
     if size % (patch << (len(multiples) - 1)):
         raise ValueError(f"{size} pixels cannot be halved {len(multiples) - 1} times in patches of {patch}; change one")
+    widest, levels = channels * max(multiples), len(multiples)
+    least = 2 * memory**2 + 9 * ENCODED * memory * levels + 18 * widest**2 + 2 * widest * memory  # weights
+    what = f"a network of {widest} channels and memory of {memory} numbers"
+    require_bytes(4 * least, what, "take fewer", torch.device("cpu"))
     if any((channels * multiple) % heads for multiple in multiples):
         raise ValueError(f"{channels} channels times {multiples} cannot be shared by {heads} heads; change one")

@@ -51,6 +51,8 @@ class MultiViewSampling:
     """Of UniPC (Zhao et al. 2023)."""
     guidance: float = 7.5
     """How much more the text counts than in training, for views that none are given for; 1 asks once for each step."""
+    guidance_given: float = 1.0
+    """The same for views that others are given for, which as published do without."""
     window: int = 8
     """Views drawn together by ``draw_along``."""
     remembered: int = 4
@@ -62,8 +64,8 @@ class MultiViewSampling:
                 "steps must be at least 1, window at least 2 and remembered from 1 to one less, got "
                 f"{self.steps}, {self.window} and {self.remembered}"
             )
-        if not 0 <= self.guidance < 100:
-            raise ValueError(f"guidance must lie between 0 and 100, got {self.guidance}")
+        if not all(0 <= guidance < 100 for guidance in (self.guidance, self.guidance_given)):
+            raise ValueError(f"guidance must lie between 0 and 100, got {self.guidance} and {self.guidance_given}")
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class MultiViewGenerator:
 
         Args:
             wanted: (views), around a thing in the middle whose box has a diagonal of 1.
-            known: views that are given: they stay at time step 0, and the text counts as in training.
+            known: views that are given: they stay at time step 0, and ``guidance_given`` counts.
             generator: on the CPU; gives the same draws on every device.
         """
         sampling = sampling or MultiViewSampling()
@@ -186,7 +188,9 @@ class MultiViewGenerator:
         images, camera = torch.stack([made[number] for number in numbers.tolist()]), wanted[numbers]
         if known is None:
             return KnownViews(images, camera)
-        return KnownViews(torch.cat((known.images.to(images), images)), Camera.cat([known.camera, camera]))
+        return KnownViews(
+            torch.cat((known.images.to(images), images)), Camera.cat([known.camera.to(camera.device), camera])
+        )
 
     @torch.no_grad()
     def _sample(
@@ -206,7 +210,8 @@ class MultiViewGenerator:
         channels = int(self.network.unet.config["in_channels"])
         side = int(self.network.unet.config["sample_size"])
         noisy = torch.randn(len(wanted), channels, side, side, generator=generator).to(device)
-        guided = known is None and sampling.guidance != 1
+        guidance = sampling.guidance if known is None else sampling.guidance_given
+        guided = guidance != 1
         texts = prior.embed([text]) if not guided else torch.cat((prior.embed([text]), prior.embed_nothing(1)))
         batch = batch.twice() if guided else batch
         scheduler = _make_scheduler(prior)
@@ -218,7 +223,7 @@ class MultiViewGenerator:
             count = len(texts)
             said = self.network(latents.expand(count, *latents.shape), times.expand(count, -1), texts, batch).float()
             said = said[:, len(latents) - len(noisy) :]
-            told = said[1] + sampling.guidance * (said[0] - said[1]) if guided else said[0]
+            told = said[1] + guidance * (said[0] - said[1]) if guided else said[0]
             noisy = scheduler.step(told, t, noisy, return_dict=False)[0]
             tell((number + 1) / sampling.steps)
         return prior.to_images(noisy).cpu()
@@ -236,7 +241,7 @@ def open_text_model(
     if not isinstance(prior, LatentPrior | PixelPrior) or not isinstance(prior.unet, UNet2DConditionModel):
         raise DataFormatError(
             weights,
-            "has no U-Net of diffusers with attention; give a Stable Diffusion or DeepFloyd IF (first stage) folder",
+            "has no U-Net of diffusers whose attention could be told of views; give a folder like Stable Diffusion's",
         )
     return prior
 

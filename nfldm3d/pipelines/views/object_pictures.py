@@ -11,12 +11,13 @@ from torch.nn import functional
 from nfldm3d._types import PathName
 from nfldm3d.camera import Camera
 from nfldm3d.data.image_files import read_alpha, read_image, read_mask, resize_image
-from nfldm3d.files import DataFormatError
+from nfldm3d.data.intrinsics import build_camera
+from nfldm3d.data.json_record import Record
+from nfldm3d.data.srn import CARS_RADIUS, SRN_FOCAL
+from nfldm3d.data.transforms_lens import read_intrinsics
+from nfldm3d.data.view_sets import GIVEN_DEGREES, make_square
+from nfldm3d.files import DataFormatError, read_json
 
-FOCAL = 131.25 / 128
-"""Focal length of SRN's renderings in widths of a picture."""
-DISTANCE = 1.3
-"""Of their cameras from the middle of cars, in diagonals of an object's box."""
 FILLED = 0.7
 """Share of a picture's side that an object is cut out to fill, as objects at that distance do on average."""
 SOLID = 0.5
@@ -39,12 +40,12 @@ def read_object(
     """Reads a picture with transparency, or one with a mask beside it.
 
     Without a camera the object is cut out, scaled to fill ``FILLED`` of the picture and set in its middle; the camera
-    is then ``assume_camera``'s at 20 degrees above the horizon.
+    is then ``assume_camera``'s. With one, the middle square of the picture is taken.
 
     Args:
         size: pixels along each side of the result.
         mask: a picture that is black where the object is not.
-        camera: (1) the one that took the whole picture, square, if it is known.
+        camera: (1) the one that took the whole picture, at any size, if it is known; see ``read_object_camera``.
 
     Raises:
         DataFormatError: a file is no picture, or nothing tells the object from what is behind it.
@@ -60,12 +61,37 @@ def read_object(
         image = image * opacity + 1 - opacity
     if camera is None:
         return ObjectPicture(_scaled(_cut_out(image, opacity), size), assume_camera(size))
-    if image.shape[-1] != image.shape[-2]:
-        raise DataFormatError(path, "is no square, as its camera is known; crop it, with its camera, to a square")
-    return ObjectPicture(_scaled(image, size), camera.resized(size, size))
+    camera = camera.resized(image.shape[-1], image.shape[-2])
+    kept, _ = make_square(opacity[None, None], camera, None)
+    if int((kept > SOLID).sum()) < int((opacity > SOLID).sum()):
+        raise DataFormatError(
+            path, "shows the object beyond its middle square, which its camera is for; crop it, with its camera"
+        )
+    square, camera = make_square(image[None], camera, size)
+    return ObjectPicture(square[0].clamp(0, 1), camera)
 
 
-def assume_camera(size: int, *, azimuth_degrees: float = 0.0, elevation_degrees: float = 20.0) -> Camera:
+def read_object_camera(path: PathName, picture: PathName) -> Camera:
+    """The camera (1) that has taken a picture: that of the frame of a transforms.json which names it, or of the first.
+
+    Raises:
+        DataFormatError: there is none, or its lens has distortion.
+    """
+    path, picture = Path(path), Path(picture)
+    top = Record.of(path, read_json(path))
+    frames = [Record.of(path, values, f"frames[{number}]") for number, values in enumerate(top.items("frames"))]
+    if not frames:
+        raise top.problem("frames", "give the camera of the picture")
+    named = [frame for frame in frames if Path(str(frame.values.get("file_path", ""))).name == picture.name]
+    frame = (named or frames)[0]
+    lens = read_intrinsics(top, [frame], [picture])
+    camera = build_camera(path, [frame.where], frame.matrix("transform_matrix")[None], lens)
+    if camera.distortion is not None or camera.lens != "perspective":
+        raise frame.problem("camera_model", "this lens is bent; undistort the picture, with its camera")
+    return camera
+
+
+def assume_camera(size: int, *, azimuth_degrees: float = 0.0, elevation_degrees: float = GIVEN_DEGREES) -> Camera:
     """The camera (1) that is assumed to have taken a picture: SRN's lens, at SRN's distance, aimed at the middle."""
     if not -90 <= elevation_degrees <= 90 or not abs(azimuth_degrees) <= 360:
         raise ValueError(
@@ -74,9 +100,9 @@ def assume_camera(size: int, *, azimuth_degrees: float = 0.0, elevation_degrees:
         )
     azimuth, elevation = torch.deg2rad(torch.tensor((float(azimuth_degrees), float(elevation_degrees)))).unbind()
     flat = elevation.cos()
-    eye = DISTANCE * torch.stack((flat * azimuth.cos(), flat * azimuth.sin(), elevation.sin()))
+    eye = CARS_RADIUS * torch.stack((flat * azimuth.cos(), flat * azimuth.sin(), elevation.sin()))
     found = Camera.look_at(eye[None], (0.0, 0.0, 0.0), width=size, height=size)
-    return Camera(found.world_from_camera, torch.full((1, 2), FOCAL * size), found.principal, size, size)
+    return Camera(found.world_from_camera, torch.full((1, 2), SRN_FOCAL * size), found.principal, size, size)
 
 
 def _read_opacity(path: Path, mask: PathName | None) -> Float[Tensor, "height width"]:

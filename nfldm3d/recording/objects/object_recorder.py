@@ -9,11 +9,12 @@ from jaxtyping import Float
 
 from nfldm3d.camera import Camera
 from nfldm3d.data.scene_sample import SKY_LABEL, SceneSample
+from nfldm3d.data.srn import SRN_FOCAL
 from nfldm3d.geometry import Box
 from nfldm3d.recording.gallery import Gallery, Lens, Light, Pictures
 from nfldm3d.recording.meshes import Mesh
 from nfldm3d.recording.objects.sources import ObjectFile
-from nfldm3d.recording.objects.views import SRN_FOCAL, Sphere, name_view
+from nfldm3d.recording.objects.views import Sphere, name_view
 
 LIGHT = Light((0.45, 0.35, 0.82, 0.0), (0.52, 0.5, 0.47), (0.52, 0.53, 0.55), (0.34, 0.33, 0.32))
 """A high lamp before the left shoulder, under a bright sky: no side is black."""

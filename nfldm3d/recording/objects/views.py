@@ -10,14 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from nfldm3d import geometry
+from nfldm3d import camera_paths, geometry
+from nfldm3d.data.srn import CARS_RADIUS
 
-SRN_FOCAL = 131.25 / 128
-"""Focal length of the renderings of Scene Representation Networks (Sitzmann et al. 2019), in widths of a picture."""
-CARS_RADIUS, CHAIRS_RADIUS = 1.3, 2.0
-"""Distances of cameras from the middle in those renderings."""
-GOLDEN = math.pi * (3 - math.sqrt(5))
-"""Radians from one view to the next, so that however many there are they lie all around."""
 OVERHEAD_DEGREES = 60.0
 """Views from higher up are called so, whatever side they are from: DreamFusion's rule."""
 FRONT_DEGREES, BACK_DEGREES = 45.0, 135.0
@@ -43,11 +38,8 @@ class Sphere:
 
     def poses(self, views: int, turn: float) -> Float[np.ndarray, "views 4 4"]:
         """Evenly spread over the band in a golden spiral that begins at an azimuth of ``turn`` radians."""
-        low, high = (math.sin(math.radians(angle)) for angle in self.elevation)
-        height = low + (np.arange(views) + 0.5) / views * (high - low)
-        flat, azimuth = np.sqrt(1 - height**2), turn + GOLDEN * np.arange(views)
-        eyes = self.radius * np.stack((flat * np.cos(azimuth), flat * np.sin(azimuth), height), axis=1)
-        return geometry.look_at(torch.from_numpy(eyes), torch.zeros(views, 3).double()).numpy()
+        eyes = self.radius * camera_paths.spiral(views, *self.elevation, turn)
+        return geometry.look_at(eyes, torch.zeros(views, 3).double()).numpy()
 
 
 def name_view(pose: Float[np.ndarray, "4 4"]) -> tuple[str, float, float]:

@@ -1,6 +1,7 @@
 """Views are drawn together, given pictures stay, windows cover a path, and folders are those of a pipeline."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,11 @@ def test_given_pictures_lead_to_others(tmp_path: Path) -> None:
     known = [KnownViews(look(number, cameras(1)), cameras(1)) for number in (0, 1)]
     first, second = (model.draw("a car", cameras(3)[1:], QUICK, known=each, generator=seeded()) for each in known)
     assert first.shape == (2, 3, 16, 16) and not torch.allclose(first, second, atol=1e-4)
+    guided = replace(QUICK, guidance_given=4.0)
+    third = model.draw("a car", cameras(3)[1:], guided, known=known[0], generator=seeded())
+    assert not torch.allclose(first, third, atol=1e-4)
+    alone = [model.draw("a car", cameras(2), each, generator=seeded()) for each in (QUICK, guided)]
+    assert torch.equal(*alone)  # it counts where views are given
 
 
 def test_windows_cover_a_path(tmp_path: Path) -> None:
@@ -92,6 +98,6 @@ def test_what_is_no_such_model_is_refused(tmp_path: Path) -> None:
         open_text_model(write_own(tmp_path / "own"))
     with pytest.raises(DataFormatError, match="holds no folder view_layers; give weights of nfldm3d train multiview"):
         MultiViewGenerator.from_pretrained(write_latent_texts(tmp_path / "prior"))
-    for options in ({"steps": 0}, {"window": 1}, {"remembered": 8}, {"guidance": -1.0}):
+    for options in ({"steps": 0}, {"window": 1}, {"remembered": 8}, {"guidance": -1.0}, {"guidance_given": 100.0}):
         with pytest.raises(ValueError, match=re.escape("must")):
             MultiViewSampling(**options)
