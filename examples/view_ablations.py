@@ -7,7 +7,8 @@
 
 ``conditioning``: which view each denoising step goes by, with trained weights: any (stochastic), the first (naive), one
 of the last one or two (Markov). ``networks``: the X-UNet against the Concat-UNet and the regression. ``multiview``:
-ViewDiff with all it has, without projection layers, without attention across views. Each row is a line of JSON.
+ViewDiff with all it has, without projection layers, without attention across views, drawing all views from the caption
+alone; of its figures consistency and distances of sets count. Each row is a line of JSON.
 """
 
 import argparse
@@ -20,12 +21,11 @@ from typing import Any
 
 import torch
 
-from nfldm3d.camera import Camera
 from nfldm3d.data.view_sets import SIDES, Side, ViewSets, open_view_sets
+from nfldm3d.evaluation.drawn_objects import DrawViews, one_by_one, together
 from nfldm3d.evaluation.features import EfficientNetFeatures
 from nfldm3d.evaluation.metrics import Lpips
 from nfldm3d.evaluation.picture_scores import embedding_by
-from nfldm3d.evaluation.view_consistency import measure_consistency
 from nfldm3d.evaluation.view_scores import ViewBudget, measure_views
 from nfldm3d.models.views.multiview.view_layers import ViewLayers
 from nfldm3d.models.views.sampling import ViewSampling
@@ -64,27 +64,29 @@ def learn(stage: Stage, steps: int, batch: int, rate: float) -> None:
     stage.model.eval()
 
 
-def judge(network: XUNet, sets: ViewSets, budget: ViewBudget) -> dict[str, float]:
+def judge(draw: DrawViews, sets: ViewSets, budget: ViewBudget) -> dict[str, float]:
     features = EfficientNetFeatures.find()
     embed = None if features is None else embedding_by(features, torch.device("cpu"))
-    return measure_views(network, sets, budget, lpips=Lpips.find_like(), embed=embed).figures
+    return measure_views(draw, sets, budget, lpips=Lpips.find_like(), embed=embed).figures
 
 
-def compare_conditioning(weights: str, test: ViewSets, budget: ViewBudget) -> Iterator[Mapping[str, object]]:
+def compare_conditioning(
+    weights: str, test: ViewSets, budget: ViewBudget, sampling: ViewSampling
+) -> Iterator[Mapping[str, object]]:
     network = ViewSynthesizer.from_pretrained(weights).network
     for name, options in CONDITIONING.items():
-        yield {"row": name} | judge(network, test, replace(budget, sampling=replace(budget.sampling, **options)))
+        yield {"row": name} | judge(one_by_one(network, replace(sampling, **options)), test, budget)
 
 
 def compare_networks(
-    sets: dict[Side, ViewSets], budget: ViewBudget, steps: int, options: dict[str, Any]
+    sets: dict[Side, ViewSets], budget: ViewBudget, sampling: ViewSampling, steps: int, options: dict[str, Any]
 ) -> Iterator[Mapping[str, object]]:
     source, held_out = (ViewPairSource(sets[side]) for side in ("train", "val"))
     for name, changed in NETWORKS.items():
         torch.manual_seed(0)
         network = XUNet(**(options | changed))
         learn(ViewDiffusionStage(network, source, held_out), steps, 4, 3e-4)
-        yield {"row": name} | judge(network, sets["test"], budget)
+        yield {"row": name} | judge(one_by_one(network, sampling), sets["test"], budget)
 
 
 def read_options(text: str) -> dict[str, Any]:
@@ -101,34 +103,21 @@ def compare_multiview(
         model = open_text_model(prior)
         generator = MultiViewGenerator.join(model, ViewLayers.of(model.unet, **(options | changed)))  # type: ignore[arg-type]
         learn(MultiViewStage(generator.network, model, source, held_out), steps, 1, 5e-5)
-        yield {"row": name} | judge_together(generator, sets["test"], budget)
-
-
-def judge_together(generator: MultiViewGenerator, sets: ViewSets, budget: ViewBudget) -> dict[str, float]:
-    """Mean consistency of views that are drawn at once from the captions of held-out objects."""
-    camera = Camera.orbit(
-        (0.0, 0.0, 0.0), 1.3, views=budget.views, width=generator.image_size, height=generator.image_size
-    )
-    sampling, scores = MultiViewSampling(window=max(2, budget.views), remembered=1), []
-    for number in range(min(budget.consistency, len(sets))):
-        caption = sets.read(number, lambda _: torch.tensor([0])).caption
-        images = generator.draw(caption, camera, sampling, generator=torch.Generator().manual_seed(number))
-        scores.append(measure_consistency(images, camera, steps=budget.fit_steps).psnr)
-    return {"consistency_psnr": sum(scores) / len(scores)}
+        drawn = together(generator, MultiViewSampling(window=budget.views + 1), given=False)  # all from the caption
+        yield {"row": name} | judge(drawn, sets["test"], budget)
 
 
 def main(options: argparse.Namespace) -> None:
     sampling = ViewSampling(steps=options.sampler_steps, eta=0.0 if options.sampler_steps < 100 else 1.0)
-    budget = ViewBudget(
-        options.objects, options.views, options.consistency, options.fit_steps, sampling, progress=False
-    )
+    budget = ViewBudget(options.objects, options.views, options.consistency, options.fit_steps, progress=False)
     size = open_text_model(options.prior).image_size if options.which == "multiview" else SIZE
     size = options.size or size
     sets: dict[Side, ViewSets] = {side: open_view_sets(options.objects_folder, side, size=size) for side in SIDES}
     if options.which == "conditioning":
-        rows = compare_conditioning(options.weights, sets["test"], budget)
+        rows = compare_conditioning(options.weights, sets["test"], budget, sampling)
     elif options.which == "networks":
-        rows = compare_networks(sets, budget, options.steps, {"size": size} | read_options(options.network))
+        network = {"size": size} | read_options(options.network)
+        rows = compare_networks(sets, budget, sampling, options.steps, network)
     else:
         rows = compare_multiview(options.prior, sets, budget, options.steps, read_options(options.network))
     for row in rows:

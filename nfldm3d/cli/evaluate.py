@@ -41,9 +41,9 @@ OF_DREAMS = ("dreams", "prompts", "retriever", "clip")
 class Evaluate:
     """Measures trained networks: ``autoencoders`` compares novel views of held-out scenes, before and after
     compression to latents, with the truth; ``generator`` compares generated scenes with held-out ones as sets;
-    ``views`` compares views of held-out objects that a network draws from one of them with the true ones, and asks
-    whether they could be of one thing; these two print beside their own the figures that papers published; ``dreams``
-    asks how often the text of a dream is found."""
+    ``views`` compares views of held-out objects that a network (3DiM or ViewDiff) draws from one of them with the true
+    ones, and asks whether they could be of one thing; these two print beside their own the figures that papers
+    published; ``dreams`` asks how often the text of a dream is found."""
 
     what: Annotated[Literal["autoencoders", "generator", "views", "dreams"], tyro.conf.Positional]
     """What to measure."""
@@ -78,15 +78,16 @@ class Evaluate:
     json: bool = False
     """Print one line of JSON and nothing else."""
     steps: int | None = None
-    """Of the sampler: by default 40 for ``generator``, 256 for ``views``."""
+    """Of the sampler: by default 40 for ``generator``, 256 for ``views`` by 3DiM and 10 by ViewDiff."""
     guidance_scale: float | None = None
-    """How much more conditions count than in training: by default 8 for maps of ``generator``, 2 for ``views``."""
+    """How much more conditions count than in training: by default 8 for maps of ``generator``, 2 for ``views`` by
+    3DiM and 1 by ViewDiff."""
     conditioning: Literal["stochastic", "first", "markov"] = "stochastic"
-    """Which view each step goes by, for ``views``: any that is there, the given one alone, or the last MEMORY."""
+    """Which view each step goes by, for ``views`` by 3DiM: any that is there, the given one, or the last MEMORY."""
     memory: int = 1
     """For ``--conditioning markov``."""
     eta: float = 1.0
-    """Noise that steps add, for ``views``: 1 as published, 0 for few steps."""
+    """Noise that steps add, for ``views`` by 3DiM: 1 as published, 0 for few steps."""
     consistency: int = 8
     """Objects to whose views a field is fitted, for ``views``; 0 leaves that out."""
     pictures: int = 2048
@@ -162,15 +163,8 @@ class Evaluate:
 
     def _judge_views(self) -> dict[str, object]:
         from nfldm3d.cli.evaluate_views import judge_views
-        from nfldm3d.evaluation.view_scores import ViewBudget
-        from nfldm3d.models.views.sampling import ViewSampling
 
-        guidance = 2.0 if self.guidance_scale is None else self.guidance_scale
-        sampling = ViewSampling(self.steps or 256, guidance, self.conditioning, self.memory, self.eta)
-        budget = ViewBudget(
-            self.scenes, self.views, self.consistency, sampling=sampling, seed=self.seed, progress=not self.json
-        )
-        return judge_views(self, self._require_data(), budget)
+        return judge_views(self, self._require_data())
 
     def _open_judges(self, folder: Path, device: torch.device) -> "Judges":
         from nfldm3d.evaluation.features import EfficientNetFeatures, InceptionFeatures, VideoFeatures

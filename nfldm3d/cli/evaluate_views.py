@@ -4,35 +4,58 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from nfldm3d.cli.devices import open_device
+from nfldm3d.models.weight_folders import find_weights
 
 if TYPE_CHECKING:
     from nfldm3d.cli.evaluate import Evaluate
-    from nfldm3d.evaluation.view_scores import ViewBudget
+    from nfldm3d.evaluation.drawn_objects import DrawViews
 
 
-def judge_views(command: "Evaluate", data: Path, budget: "ViewBudget") -> dict[str, object]:
+def judge_views(command: "Evaluate", data: Path) -> dict[str, object]:
     """Measures what ``command`` asks for on objects in ``data``; the page shows objects given, drawn and true."""
     from nfldm3d.data.view_sets import open_view_sets
     from nfldm3d.evaluation.features import EfficientNetFeatures
     from nfldm3d.evaluation.metrics import Lpips
     from nfldm3d.evaluation.picture_scores import embedding_by
     from nfldm3d.evaluation.published_views import published_views
-    from nfldm3d.evaluation.view_scores import measure_views
+    from nfldm3d.evaluation.view_scores import ViewBudget, measure_views
     from nfldm3d.pictures import save_image
-    from nfldm3d.pipelines.views import ViewSynthesizer
 
     if command.out is not None:
         raise ValueError("views are judged by one process and at once; leave --out out")
     if command.split == "all":
         raise ValueError("views are judged on one side of a data set; give --split test, or train")
     device, given = open_device(command.device), command.efficientnet
-    model = ViewSynthesizer.from_pretrained(command.weights, device, hub=command.hub)
-    sets = open_view_sets(data, command.split, size=model.image_size)
+    draw, size = _open_drawer(command, device)
+    sets = open_view_sets(data, command.split, size=size)
     features = EfficientNetFeatures.find() if given is None else EfficientNetFeatures.load(given)
     embed = None if features is None else embedding_by(features.to(device), device)
-    report = measure_views(model.network, sets, budget, lpips=Lpips.find_like(), embed=embed)
+    budget = ViewBudget(
+        command.scenes, command.views, command.consistency, seed=command.seed, progress=not command.json
+    )
+    report = measure_views(draw, sets, budget, lpips=Lpips.find_like(), embed=embed)
     if command.page is not None:
         save_image(report.page, command.page)
     rounded = {name: round(value, 4) if math.isfinite(value) else None for name, value in report.figures.items()}
     return {**rounded, "objects": min(budget.objects, len(sets)), "published": published_views()}
+
+
+def _open_drawer(command: "Evaluate", device: torch.device) -> "tuple[DrawViews, int]":
+    """What draws, by the kind of the weights, and the size of its pictures."""
+    from nfldm3d.evaluation.drawn_objects import one_by_one, together
+    from nfldm3d.models.views.sampling import ViewSampling
+    from nfldm3d.pipelines.views import ViewSynthesizer
+    from nfldm3d.pipelines.views.multiview import LAYERS, MultiViewGenerator, MultiViewSampling
+
+    scale = command.guidance_scale
+    if (find_weights(command.weights, hub=command.hub) / LAYERS).is_dir():
+        sampling = MultiViewSampling(command.steps or 10, guidance_given=1.0 if scale is None else scale)
+        model = MultiViewGenerator.from_pretrained(command.weights, device, hub=command.hub)
+        return together(model, sampling), model.image_size
+    guidance = 2.0 if scale is None else scale
+    sampling = ViewSampling(command.steps or 256, guidance, command.conditioning, command.memory, command.eta)
+    drawer = ViewSynthesizer.from_pretrained(command.weights, device, hub=command.hub)
+    return one_by_one(drawer.network, sampling), drawer.image_size

@@ -115,5 +115,8 @@ def test_a_text_model_is_converted_and_draws(ball: Path, tmp_path: Path, capsys)
     for number, what in enumerate(("a red car", ball)):
         assert run("views", what, *few, "--out", tmp_path / f"out{number}", "--device", "cpu") == 0
         assert len(read_posed_images(tmp_path / f"out{number}")) == 3 + number
+    judged = ["--data", tmp_path / "shards", "--scenes", 1, "--views", 2, "--steps", 1, "--consistency", 0, "--json"]
+    assert run("evaluate", "views", "--weights", tmp_path / "run", *judged, "--device", "cpu") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["psnr"] > 0
     assert run("views", ball, "--weights", tmp_path / "run", "--out", tmp_path / "other") == 3
     assert "holds no folder view_denoiser" in capsys.readouterr().err

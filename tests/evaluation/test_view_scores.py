@@ -4,18 +4,20 @@ import pytest
 import torch
 from small_views import Balls, cameras, look
 
-from nfldm3d.evaluation import view_scores
+from nfldm3d.data.view_sets import ViewSet
+from nfldm3d.evaluation.drawn_objects import DrawViews, choose_views, one_by_one, together
 from nfldm3d.evaluation.published_views import published_views
 from nfldm3d.evaluation.view_consistency import measure_consistency
-from nfldm3d.evaluation.view_scores import ViewBudget, choose_views, measure_views
+from nfldm3d.evaluation.view_scores import ViewBudget, measure_views
 from nfldm3d.models.views.sampling import ViewSampling
 from nfldm3d.models.views.xunet import XUNet
+from nfldm3d.pipelines.views.multiview import KnownViews, MultiViewGenerator, MultiViewSampling
 
-QUICK = ViewBudget(objects=3, views=4, consistency=0, sampling=ViewSampling(steps=2), progress=False)
+QUICK = ViewBudget(objects=3, views=4, consistency=0, progress=False)
 
 
-def network(**options) -> XUNet:
-    return XUNet(size=16, channels=8, multiples=(1,), heads=1, memory=8, **options)
+def small_drawer() -> DrawViews:
+    return one_by_one(XUNet(size=16, channels=8, multiples=(1,), heads=1, memory=8), ViewSampling(steps=2))
 
 
 def test_view_64_of_a_spiral_is_given_and_others_are_spread() -> None:
@@ -23,16 +25,15 @@ def test_view_64_of_a_spiral_is_given_and_others_are_spread() -> None:
     assert choose_views(cameras(6), 3).tolist() == [3, 0, 2, 5] and choose_views(cameras(3), 10).tolist() == [1, 0, 2]
 
 
-def test_true_views_have_the_best_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    def draw_truth(_network, _given, _seen, wanted, *_, **__):
-        return torch.stack([look(number, wanted[number]) for number in range(3)])
+def test_true_views_have_the_best_figures() -> None:
+    def draw_truth(objects: list[ViewSet], _: torch.Generator) -> torch.Tensor:
+        return torch.stack([look(number, views.camera) for number, views in enumerate(objects)])
 
     def embed(images: torch.Tensor) -> torch.Tensor:
         return images.mean((2, 3))
 
-    worse = measure_views(network(), Balls(3), QUICK, embed=embed)
-    monkeypatch.setattr(view_scores, "draw_views", draw_truth)
-    best = measure_views(network(), Balls(3), QUICK, embed=embed)
+    worse = measure_views(small_drawer(), Balls(3), QUICK, embed=embed)
+    best = measure_views(draw_truth, Balls(3), QUICK, embed=embed)
     assert best.figures["psnr"] == float("inf") and best.figures["ssim"] == pytest.approx(1)
     assert best.figures["frechet_efficientnet"] == pytest.approx(0, abs=1e-6)
     for name in ("psnr_copied", "ssim_copied"):
@@ -40,6 +41,31 @@ def test_true_views_have_the_best_figures(monkeypatch: pytest.MonkeyPatch) -> No
     assert worse.figures["psnr"] < best.figures["psnr_copied"]
     assert worse.figures["frechet_efficientnet"] > 0.01
     assert best.page.shape == (3, 3 * 2 * 16, 5 * 16)
+
+
+class Together(MultiViewGenerator):
+    """Notes what it is asked, and draws grey."""
+
+    asked: list[tuple[str, int, KnownViews | None]]
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "asked", [])
+
+    def draw_along(self, text, wanted, sampling=None, *, known=None, generator=None, tell=None):
+        self.asked.append((text, len(wanted), known))
+        return torch.full((len(wanted), 3, 16, 16), 0.5)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_models_that_draw_all_views_together_are_judged_alike(given: bool) -> None:
+    model = Together()
+    report = measure_views(together(model, MultiViewSampling(), given=given), Balls(2), QUICK)
+    text, count, known = model.asked[1]
+    assert text == "a ball" and count == (4 if given else 5) and len(model.asked) == 2
+    if given:
+        assert isinstance(known, KnownViews) and torch.equal(known.images[0], look(1, cameras(6))[3])
+    else:
+        assert known is None and report.figures["psnr_copied"] == report.figures["psnr"]  # the first is drawn, too
 
 
 def test_consistency_falls_where_views_disagree() -> None:
@@ -60,6 +86,6 @@ def test_published_rows_are_marked() -> None:
 
 def test_nothing_to_judge_is_refused() -> None:
     with pytest.raises(ValueError, match="no objects to judge by"):
-        measure_views(network(), Balls(0), QUICK)
+        measure_views(small_drawer(), Balls(0), QUICK)
     with pytest.raises(ValueError, match="has a single view"):
-        measure_views(network(), Balls(2, views=1), QUICK)
+        measure_views(small_drawer(), Balls(2, views=1), QUICK)
