@@ -49,10 +49,11 @@ class TrainMultiview:
     """Of the low-rank additions to attention."""
     replace: bool = False
     """Whether what is rendered takes the place of what transformers give, as in the authors' runs."""
-    renderer_rate: float = 20.0
-    """How much faster projection layers learn than the rest."""
-    preserved: int = 0
-    """Pictures that the model draws of captions before it is converted, and keeps on learning."""
+    renderer_rate: float = 100.0
+    """How much faster the layers that decode volumes learn than the rest: as published; the authors' runs took 20."""
+    preserved: int = 100
+    """Pictures that the model draws of captions before it is converted, and keeps on learning (published: some 1,000);
+    with 0 it forgets what it knew."""
     hub: bool = False
     """Take --prior for a name on the Hugging Face Hub, OWNER/NAME, and download it; nothing else asks a network."""
     resume: bool = False

@@ -22,7 +22,7 @@ from nfldm3d.guidance.pixel_prior import PixelPrior
 from nfldm3d.guidance.prior import share_at
 from nfldm3d.models.views.multiview.batches import ViewBatch, picture_statistics, to_cube
 from nfldm3d.models.views.multiview.network import MultiViewNetwork
-from nfldm3d.training.stage import Evaluation
+from nfldm3d.training.stage import Evaluation, Pace
 
 CLEAN_SHARE = 0.25
 """Of first and of second views that are given clean."""
@@ -107,7 +107,7 @@ class MultiViewStage:
         preserved: PreservedPictures | None = None,
         preservation: float = 0.1,
         untold: float = 0.2,
-        renderer_rate: float = 20.0,
+        renderer_rate: float = 100.0,
         judged: int = 8,
     ):
         """Judges by the views of ``judged`` held-out objects.
@@ -116,7 +116,7 @@ class MultiViewStage:
             prior: the model around the U-Net of ``model``: its latents, texts and noise, which stay as they are.
             preservation: weight of the loss on preserved pictures.
             untold: share of objects whose caption is left out.
-            renderer_rate: how much faster projection layers learn than the rest.
+            renderer_rate: how much faster the layers that decode volumes learn than the rest; they do not decay.
         """
         if prior.unet is not model.unet:
             raise ValueError("the network to train and the prior must have one U-Net; attach layers to the prior's own")
@@ -129,9 +129,9 @@ class MultiViewStage:
         """What tells this network from others."""
         return {name: value for name, value in self.model.layers.config.items() if not name.startswith("_")}
 
-    def rate_factors(self) -> dict[str, float]:
+    def paces(self) -> dict[str, Pace]:
         """See ``Paced``."""
-        return self.model.rate_factors(self.renderer_rate)
+        return dict.fromkeys(self.model.decoder_names(), Pace(self.renderer_rate, decays=False))
 
     def to(self, device: torch.device) -> None:
         """Moves the network, and what is around it."""

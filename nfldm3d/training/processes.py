@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nfldm3d.training.run_options import TrainingOptions
-from nfldm3d.training.stage import Stage
+from nfldm3d.training.stage import Pace, Stage
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -67,19 +67,18 @@ class StageLoss(nn.Module):
 
 
 def make_optimizer(
-    model: nn.Module, options: TrainingOptions, factors: Mapping[str, float] | None = None
+    model: nn.Module, options: TrainingOptions, paces: Mapping[str, Pace] | None = None
 ) -> torch.optim.Optimizer:
     """AdamW over whatever can be learned; vectors do not decay.
 
     Args:
-        factors: see ``Paced``; a group of parameters keeps its own as ``rate_factor``.
+        paces: see ``Paced``; a group of parameters keeps the factor on its step size as ``rate_factor``.
     """
-    factors = {} if factors is None else factors
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            factor = next((factor for start, factor in factors.items() if name.startswith(start)), 1.0)
-            groups.setdefault((factor, parameter.ndim <= 1), []).append(parameter)
+            pace = next((pace for start, pace in (paces or {}).items() if name.startswith(start)), Pace())
+            groups.setdefault((pace.rate, parameter.ndim <= 1 or not pace.decays), []).append(parameter)
     ordered: list[dict[str, Any]] = [
         {"params": groups[key], "weight_decay": 0.0 if key[1] else options.weight_decay, "rate_factor": key[0]}
         for key in sorted(groups)

@@ -82,10 +82,20 @@ class Stage(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How some weights learn, beside all others."""
+
+    rate: float = 1.0
+    """Factor on the step size."""
+    decays: bool = True
+    """Whether weight decay counts for them."""
+
+
 @runtime_checkable
 class Paced(Protocol):
-    """A stage some of whose weights learn faster or more slowly than others."""
+    """A stage some of whose weights learn in a way of their own."""
 
-    def rate_factors(self) -> dict[str, float]:
-        """Factors on the step size, by how the names of weights in ``model`` begin; 1 for all others."""
+    def paces(self) -> dict[str, Pace]:
+        """By how the names of weights in ``model`` begin; the first that fits counts."""
         ...

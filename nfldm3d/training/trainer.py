@@ -94,7 +94,7 @@ class _Session:
     def __init__(self, stage: Stage, run: RunFolder, options: TrainingOptions, accelerator: "Accelerator"):
         self.stage, self.run, self.options, self.accelerator = stage, run, options, accelerator
         stage.to(accelerator.device)
-        optimizer = make_optimizer(stage.model, options, stage.rate_factors() if isinstance(stage, Paced) else None)
+        optimizer = make_optimizer(stage.model, options, stage.paces() if isinstance(stage, Paced) else None)
         loss, prepared = accelerator.prepare(StageLoss(stage), optimizer)
         ema = AveragedWeights(stage.model, options.ema_decay) if options.ema_decay else None
         self.state = TrainingState(stage.model, optimizer, ema, accelerator.scaler, Progress())

@@ -53,7 +53,20 @@ STAGES = {
     "image-prior": ["--pairs", "pairs", "--held-out", "pairs"],
     "text-prior": ["--objects", "objects", "--sentences", "sentences"],
     "retriever": ["--objects", "objects", "--sentences", "sentences"],
-    "multiview": ["--prior", "prior", "--data", "shards", "--rank", "2", "--grid", "8", "--views", "2"],
+    "multiview": [
+        "--prior",
+        "prior",
+        "--data",
+        "shards",
+        "--rank",
+        "2",
+        "--grid",
+        "8",
+        "--views",
+        "2",
+        "--preserved",
+        "1",
+    ],
     "view-diffusion": ["--data", "shards", "--size", "8", "--channels", "8", "--multiples", "1", "--memory", "8"],
 }
 BASES: dict[str, tuple[type, list[str]]] = {

@@ -14,7 +14,7 @@ from nfldm3d.guidance import load_prior
 from nfldm3d.guidance.folders import load_prior as load
 from nfldm3d.guidance.noise_schedule import NoiseSchedule
 from nfldm3d.guidance.pixel_prior import PixelPrior
-from nfldm3d.models.views.multiview.network import RENDERERS, MultiViewNetwork
+from nfldm3d.models.views.multiview.network import MultiViewNetwork
 from nfldm3d.models.views.multiview.view_layers import ViewLayers
 from nfldm3d.training import TrainingOptions, train
 from nfldm3d.training.multiview_stage import (
@@ -82,12 +82,16 @@ def test_losses_reach_all_that_is_new(write, tmp_path: Path, generator: torch.Ge
     assert all(grad is not None and torch.isfinite(grad).all() for grad in fresh) and any(grad.any() for grad in fresh)
 
 
-def test_renderers_learn_faster(tmp_path: Path) -> None:
+def test_what_decodes_volumes_learns_faster_and_does_not_decay(tmp_path: Path) -> None:
     stage = make_stage(write_latent_texts(tmp_path / "prior"))
-    optimizer = make_optimizer(stage.model, TrainingOptions(), stage.rate_factors())
-    factors = {id(p): group["rate_factor"] for group in optimizer.param_groups for p in group["params"]}
-    assert {factors[id(p)] for name, p in stage.model.named_parameters() if name.startswith(RENDERERS)} == {20.0}
-    assert {factors[id(p)] for name, p in stage.model.named_parameters() if not name.startswith(RENDERERS)} == {1.0}
+    optimizer = make_optimizer(stage.model, TrainingOptions(), stage.paces())
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    decoding = {name for name, _ in stage.model.named_parameters() if ".decoder." in name and "renderers" in name}
+    assert decoding
+    for name, parameter in stage.model.named_parameters():
+        group = groups[id(parameter)]
+        assert group["rate_factor"] == (100.0 if name in decoding else 1.0)
+        assert (group["weight_decay"] == 0) == (name in decoding or parameter.ndim <= 1)
 
 
 def test_it_is_trained(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from nfldm3d.written_files import atomic_folder
 LAYERS, UNET = "view_layers", "unet"
 ACTIVATIONS = 64
 """Copies of its finest features that a U-Net has in memory at once, roughly."""
+AT_ONCE = 8
+"""Pictures that ``preserve_pictures`` draws together."""
 COPIED = (".json", ".safetensors", ".txt", ".model")
 """What is taken over of the folder of a text-to-image model."""
 
@@ -259,6 +261,7 @@ def preserve_pictures(
     captions: Sequence[str],
     *,
     steps: int = 20,
+    guidance: float = 7.5,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "pictures 3 height width"]:
     """What a model draws of captions before it is converted, one picture each, for ``MultiViewStage``."""
@@ -266,14 +269,17 @@ def preserve_pictures(
     assert isinstance(unet, UNet2DConditionModel)
     channels, side = int(unet.config["in_channels"]), int(unet.config["sample_size"])
     pictures = []
-    for caption in captions:
-        noisy = torch.randn(1, channels, side, side, generator=generator).to(unet.device)
-        scheduler, texts = _make_scheduler(prior), prior.embed([caption])
+    for first in range(0, len(captions), AT_ONCE):
+        some = captions[first : first + AT_ONCE]
+        noisy = torch.randn(len(some), channels, side, side, generator=generator).to(unet.device)
+        texts = torch.cat((prior.embed(some), prior.embed_nothing(len(some))))
+        scheduler = _make_scheduler(prior)
         scheduler.set_timesteps(steps, device=unet.device)
         with torch.no_grad():
             for t in scheduler.timesteps:
-                said = unet(noisy, t, encoder_hidden_states=texts, return_dict=False)[0][:, :channels].float()
-                noisy = scheduler.step(said, t, noisy, return_dict=False)[0]
+                said = unet(noisy.repeat(2, 1, 1, 1), t, encoder_hidden_states=texts, return_dict=False)[0]
+                told, untold = said[:, :channels].float().chunk(2)
+                noisy = scheduler.step(untold + guidance * (told - untold), t, noisy, return_dict=False)[0]
             pictures.append(prior.to_images(noisy).clamp(0, 1).cpu())
     return torch.cat(pictures)
 

@@ -9,9 +9,6 @@ from torch import Tensor, nn
 from nfldm3d.models.views.multiview.batches import ViewBatch
 from nfldm3d.models.views.multiview.view_layers import ViewLayers
 
-RENDERERS = "layers.renderers."
-"""How the weights of projection layers are named."""
-
 
 class MultiViewNetwork(nn.Module):
     """A U-Net with its view layers in place."""
@@ -43,6 +40,6 @@ class MultiViewNetwork(nn.Module):
         )[0]
         return said[:, : latents.shape[2]].unflatten(0, (objects, views))  # DeepFloyd's also says a variance
 
-    def rate_factors(self, renderer: float) -> dict[str, float]:
-        """How much faster than the rest weights learn, by how their names begin."""
-        return {RENDERERS: renderer}
+    def decoder_names(self) -> list[str]:
+        """How the names of the weights begin that turn volumes into what is rendered."""
+        return [f"layers.renderers.{key}.decoder." for key in self.layers.renderers]

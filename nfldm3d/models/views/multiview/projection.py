@@ -15,8 +15,10 @@ from torch.nn import functional
 from nfldm3d.models.views.multiview.batches import ViewBatch
 from nfldm3d.models.views.multiview.volume import Fetched, render_volume, unproject, voxel_points
 
-FOG = -3.0
+FOG = -5.0
 """Where the softplus of a volume's density begins: thin enough to see through."""
+NOISE = 1.0
+"""Deviation of what training adds to densities before their softplus, so that they do not stay half opaque."""
 
 
 class ViewFusion(nn.Module):
@@ -69,6 +71,31 @@ class VolumeNetwork(nn.Module):
         return self.last(torch.cat((fine, coarse), dim=1), time)
 
 
+class VolumeDecoder(nn.Module):
+    """Density and colours from features of a volume, by the layers of the authors' renderer.
+
+    Theirs decodes each sample of a ray and is told its direction; this one decodes voxels, so that all views are shown
+    one thing and ``ops.integrate_rays`` can march it.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        self.density = nn.Linear(width, 1)
+        self.colors = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        nn.init.constant_(self.density.bias, FOG)
+
+    def forward(
+        self, volume: Float[Tensor, "x y z width"]
+    ) -> tuple[Float[Tensor, "x y z"], Float[Tensor, "x y z width"]]:
+        """Density per unit of length, and colours between 0 and 1."""
+        hidden = self.hidden(volume)
+        thickness = self.density(hidden)[..., 0]
+        if self.training:
+            thickness = thickness + NOISE * torch.randn(thickness.shape).to(thickness)  # seeded by the loop
+        return functional.softplus(thickness), torch.sigmoid(self.colors(hidden))
+
+
 class ProjectionLayer(nn.Module):
     """What one transformer of a U-Net is added."""
 
@@ -99,8 +126,7 @@ class ProjectionLayer(nn.Module):
         self.norm = nn.GroupNorm(1, channels)
         self.compress = nn.Conv2d(channels, width, 1)
         self.fusion, self.network = ViewFusion(width, memory), VolumeNetwork(width, memory)
-        self.density, self.color = nn.Conv3d(width, 1, 1), nn.Conv3d(width, width, 1)
-        nn.init.constant_(self.density.bias, FOG)  # type: ignore[arg-type]
+        self.decoder = VolumeDecoder(width)
         self.near, self.far = (_scale(width, channels) for _ in range(2))
         if not replace:
             for head in (self.near, self.far):
@@ -131,9 +157,8 @@ class ProjectionLayer(nn.Module):
         fetched = unproject(features[:looked_at].float(), batch.camera[number][:looked_at], points)
         fused = self.fusion(fetched, times[:looked_at]) * known[:, None]
         volume = fused.T.reshape(1, -1, self.grid, self.grid, self.grid)  # points are x first: 1 width x y z
-        volume = self.network(volume, times[-1:])
-        density = functional.softplus(self.density(volume))[0, 0] * known.reshape(volume.shape[2:])
-        return density, torch.sigmoid(self.color(volume))[0].movedim(0, -1)
+        density, colors = self.decoder(self.network(volume, times[-1:])[0].movedim(0, -1))
+        return density * known.reshape(density.shape), colors
 
     def _project(
         self, features: Float[Tensor, "views width height width_"], batch: ViewBatch, number: int
