@@ -19,6 +19,7 @@ from nfldm3d.guidance.embedders import (
 from nfldm3d.guidance.latent_prior import LatentPrior
 from nfldm3d.guidance.noise_schedule import NoiseSchedule
 from nfldm3d.guidance.pixel_prior import PixelPrior
+from nfldm3d.guidance.pretrained import WHOLE, first_line, freeze, import_transformers, load_pretrained, read_config
 from nfldm3d.guidance.prior import Prior
 from nfldm3d.guidance.sentences import MINILM, SentenceEmbedder
 from nfldm3d.models.nfldm.readers import FrameClassifier
@@ -36,7 +37,6 @@ KINDS = {
     "IFPipeline": ("text_encoder",),
 }
 """Pipelines of diffusers that generate pictures from noise, and their parts beside ``unet`` and ``scheduler``."""
-WHOLE = "copy the whole folder of the pipeline"
 
 
 def load_prior(weights: PathName, device: torch.device | str | None = None, **options: Any) -> Prior:
@@ -73,17 +73,17 @@ def _load_own(folder: Path, device: torch.device) -> PixelPrior:
     embedder = _load_embedder(str(network.config["embedder"]), folder, device)
     schedule = NoiseSchedule.from_scheduler(make_image_schedule()).to(device)
     try:
-        return PixelPrior(_freeze(network, device), schedule, embedder)
+        return PixelPrior(freeze(network, device), schedule, embedder)
     except ValueError as error:
         raise DataFormatError(folder / OWN, str(error)) from error
 
 
 def _load_embedder(name: str, folder: Path, device: torch.device) -> Embedder:
     if name == EMBEDDERS[0]:
-        return FeatureEmbedder(_freeze(EfficientNetFeatures.load(), device), 1280, device)
+        return FeatureEmbedder(freeze(EfficientNetFeatures.load(), device), 1280, device)
     if name == EMBEDDERS[1]:
         classifier = load_network(FrameClassifier, folder / CLASSIFIER)
-        return FeatureEmbedder(_freeze(classifier, device).embed, int(classifier.config["features"]), device)
+        return FeatureEmbedder(freeze(classifier, device).embed, int(classifier.config["features"]), device)
     if name == MINILM:
         return SentenceEmbedder.beside(folder, device)
     raise DataFormatError(folder / OWN / CONFIG, f"names the embedder {name!r}; known are {', '.join(EMBEDDERS)}")
@@ -93,83 +93,40 @@ def _load_pipeline(folder: Path, parts: tuple[str, ...], device: torch.device, o
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    unet = _load_network(UNet2DConditionModel, folder / "unet", device, options)
+    unet = load_pretrained(UNet2DConditionModel, folder / "unet", device, options)
     schedule = NoiseSchedule.read(folder / "scheduler").to(device)
     text = "text_encoder" in parts
     embedder = _load_texts(folder, device, options) if text else _load_pictures(folder, device, options)
     if "vae" not in parts:
         return PixelPrior(unet, schedule, embedder)
-    return LatentPrior(unet, _load_network(AutoencoderKL, folder / "vae", device, options), schedule, embedder)
+    return LatentPrior(unet, load_pretrained(AutoencoderKL, folder / "vae", device, options), schedule, embedder)
 
 
 def _load_texts(folder: Path, device: torch.device, options: dict[str, Any]) -> TextEmbedder:
-    transformers = _import_transformers()
+    transformers = import_transformers()
     encoder_folder, tokenizer_folder = folder / "text_encoder", folder / "tokenizer"
-    config = _read_config(encoder_folder)
+    config = read_config(encoder_folder)
     kinds = {"clip_text_model": transformers.CLIPTextModel, "t5": transformers.T5EncoderModel}
     kind = config.get("model_type")
     if kind not in kinds:
         raise DataFormatError(encoder_folder / CONFIG, f"is of a {kind}; known are {', '.join(kinds)}")
-    encoder = _load_network(kinds[kind], encoder_folder, device, options, "dtype")
+    encoder = load_pretrained(kinds[kind], encoder_folder, device, options, "dtype")
     if not (tokenizer_folder / "tokenizer_config.json").is_file():
         raise DataFormatError(tokenizer_folder, f"holds no tokenizer_config.json; {WHOLE}")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise DataFormatError(tokenizer_folder, f"holds no readable tokenizer: {_line(error)}; {WHOLE}") from error
+        raise DataFormatError(tokenizer_folder, f"holds no readable tokenizer: {first_line(error)}; {WHOLE}") from error
     return TextEmbedder(encoder, tokenizer)
 
 
 def _load_pictures(folder: Path, device: torch.device, options: dict[str, Any]) -> ClipPictureEmbedder:
-    transformers = _import_transformers()
+    transformers = import_transformers()
     network = transformers.CLIPVisionModelWithProjection
-    encoder = _load_network(network, folder / "image_encoder", device, options, "dtype")
+    encoder = load_pretrained(network, folder / "image_encoder", device, options, "dtype")
     path = folder / "feature_extractor" / "preprocessor_config.json"
     config = read_json(path) if path.is_file() else {}
     values = [config.get(name, default) for name, default in (("image_mean", CLIP_MEAN), ("image_std", CLIP_DEVIATION))]
     if not all(isinstance(each, list | tuple) and len(each) == 3 and all(value for value in each) for each in values):
         raise DataFormatError(path, "has no three numbers in image_mean and image_std; copy the file again")
     return ClipPictureEmbedder(encoder, *values)
-
-
-def _load_network(
-    cls: Any, folder: Path, device: torch.device, options: dict[str, Any], precision: str = "torch_dtype"
-) -> Any:
-    """One network, complete and frozen; ``precision`` is how its library calls the option."""
-    _read_config(folder)
-    asked = {precision: options.get("torch_dtype") or torch.float32, "variant": options.get("variant")}
-    try:
-        network, found = cls.from_pretrained(
-            str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True, **asked
-        )
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-        raise DataFormatError(folder, f"holds no {cls.__name__} in safetensors: {_line(error)}; {WHOLE}") from error
-    if missing := sorted(found["missing_keys"]):
-        raise DataFormatError(folder, f"lacks weights: {', '.join(missing[:3])}; {WHOLE}")
-    return _freeze(network, device)
-
-
-def _freeze(network: Any, device: torch.device) -> Any:
-    return torch.nn.Module.to(network, device).eval().requires_grad_(False)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    if not path.is_file():
-        raise DataFormatError(folder, f"holds no {CONFIG}; {WHOLE}")
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise DataFormatError(path, f"is not a table of options; {WHOLE}")
-    return config
-
-
-def _import_transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ImportError("priors of other people need transformers: pip install 'nfldm3d[guidance]'") from error
-    return transformers
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,78 @@
+"""Other people's networks from folders, complete, frozen and from safetensors alone."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nfldm3d.files import DataFormatError, read_json
+from nfldm3d.models.weights import CONFIG
+
+WHOLE = "copy the whole folder of the pipeline"
+"""What to do about a folder that lacks something."""
+
+
+def load_pretrained(
+    cls: Any,
+    folder: Path,
+    device: torch.device,
+    options: dict[str, Any],
+    precision: str = "torch_dtype",
+    **further: Any,
+) -> Any:
+    """One network of diffusers or transformers, complete and frozen.
+
+    Args:
+        cls: its class, with ``from_pretrained``.
+        options: ``torch_dtype`` and ``variant`` as diffusers takes them.
+        precision: how the network's library calls ``torch_dtype``.
+        further: of the class's own.
+
+    Raises:
+        DataFormatError: the folder is incomplete, damaged, or of another network.
+    """
+    read_config(folder)
+    asked = {precision: options.get("torch_dtype") or torch.float32, "variant": options.get("variant")}
+    try:
+        network, found = cls.from_pretrained(
+            str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True, **asked, **further
+        )
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        raise DataFormatError(
+            folder, f"holds no {cls.__name__} in safetensors: {first_line(error)}; {WHOLE}"
+        ) from error
+    if missing := sorted(found["missing_keys"]):
+        raise DataFormatError(folder, f"lacks weights: {', '.join(missing[:3])}; {WHOLE}")
+    return freeze(network, device)
+
+
+def freeze(network: Any, device: torch.device) -> Any:
+    """A network on a device, in evaluation mode, that gathers no gradients of its own."""
+    return torch.nn.Module.to(network, device).eval().requires_grad_(False)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The options of a folder's network; raises a DataFormatError."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise DataFormatError(folder, f"holds no {CONFIG}; {WHOLE}")
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise DataFormatError(path, f"is not a table of options; {WHOLE}")
+    return config
+
+
+def import_transformers() -> Any:
+    """The package, or an ImportError that says how to get it."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise ImportError(
+            "encoders of texts and pictures are transformers': pip install 'nfldm3d[guidance]'"
+        ) from error
+    return transformers
+
+
+def first_line(error: BaseException) -> str:
+    """Of what another library says, for a message in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
