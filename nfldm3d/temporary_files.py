@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -29,23 +30,30 @@ def temporary_file(path: Path) -> Iterator[Path]:
     Raises:
         ValueError: the folder is not writable.
     """
-    name, handle = _claim(path, folder=False)
+    claim = _claim(path, folder=False)
     try:
-        yield name
+        yield claim.name
     finally:
-        name.unlink(missing_ok=True)
-        _release(handle)
+        claim.end()
 
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """A new empty folder beside ``path``, which is gone after the block unless it was renamed; raises as above."""
-    name, handle = _claim(path, folder=True)
+    """A new empty folder beside ``path``, which is gone after the block unless it was renamed; raises as above.
+
+    What was moved into its folder ``RETIRED`` goes back beside it, if nothing has taken its place there.
+    """
+    claim = _claim(path, folder=True)
     try:
-        yield name
+        yield claim.name
     finally:
-        shutil.rmtree(name, ignore_errors=True)
-        _release(handle)
+        claim.end()
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left in a folder that nobody else writes to at the moment."""
+    for left in folder.glob(f"{MARK}*"):
+        _clear(left)
 
 
 def is_temporary(path: Path) -> bool:
@@ -76,7 +84,31 @@ def find_disk_problem(error: BaseException) -> str | None:
     return None
 
 
-def _claim(path: Path, *, folder: bool) -> tuple[Path, int | None]:
+@dataclass(frozen=True)
+class _Claim:
+    """A file or folder that is this process's own."""
+
+    name: Path
+    made: os.stat_result
+    handle: int | None
+    """Of the lock on it."""
+
+    def end(self) -> None:
+        """Removes it, unless it has another name by now: then the name may be another process's."""
+        try:
+            if os.path.samestat(self.made, os.lstat(self.name)):
+                _clear(self.name)
+            else:  # whoever wrote it put another in its place
+                _remove_stale(self.name)
+        except FileNotFoundError:
+            pass
+        finally:
+            if self.handle is not None:
+                with suppress(OSError):
+                    os.close(self.handle)
+
+
+def _claim(path: Path, *, folder: bool) -> _Claim:
     """A name that no other process uses, and a lock on it; what killed processes left under such names is removed."""
     names = (_name(path, number, folder) for number in count())
     try:
@@ -93,7 +125,7 @@ def _name(path: Path, number: int, folder: bool) -> Path:
     return path.with_name(f"{MARK}{stem}.{number}{'' if folder else path.suffix}")
 
 
-def _make(name: Path, folder: bool) -> tuple[Path, int | None] | None:
+def _make(name: Path, folder: bool) -> _Claim | None:
     """The file or folder of this name, made and locked; None if another process has it."""
     _remove_stale(name)
     try:
@@ -102,13 +134,15 @@ def _make(name: Path, folder: bool) -> tuple[Path, int | None] | None:
         else:
             os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         handle = None if os.name == "nt" else _lock(name)
-    except (FileExistsError, BlockingIOError):  # the latter: another process takes it for a leftover
-        return None
-    return (name, handle) if os.path.lexists(name) else None
+        return _Claim(name, os.lstat(name), handle)
+    except (FileExistsError, FileNotFoundError, BlockingIOError) as error:
+        if isinstance(error, FileNotFoundError) and not name.parent.is_dir():
+            raise
+        return None  # another process has it, or has taken it for a leftover
 
 
 def _remove_stale(name: Path) -> None:
-    """Removes what a process left that is no more; what it had moved away goes back to its place."""
+    """Removes what a process left that is no more, unless it is somebody else's."""
     if os.name == "nt" or not os.path.lexists(name):
         return
     try:
@@ -118,15 +152,21 @@ def _remove_stale(name: Path) -> None:
     if handle is None:
         return
     try:
-        if name.is_dir():
-            for old in (name / RETIRED).glob("*"):
-                if not os.path.lexists(target := name.with_name(old.name)):
-                    os.replace(old, target)
-            shutil.rmtree(name, ignore_errors=True)
-        else:
-            name.unlink(missing_ok=True)
+        _clear(name)
     finally:
         os.close(handle)
+
+
+def _clear(name: Path) -> None:
+    """Removes a file or folder as far as that is allowed; what had been moved away goes back to its place."""
+    with suppress(OSError):
+        if not name.is_dir() or name.is_symlink():
+            name.unlink()
+            return
+        for old in (name / RETIRED).glob("*"):
+            if not os.path.lexists(target := name.with_name(old.name)):
+                os.replace(old, target)
+        shutil.rmtree(name, ignore_errors=True)
 
 
 def _lock(name: Path) -> int | None:
@@ -153,9 +193,3 @@ def _lock(name: Path) -> int | None:
         pass
     os.close(handle)
     return None
-
-
-def _release(handle: int | None) -> None:
-    if handle is not None:
-        with suppress(OSError):
-            os.close(handle)

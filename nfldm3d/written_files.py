@@ -64,13 +64,15 @@ def note_written(*paths: PathName) -> None:
 @contextmanager
 def writing(*paths: PathName | None, overwrite: bool) -> Iterator[None]:
     """Asks ``require_free`` for each path before the block that writes it, and notes each file before it takes its
-    name, and all that are there after the block, even if it fails: what a stopped command has written is ours too."""
+    name, and all others after the block, new ones even if it fails: what a stopped command has written is ours too."""
     targets = [Path(path) for path in paths if path is not None]
     for target in targets:
         require_free(target, overwrite=overwrite)
+    before, noted = {target for target in targets if target.exists()}, set[Path]()
 
     def note(new: Path, path: Path) -> None:
         if path in targets:
+            noted.add(path)
             sums = measure_file(new)
             if path.is_file():  # which is there until then
                 sums["before"] = measure_file(path)
@@ -79,9 +81,10 @@ def writing(*paths: PathName | None, overwrite: bool) -> Iterator[None]:
     token = NOTING.set(note)
     try:
         yield
+        before.clear()  # all of them are written
     finally:
         NOTING.reset(token)
-        note_written(*(target for target in targets if target.exists()))
+        note_written(*(target for target in targets if target not in noted | before and target.exists()))
 
 
 @contextmanager
@@ -112,7 +115,8 @@ def atomic_folder(path: PathName, *, noted: bool = True) -> Iterator[Path]:
         if path.exists():
             with temporary_folder(path) as retired:
                 (retired / RETIRED).mkdir()
-                _exchange(temporary, path, retired / RETIRED / path.name)
+                os.replace(path, retired / RETIRED / path.name)  # comes back if the next line is not reached
+                os.replace(temporary, path)
         else:
             os.replace(temporary, path)
         flush_folder(parent)
@@ -157,13 +161,3 @@ def _add_to_note(folder: Path, sums: dict[str, Any]) -> None:
     with locked(folder / LOCK), atomic_write(folder / NOTE) as temporary:  # other commands write beside this one
         content = {"format": NOTE_FORMAT, "files": _read_note(folder) | sums}
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
-def _exchange(new: Path, path: Path, retired: Path) -> None:
-    """Puts ``new`` at ``path``; what was there comes back if that fails."""
-    os.replace(path, retired)
-    try:
-        os.replace(new, path)
-    except OSError:
-        os.replace(retired, path)
-        raise

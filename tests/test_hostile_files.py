@@ -38,3 +38,5 @@ def test_changed_files_give_a_value_or_one_line(name: str, tmp_path: Path) -> No
         attack()
     finally:
         logging.disable(logging.NOTSET)
+    assert [path.read_bytes() for path in (tmp_path / "outside").iterdir()] == [b"not yours"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"whole", "outside", "copy"}

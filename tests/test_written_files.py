@@ -12,6 +12,7 @@ import pytest
 from safetensors import SafetensorError
 
 from nfldm3d.files import DataFormatError, atomic_write
+from nfldm3d.temporary_files import temporary_file
 from nfldm3d.written_files import LOCK, NOTE, atomic_folder, note_written, require_free, writing
 
 
@@ -165,6 +166,44 @@ def test_an_exchange_that_fails_puts_the_old_folder_back(tmp_path: Path, monkeyp
     with pytest.raises(OSError, match="disk on fire"), atomic_folder(path) as temporary:
         (temporary / "new").touch()
     assert names(path) == [NOTE, "old"] and names(tmp_path) == ["scene"]
+
+
+def test_a_signal_between_the_renames_of_an_exchange_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with atomic_folder(path := tmp_path / "scene") as temporary:
+        (temporary / "a").write_bytes(b"old")
+    replace = os.replace
+
+    def interrupt(source, target):
+        replace(source, target)
+        if Path(source) == path:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path) as temporary:
+        (temporary / "a").write_bytes(b"new")
+    assert (path / "a").read_bytes() == b"old" and names(tmp_path) == ["scene"]
+
+
+def test_a_name_that_another_writer_has_taken_meanwhile_is_left_to_it(tmp_path: Path) -> None:
+    with temporary_file(tmp_path / "a.bin") as first:
+        os.replace(first, tmp_path / "a.bin")
+        other = temporary_file(tmp_path / "a.bin")
+        assert other.__enter__() == first
+    assert first.exists()
+    other.__exit__(None, None, None)
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_what_a_user_changes_while_a_command_fails_stays_his(tmp_path: Path) -> None:
+    with writing(path := tmp_path / "a.glb", overwrite=False), atomic_write(path) as file:
+        file.write_bytes(b"ours")
+    with pytest.raises(RuntimeError), writing(path, overwrite=True):
+        path.write_bytes(b"edited")
+        raise RuntimeError
+    with pytest.raises(ValueError, match="was not written by nfldm3d"):
+        require_free(path, overwrite=True)
 
 
 def test_a_killed_process_leaves_the_old_content(tmp_path: Path) -> None:

@@ -60,8 +60,6 @@ class Dream:
             raise ValueError("the prompt is empty: say what to dream of, such as 'a wooden chair'")
         names = [PREVIEW, SCENE, RECORD, *([TURNTABLE] if self.frames else []), *([MESH] if self.mesh else [])]
         checkpoint = self.out / CHECKPOINT
-        if not self.resume:
-            remove_checkpoint(checkpoint)
         overwrite = self.overwrite or is_under_way(checkpoint)  # the preview that is there is its own
         with writing(*(self.out / name for name in names), overwrite=overwrite):
             self._dream(device, checkpoint)
@@ -72,6 +70,8 @@ class Dream:
         from nfldm3d.pipelines.dream import dream, preview
 
         prior = load_prior(self.prior, device, **({"hub": True} if self.hub else {}))
+        if not self.resume:
+            remove_checkpoint(checkpoint)
         every = self.options.preview_every
         callbacks = [preview(self.out / PREVIEW, every)] if every else []
         start = time.monotonic()

@@ -58,14 +58,14 @@ class Fit:
         check_target(self.out)
         sheet, metrics = (self.out.with_name(f"{self.out.stem}.{name}") for name in ("contact.png", "metrics.json"))
         checkpoint = self.out.with_name(f".{self.out.name}.checkpoint.safetensors")
-        if not self.resume:
-            remove_checkpoint(checkpoint)
         with writing(self.out, sheet, metrics, overwrite=self.overwrite or is_under_way(checkpoint)):
             self._fit(device, checkpoint, sheet, metrics)
         remove_checkpoint(checkpoint)
 
     def _fit(self, device: torch.device, checkpoint: Path, sheet: Path, metrics: Path) -> None:
         images, options = self._read()
+        if not self.resume:
+            remove_checkpoint(checkpoint)
         train, held_out = images.split(self.holdout_every) if self.holdout_every else (images, None)
         start = time.monotonic()
         scene = fit(train, options=options, checkpoint=checkpoint, device=device)

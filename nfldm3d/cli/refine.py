@@ -64,8 +64,6 @@ class Refine:
         sheet = self.out.with_name(f"{self.out.stem}.refined.png")
         beside = [] if self.mesh is None else [self.mesh, *name_companions(self.mesh, textured=False)]
         checkpoint = self.out.with_name(f".{self.out.name}.checkpoint.safetensors")
-        if not self.resume:
-            remove_checkpoint(checkpoint)
         with writing(self.out, sheet, *beside, overwrite=self.overwrite or is_under_way(checkpoint)):
             self._refine(device, checkpoint, sheet)
         remove_checkpoint(checkpoint)
@@ -75,6 +73,8 @@ class Refine:
         from nfldm3d.pipelines.refining import RefinementStopped, refine
 
         scene, model = Scene.load(self.scene, device=device), self._open_model(device)
+        if not self.resume:
+            remove_checkpoint(checkpoint)
         start = time.monotonic()
         try:
             refined = refine(

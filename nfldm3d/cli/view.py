@@ -11,8 +11,6 @@ import tyro
 from nfldm3d.cli.devices import open_device
 from nfldm3d.scene import Scene
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 
 @dataclass(frozen=True)
 class View:
@@ -49,6 +47,7 @@ class View:
 
     def open(self):
         """Opens the page and says where it is."""
+        from nfldm3d.viewer.same_origin import LOOPBACK
         from nfldm3d.viewer.viewer import Viewer
 
         device, pipeline = open_device(self.device), None

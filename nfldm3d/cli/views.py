@@ -17,7 +17,7 @@ from nfldm3d.data.image_files import SUFFIXES
 from nfldm3d.export.mesh_files import MESH_SUFFIXES
 from nfldm3d.files import check_output
 from nfldm3d.scene_file import check_target
-from nfldm3d.written_files import note_written, require_free, writing
+from nfldm3d.written_files import require_free, writing
 
 if TYPE_CHECKING:
     from nfldm3d.camera import Camera
@@ -172,8 +172,8 @@ class Views:
         times = max(1, -(-SHOWN // images.shape[-1]))
         size = images.shape[-1] * times
         frames = torch.nn.functional.interpolate(images, size=(size, size), mode="bicubic").clamp(0, 1)
-        write_video(iter(frames), self.out / VIDEO, size=(size, size), count=len(frames), fps=self.fps)
-        note_written(self.out / VIDEO)
+        with writing(self.out / VIDEO, overwrite=True):
+            write_video(iter(frames), self.out / VIDEO, size=(size, size), count=len(frames), fps=self.fps)
 
     def _fit(self, capture: "PosedImages", device: torch.device) -> dict[str, object]:
         from nfldm3d.export import export_mesh

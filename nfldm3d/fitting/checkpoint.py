@@ -86,6 +86,9 @@ class Checkpoint:
                     raise
                 logger.warning("%s; going on from the checkpoint before", error)
                 continue
+            if path != Path(self.path):  # it takes the place of the damaged one, which is never rotated over it
+                os.replace(path, self.path)
+                path = Path(self.path)
             return self._take(path, tensors, head, generator)
         return None
 

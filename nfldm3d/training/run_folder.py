@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from nfldm3d.file_locks import locked
-from nfldm3d.files import DataFormatError, atomic_write, read_json
-from nfldm3d.temporary_files import MARK
+from nfldm3d.files import DataFormatError, atomic_write, read_json, refuse_outside
+from nfldm3d.temporary_files import sweep
 from nfldm3d.training.run_options import TrainingOptions
 from nfldm3d.training.saved_state import TrainingState, find_damage, read_progress, remove_checkpoint, save_checkpoint
 
@@ -68,9 +68,14 @@ class RunFolder:
         except OSError as error:
             raise ValueError(f"cannot write {self.path}: {error.strerror}; choose another folder") from error
         with locked(self.path / "lock", wait=False):
-            for left in self.checkpoints.glob(f"{MARK}*"):  # of a process that was killed while it saved
-                shutil.rmtree(left, ignore_errors=True)
+            self._refuse_links()
+            sweep(self.checkpoints)
             yield
+
+    def _refuse_links(self) -> None:
+        refuse_outside(
+            self.path, self.path / "config.json", self.checkpoints, *(self.checkpoint(step) for step in self.steps())
+        )
 
     def require_own(self) -> None:
         """Raises ValueError if the folder holds anything but a run, which is known by its config: nobody's config.json,
@@ -169,6 +174,7 @@ class RunFolder:
         Raises:
             DataFormatError: if there is none that is whole.
         """
+        self._refuse_links()
         step = next((step for step in reversed(self.steps()) if find_damage(self.checkpoint(step)) is None), None)
         if step is None:
             raise DataFormatError(self.path, "has no whole checkpoint; give the folder of a run that has saved one")

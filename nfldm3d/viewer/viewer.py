@@ -267,7 +267,7 @@ def open_server(host: str, port: int, origins: Sequence[str] = ()) -> "viser.Vis
                 ) from error
             raise ValueError(f"{host} is no address of this machine ({error.strerror}); leave --host out") from error
     warnings.filterwarnings("ignore", LATE)  # pages close while frames are drawn for them
-    with same_origin_only(origins), redirect_stdout(io.StringIO()):  # viser prints a table, and rich whatever happens
+    with same_origin_only(host, origins), redirect_stdout(io.StringIO()):  # viser and rich print
         server = viser.ViserServer(host=host, port=port, verbose=False)
     server.request_share_url = lambda verbose=False: None  # a page could ask for a tunnel that makes it public
     if port and server.get_port() != port:

@@ -55,7 +55,7 @@ def judge(folder: Path, format: Format) -> tuple[str, str]:
                 outcome = f"long: {_place(error)}"
         except MemoryError as error:
             outcome, told = f"memory: {_place(error)}", repr(error)[:300]
-        except Exception as error:
+        except BaseException as error:  # panics of Rust are no Exceptions
             outcome, told = f"other: {type(error).__name__} {_place(error)}", repr(error)[:300]
     leaked = [warning for warning in leaked if not _is_ours(warning)]
     if leaked and outcome in ("value", "refused"):
@@ -103,11 +103,13 @@ def _run_worker(name: str, root: Path, numbers: range, end: float, tally: Tally)
     sys.stderr.flush()
     process = os.fork()
     if process == 0:
+        status = 1
         try:
             os.close(reading)
             _work(name, root, numbers, end, writing)
+            status = 0
         finally:
-            os._exit(0)
+            os._exit(status)
     os.close(writing)
     number = numbers.start
     with os.fdopen(reading, encoding="utf-8") as lines:
@@ -116,11 +118,11 @@ def _run_worker(name: str, root: Path, numbers: range, end: float, tally: Tally)
             tally.note(number, outcome, told)
             number += 1
     status = os.waitpid(process, 0)[1]
-    if os.WIFSIGNALED(status):
-        kind = "hang" if os.WTERMSIG(status) == signal.SIGPROF else "crash"
-        tally.note(number, f"{kind}: {signal.Signals(os.WTERMSIG(status)).name} {number}", "")
-        number += 1
-    return number if os.WIFSIGNALED(status) or time.monotonic() < end else numbers.stop
+    if status == 0:
+        return number if time.monotonic() < end else numbers.stop
+    cause = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "the worker itself failed"
+    tally.note(number, f"{'hang' if cause == 'SIGPROF' else 'crash'}: {cause} {number}", "")
+    return number + 1
 
 
 def _work(name: str, root: Path, numbers: range, end: float, writing: int) -> None:

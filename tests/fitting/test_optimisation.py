@@ -152,9 +152,20 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     saved = Checkpoint(path).load()
     assert saved is not None and saved.number == 4
     assert damage == "gone" or "going on from the checkpoint before" in caplog.text
-    before(path).write_bytes(b"")
+    assert path.is_file() and not before(path).exists(), "the whole one has taken the place of the damaged one"
+    path.write_bytes(b"")
     with pytest.raises(DataFormatError, match="delete it to start anew"):
         Checkpoint(path).load()
+
+
+def test_a_run_that_went_on_from_the_checkpoint_before_can_be_cleaned_up(tmp_path: Path):
+    path = tmp_path / "run.safetensors"
+    add_up(path, steps=5)
+    path.write_bytes(path.read_bytes()[:-8])
+    assert add_up(path, steps=5) == [4]
+    remove_checkpoint(path)
+    assert not list(tmp_path.iterdir())
+
     remove_checkpoint(tmp_path / "none")
 
 

@@ -200,21 +200,23 @@ def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "welcome"),
+    ("origin", "name", "welcome"),
     [
-        (None, True),  # a program
-        ("http://{host}", True),
-        ("https://hub.example.org", True),
-        ("https://evil.example.org", False),
-        ("http://localhost:1", False),
-        ("null", False),
-        ("http://[", False),
+        (None, "127.0.0.1", True),  # a program
+        ("http://{host}", "127.0.0.1", True),
+        ("http://{host}", "localhost", True),
+        ("https://hub.example.org", "127.0.0.1", True),
+        ("https://evil.example.org", "127.0.0.1", False),
+        ("http://{host}", "evil.example.org", False),  # a name that was made to mean this machine
+        ("http://localhost:1", "127.0.0.1", False),
+        ("null", "127.0.0.1", False),
+        ("http://[", "127.0.0.1", False),
     ],
 )
-def test_pages_of_other_sites_cannot_connect(origin: str | None, welcome: bool) -> None:
+def test_pages_of_other_sites_cannot_connect(origin: str | None, name: str, welcome: bool) -> None:
     server = open_server("127.0.0.1", 0, ["https://hub.example.org"])
     try:
-        host = f"127.0.0.1:{server.get_port()}"
+        host = f"{name}:{server.get_port()}"
         lines = ["GET / HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade"]
         lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"]
         lines += [] if origin is None else [f"Origin: {origin.format(host=host)}"]
