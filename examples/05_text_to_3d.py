@@ -32,6 +32,7 @@ def main() -> None:
         made[prompt] = scene = dream(prompt, prior, options)
         folder = arguments.out / prompt.replace(" ", "_")
         scene.save(folder / "scene.nfld")
+        (folder / "dream.json").write_text(json.dumps({"prompt": prompt}), encoding="utf-8")  # for evaluate dreams
         save_sides(scene, folder / "preview.png")
         save_turntable(scene, folder / "turntable.mp4", frames=arguments.frames)
         export_mesh(scene, folder / "scene.glb")

@@ -4,7 +4,8 @@
 
 ViewAug: cameras from everywhere, instead of a few steps about the front. ViewDep: prompts say the side. Lighting: light
 on the colours. Textureless: light on the bare shape. Each row has the same budget and seeds. Its dreams are judged by
-R-Precision in colour and as bare shapes; OUT gets a table and a sheet of shapes.
+R-Precision in colour and as bare shapes; OUT gets a table, a sheet of shapes and the dreams, which are not dreamt twice:
+give another OUT for other steps.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from nfldm3d import Scene
 from nfldm3d.evaluation.dreams import MatcherJudge, draw_dream, measure_dreams, read_prompts
 from nfldm3d.guidance import load_prior
 from nfldm3d.pictures import save_contact_sheet
-from nfldm3d.pipelines.dream import DreamOptions, ViewRanges, dream
+from nfldm3d.pipelines.dream import DreamOptions, EmptyFieldError, ViewRanges, dream
 
 FEW = ViewRanges(azimuth=(-30.0, 30.0), elevation=(0.0, 30.0))
 
@@ -56,18 +57,26 @@ def main() -> None:
     table, shapes = dict[str, dict[str, object]](), dict[str, torch.Tensor]()
     for name, chosen in make_rows(options).items():
         made: dict[str, Scene] = {}
-        for prompt in prompts:
+        for number, prompt in enumerate(prompts):
+            path = arguments.out / name.removeprefix("+ ") / f"{number:03d}.nfld"
             try:
-                made[prompt] = dream(prompt, prior, chosen)
-            except ValueError as error:  # a field that went empty; it counts as not found
+                made[prompt] = Scene.load(path) if path.exists() else dream(prompt, prior, chosen)
+            except EmptyFieldError as error:  # it counts as not found
                 print(f"{name}, {prompt}: {error}")
+                continue
+            if not path.exists():
+                made[prompt].save(path)
         found = measure_dreams(prompts, {key: lambda s=scene: s for key, scene in made.items()}, judges)
         share = len(made) / len(prompts)
-        table[name] = {kind: round(share * float(str(found[f"retriever_{kind}"])), 3) for kind in ("color", "shape")}
-        shapes[name] = torch.cat([draw_dream(scene)["shape"][1:2] for scene in made.values()])
+        table[name] = {
+            kind: round(share * float(str(found.get(f"retriever_{kind}", 0))), 3) for kind in ("color", "shape")
+        }
+        if made:
+            shapes[name] = torch.cat([draw_dream(scene)["shape"][1:2] for scene in made.values()])
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "table.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
-    save_contact_sheet(shapes, arguments.out / "shapes.png")
+    if shapes:
+        save_contact_sheet(shapes, arguments.out / "shapes.png")
     print(json.dumps(table, indent=1))
 
 

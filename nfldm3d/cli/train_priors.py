@@ -69,13 +69,20 @@ class TrainImagePrior:
     def run(self) -> None:
         """Trains and writes the weights."""
         from nfldm3d.data.encoded_scenes import EncodedScenes
-        from nfldm3d.training.image_prior_stage import ImagePriorStage, PictureSource, make_image_prior
+        from nfldm3d.training.image_prior_stage import (
+            ImagePriorStage,
+            PictureSource,
+            make_image_prior,
+            sample_features,
+        )
         from nfldm3d.training.restorer_stage import PairSource
 
         source, held_out = (PictureSource(PairSource(EncodedScenes(each))) for each in (self.pairs, self.held_out))
         model = make_image_prior(source)
+        stage = ImagePriorStage(model, source, held_out)
+        model.tell_apart(sample_features(source, stage.embed))
         begin_with(model, self.start_from, "image_prior")
-        run_stage(ImagePriorStage(model, source, held_out), ("image_prior", model), self.out, self.options, self.resume)
+        run_stage(stage, ("image_prior", model), self.out, self.options, self.resume)
 
 
 @dataclass(frozen=True)
@@ -108,11 +115,12 @@ class TrainTextPrior:
     def run(self) -> None:
         """Trains and writes the weights."""
         from nfldm3d.guidance.sentences import SentenceEmbedder
-        from nfldm3d.training.text_prior_stage import CaptionSource, TextPriorStage, make_text_prior
+        from nfldm3d.training.text_prior_stage import CaptionSource, TextPriorStage, make_text_prior, sample_tokens
 
         sentences = SentenceEmbedder.load(self.sentences)
         source, held_out = CaptionSource(self._subjects("train")), CaptionSource(self._subjects("test"))
         model = make_text_prior(int(source.subjects[0].pixels.shape[-1]), sentences.numbers)
+        model.tell_apart(sample_tokens(source, sentences.embed))
         begin_with(model, self.start_from, "image_prior")
         stage = TextPriorStage(model, source, held_out, embed=sentences.embed)
         run_stage(stage, ("image_prior", model), self.out, self.options, self.resume)

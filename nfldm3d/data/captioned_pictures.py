@@ -83,7 +83,7 @@ def read_objects(
         with_relief: looks at their normals, too.
 
     Raises:
-        DataFormatError: the recording is damaged, or not of objects.
+        DataFormatError: the recording is damaged, or not of objects, or nothing is left.
     """
     data, found = SceneDataset(folder, split=split, maps=maps), list[Subject]()
     for number in range(len(data)):
@@ -95,6 +95,9 @@ def read_objects(
             continue
         relief = _light_shape(sample) if with_relief else None
         found.append(Subject(caption, torch.cat((sample.images, sample.alpha[:, None]), dim=1), tuple(sides), relief))
+    if not found:
+        words = f" without the words {', '.join(leave_out)}" if leave_out else ""
+        raise DataFormatError(data.folder, f"holds no objects for {split}{words}; record some, or leave less out")
     return found
 
 

@@ -189,7 +189,8 @@ def measure_dreams(
     real = draw_real(prompts, subjects)
     figures: dict[str, object] = {"prompts": len(prompts), "dreams": len(drawn), "chance": round(1 / len(prompts), 4)}
     for name, judge in judges.items():
-        figures |= _judge(prompts, drawn, judge, name)
+        if drawn:
+            figures |= _judge(prompts, drawn, judge, name)
         if real:
             figures |= {f"real_{key}": value for key, value in _judge(prompts, real, judge, name).items()}
     return figures | {"missing": [prompt for prompt in prompts if prompt not in drawn]}
@@ -208,6 +209,9 @@ def _judge(
         figures[f"{name}_{kind}"] = round(precision(scores.flatten(0, 1), own.repeat_interleave(VIEWS)), 4)
         figures[f"{name}_{kind}_together"] = round(precision(scores.mean(1), own), 4)
         best = [prompts[number] for number in scores.mean(1).argmax(-1).tolist()]
-        wrong = {prompt: found for prompt, found in zip(asked, best, strict=True) if found != prompt}
+        wrong: dict[str, list[str]] = {}
+        for prompt, taken in zip(asked, best, strict=True):
+            if taken != prompt:
+                wrong.setdefault(prompt, []).append(taken)
         figures[f"{name}_{kind}_taken_for"] = wrong
     return figures

@@ -3,6 +3,7 @@
 It is transformers' BERT (Devlin et al. 2018) with six layers; ``tokenizers`` cuts the text into words.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,6 +93,28 @@ class SentenceEmbedder:
         """The encoder in a folder of other weights, if one lies there, else that of the installed package."""
         folder = weights / FOLDER
         return SentenceEmbedder.load(folder if folder.is_dir() else None, device)
+
+
+class RememberedTexts:
+    """Embeds each text once: an encoder takes as long for one batch as a training step."""
+
+    def __init__(self, embed: Callable[[Sequence[str]], Float[Tensor, "texts *numbers"]], most: int = 100_000):
+        """Keeps what ``embed`` answers for ``most`` texts, then begins anew."""
+        self._embed, self._most = embed, most
+        self._known: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __call__(self, texts: Sequence[str]) -> Float[Tensor, "texts *numbers"]:
+        """In single precision."""
+        new = set(texts) - self._known.keys()
+        if new and len(self._known) + len(new) > self._most:
+            self._known.clear()
+            new = set(texts)
+        if new:
+            self._known |= dict(zip(sorted(new), self._embed(sorted(new)), strict=True))
+        return torch.stack([self._known[text].float() for text in texts])
 
 
 def find_sentence_encoder() -> Path | None:

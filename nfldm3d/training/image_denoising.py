@@ -4,14 +4,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_schedule
+from nfldm3d.models.priors.image_denoiser import SCHEDULE, ImageDenoiser, make_image_schedule
 
-SCHEDULE = make_image_schedule()
 LEVELS_OF_NOISE = 8
 """Time steps at which held-out pictures are denoised to judge."""
 DRAWING_STEPS = 20
 BUSY = 5.0
-"""Bound of the ratio of signal to noise that weighs errors (Hang et al. 2023)."""
+"""Bound of the weight of errors of the picture, 1 + signal / noise for those of v (compare Hang et al. 2023)."""
 
 
 def draw_steps(views: int, generator: torch.Generator) -> Int64[Tensor, " views"]:
@@ -35,11 +34,9 @@ def velocity_errors(
 
 
 def weighted_mean(errors: Float[Tensor, " views"], t: Int64[Tensor, " views"]) -> Float[Tensor, ""]:
-    """The mean of errors of v, each weighed by the ratio of signal to noise at its step."""
-    ratio = SCHEDULE.alphas_cumprod[t].to(errors)
-    ratio = ratio / (1 - ratio)
-    weight = ratio.clamp(max=BUSY) / (ratio + 1)
-    return (weight * errors).sum() / weight.sum()
+    """The mean of errors of v, where those at little noise, which are of fine texture alone, count less."""
+    weight = (BUSY * (1 - SCHEDULE.alphas_cumprod[t].to(errors))).clamp(max=1)  # of the picture: min(1 + ratio, BUSY)
+    return (weight * errors).mean()
 
 
 def mean_error(
@@ -48,11 +45,12 @@ def mean_error(
     told: Float[Tensor, "views *tokens numbers"],
     seed: int,
 ) -> float:
-    """The error over all levels of noise; the same seed gives the same noise."""
+    """The error over all levels of noise, weighed as in training; the same seed gives the same noise."""
     draws, errors = torch.Generator().manual_seed(seed), []
     for level in range(LEVELS_OF_NOISE):
         step = int((level + 0.5) * len(SCHEDULE.alphas_cumprod) / LEVELS_OF_NOISE)
-        errors.append(float(velocity_errors(model, images, told, torch.full((len(images),), step), draws).mean()))
+        t = torch.full((len(images),), step)
+        errors.append(float(weighted_mean(velocity_errors(model, images, told, t, draws), t)))
     return sum(errors) / len(errors)
 
 

@@ -107,7 +107,11 @@ class ImagePriorStage:
         pairs = self.held_out.pairs.spread(self.judged)
         images = pairs.photograph.to(self.model.device)
         told, seed = self._tell(images), generator.initial_seed()
-        variants = {"error": told, "error_untold": torch.zeros_like(told), "error_other": told.roll(2, 0)}
+        variants = {
+            "error": told,
+            "error_untold": torch.zeros_like(told),
+            "error_other": told.roll(max(1, len(told) // 2), 0),
+        }
         scalars = {name: mean_error(self.model, images, variant, seed) for name, variant in variants.items()}
         shown = images[: 2 * DRAWN : 2]
         drawn = draw_pictures(self.model, told[: 2 * DRAWN : 2], seed)
@@ -123,4 +127,16 @@ class ImagePriorStage:
 def make_image_prior(source: PictureSource, *, widths: tuple[int, ...] = (64, 96, 128, 192)) -> ImageDenoiser:
     """A new prior for pictures of the size of those in ``source``, told EfficientNet-Lite0's features."""
     size = int(source.pairs.spread(1).photograph.shape[-1])
-    return ImageDenoiser(size=size, widths=widths, blocks=1, embedding=FEATURES, embedder=EFFICIENTNET)
+    return ImageDenoiser(
+        size=size, widths=widths, blocks=1, embedding=FEATURES, embedder=EFFICIENTNET, predicts="picture"
+    )
+
+
+@torch.no_grad()
+def sample_features(
+    source: PictureSource, embed: Callable[[Tensor], Tensor], count: int = 400
+) -> Float[Tensor, "samples numbers"]:
+    """Embeddings of pictures of ``count`` scenes, for ``ImageDenoiser.tell_apart``."""
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randint(len(source), (count,), generator=generator).tolist()
+    return torch.cat([embed(source.sample(number, generator).images) for number in chosen]).float().cpu()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nfldm3d.data.captioned_pictures import Subject
 from nfldm3d.evaluation.retrieval import precision_in_pools
-from nfldm3d.guidance.sentences import MINILM, NUMBERS, average_tokens
+from nfldm3d.guidance.sentences import MINILM, NUMBERS, RememberedTexts, average_tokens
 from nfldm3d.models.priors.matcher import PictureTextMatcher
 from nfldm3d.training.stage import Evaluation
 from nfldm3d.training.text_prior_stage import CaptionDrawing, Captioned, CaptionSource
@@ -40,8 +40,7 @@ class MatcherStage:
             embed: from texts to tokens, such as ``SentenceEmbedder.embed``.
         """
         self.model, self.source, self.held_out = model, source, held_out
-        self.embed = embed
-        self.known: dict[str, Tensor] = {}
+        self.tell = RememberedTexts(lambda texts: average_tokens(embed(texts)).cpu())
 
     def config(self) -> dict[str, Any]:
         """The network's constructor arguments."""
@@ -53,7 +52,7 @@ class MatcherStage:
 
     def loss(self, batch: Captioned, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross entropies of texts for each picture and of pictures for each text; equal captions are all right."""
-        logits = self.model(batch.images, self.tell(batch.texts))
+        logits = self.model(batch.images, self.tell(batch.texts).to(self.model.device))
         same = torch.tensor([[a == b for b in batch.texts] for a in batch.texts], device=logits.device)
         loss = (_cross_entropy(logits, same) + _cross_entropy(logits.T, same)) / 2
         right = same[torch.arange(len(same)), logits.argmax(-1)].float().mean()
@@ -67,16 +66,10 @@ class MatcherStage:
             samples = [sample for sample in samples if len(sample.texts) == source.drawing.views]
             seen = torch.cat([self.model.look(sample.images.to(self.model.device)) for sample in samples])
             texts = [sample.texts[0] for sample in samples]
-            read = self.model.read(self.tell(texts))
+            read = self.model.read(self.tell(texts).to(self.model.device))
             scores = (seen @ read.T).unflatten(0, (len(samples), -1)).mean(1)
             scalars[f"precision_{name}"] = precision_in_pools(scores, texts, min(POOL, len(set(texts))))
         return Evaluation(sum(scalars.values()), scalars)
-
-    def tell(self, texts: Sequence[str]) -> Float[Tensor, "texts numbers"]:
-        """The embeddings of texts, where the network is."""
-        if new := sorted({text for text in texts if text not in self.known}):
-            self.known |= dict(zip(new, average_tokens(self.embed(new)).cpu(), strict=True))
-        return torch.stack([self.known[text] for text in texts]).to(self.model.device)
 
 
 def make_source(subjects: Sequence[Subject]) -> CaptionSource:
@@ -85,11 +78,21 @@ def make_source(subjects: Sequence[Subject]) -> CaptionSource:
 
 
 def make_held_out(subjects: Sequence[Subject]) -> dict[str, CaptionSource]:
-    """The same, several of each object, in colour and as bare shapes."""
-    drawings = {"color": 0.0, "shape": 1.0}
+    """The same, several of each object, in colour and as bare shapes, of which no caption says a colour.
+
+    Raises:
+        ValueError: too few objects to tell apart.
+    """
+    captions = {subject.caption for subject in subjects if len(subject.pixels) >= JUDGED_VIEWS}
+    if len(captions) < 2:
+        raise ValueError(
+            f"a judge of dreams is judged by held-out objects of two captions at least, with {JUDGED_VIEWS} views, but "
+            f"there are {len(captions)}; record more, or leave less out"
+        )
+    drawings = {"color": {"recolored": 0.5, "bare": 0.0}, "shape": {"recolored": 0.0, "bare": 1.0}}
     return {
-        name: CaptionSource(subjects, CaptionDrawing(views=JUDGED_VIEWS, sided=0.0, bare=bare))
-        for name, bare in drawings.items()
+        name: CaptionSource(subjects, CaptionDrawing(views=JUDGED_VIEWS, sided=0.0, **drawing))
+        for name, drawing in drawings.items()
     }
 
 

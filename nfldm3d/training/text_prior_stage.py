@@ -14,16 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from nfldm3d.data.captioned_pictures import COLORS, Subject, add_color, bare_pixels, is_unseen, lay_over, recolor
-from nfldm3d.guidance.sentences import MINILM, NUMBERS
+from nfldm3d.guidance.sentences import MINILM, NUMBERS, RememberedTexts
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser
-from nfldm3d.training.image_denoising import draw_pictures, draw_steps, mean_error, velocity_errors
+from nfldm3d.training.image_denoising import draw_pictures, draw_steps, mean_error, velocity_errors, weighted_mean
 from nfldm3d.training.stage import Evaluation
 
 SHOWN_THINGS = ("red chair", "wooden table", "blue sofa", "green car", "yellow lamp", "bed", "brown bookcase", "tree")
 SHOWN_SIDES = ("front", "side", "back", "overhead")
 SHOWN_GUIDANCE = 3.0
-REMEMBERED = 100_000
-"""Texts whose tokens are kept; the encoder takes as long as a step for one batch."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,7 @@ class TextPriorStage:
             untold: share of pictures of which nothing is said, for guidance without a classifier.
         """
         self.model, self.source, self.held_out = model, source, held_out
-        self.embed, self.untold, self.judged = embed, untold, judged
-        self.known: dict[str, Tensor] = {}
+        self.tell, self.untold, self.judged = RememberedTexts(lambda texts: embed(texts).half().cpu()), untold, judged
 
     def config(self) -> dict[str, Any]:
         """The network's constructor arguments."""
@@ -135,13 +132,13 @@ class TextPriorStage:
         torch.nn.Module.to(self.model, device)
 
     def loss(self, batch: Captioned, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean squared error of v. All time steps count alike: what a text tells shows where most is noise, and
+        """The mean squared error of v, less at little noise: what a text tells shows where most is noise, and
         distillation pulls hardest there."""
         views = len(batch.images)
         t = draw_steps(views, generator)
         silent = torch.rand(views, 1, 1, generator=generator) < self.untold
         told = torch.where(silent, 0.0, self.tell(batch.texts)).to(batch.images)
-        error = velocity_errors(self.model, batch.images, told, t, generator).mean()
+        error = weighted_mean(velocity_errors(self.model, batch.images, told, t, generator), t)
         return error, {"error": error.detach()}
 
     def evaluate(self, generator: torch.Generator) -> Evaluation:
@@ -152,7 +149,11 @@ class TextPriorStage:
         batch = self.held_out.collate([self.held_out.sample(number, generator) for number in numbers])
         images = batch.images.to(self.model.device)
         told = self.tell(batch.texts).to(images)
-        variants = {"error": told, "error_untold": torch.zeros_like(told), "error_other": told.roll(5, 0)}
+        variants = {
+            "error": told,
+            "error_untold": torch.zeros_like(told),
+            "error_other": told.roll(max(1, count // 2), 0),
+        }
         scalars = {name: mean_error(self.model, images, variant, seed) for name, variant in variants.items()}
         rows = []
         for side in SHOWN_SIDES:
@@ -160,19 +161,23 @@ class TextPriorStage:
             rows.append(torch.cat(list(draw_pictures(self.model, told, seed, guidance_scale=SHOWN_GUIDANCE)), dim=-1))
         return Evaluation(-scalars["error"], scalars, {"drawn": torch.cat(rows, dim=-2)})
 
-    def tell(self, texts: Sequence[str]) -> Float[Tensor, "texts tokens numbers"]:
-        """The tokens of texts, on the CPU."""
-        if new := sorted({text for text in texts if text not in self.known}):
-            if len(self.known) + len(new) > REMEMBERED:
-                self.known.clear()
-                new = sorted(set(texts))
-            self.known |= dict(zip(new, self.embed(new).half().cpu(), strict=True))
-        return torch.stack([self.known[text].float() for text in texts])
-
 
 def make_text_prior(size: int, numbers: int = NUMBERS, *, widths: tuple[int, ...] = (64, 192, 320)) -> ImageDenoiser:
     """A new prior that asks eight questions of all-MiniLM-L6-v2's tokens; 4 x 4 pixels are one, for speed."""
-    return ImageDenoiser(size=size, patch=4, widths=widths, blocks=1, embedding=numbers, embedder=MINILM, questions=8)
+    return ImageDenoiser(
+        size, 4, widths, blocks=1, embedding=numbers, embedder=MINILM, questions=8, predicts="picture"
+    )
+
+
+def sample_tokens(
+    source: CaptionSource, embed: Callable[[Sequence[str]], Float[Tensor, "texts tokens numbers"]], count: int = 1000
+) -> Float[Tensor, "samples numbers"]:
+    """Tokens of captions, of which ``count`` subjects are sampled, for ``ImageDenoiser.tell_apart``."""
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randint(len(source), (count,), generator=generator).tolist()
+    texts = {text for number in chosen for text in source.sample(number, generator).texts}
+    tokens = embed(sorted(texts)).float()
+    return tokens[(tokens != 0).any(-1)]
 
 
 def _move(
@@ -193,9 +198,9 @@ def _move(
 
 
 def _draw_backgrounds(count: int, generator: torch.Generator) -> Float[Tensor, "pictures 3"]:
-    """Any colour, any grey, or white."""
+    """White, middle grey, or any colour; few, or most of what is learned where most is noise is the background's."""
     colors, kind = torch.rand(count, 3, generator=generator), torch.rand(count, 1, generator=generator)
-    return torch.where(kind < 0.15, 1.0, torch.where(kind < 0.4, colors[:, :1], colors))
+    return torch.where(kind < 0.5, 1.0, torch.where(kind < 0.8, 0.5, colors))
 
 
 def _chance(generator: torch.Generator) -> float:

@@ -38,7 +38,7 @@ def test_dreams_are_found_and_taken_for_others() -> None:
     figures = measure_dreams(PROMPTS, dreams, {"judge": ColorJudge()})
     assert (figures["prompts"], figures["dreams"], figures["missing"]) == (3, 2, [PROMPTS[1]])
     assert figures["judge_color"] == figures["judge_color_together"] == 0.5
-    assert figures["judge_color_taken_for"] == {PROMPTS[2]: PROMPTS[1]}
+    assert figures["judge_color_taken_for"] == {PROMPTS[2]: [PROMPTS[1]]}
     assert figures["judge_shape"] == 0.5  # both are grey
     assert figures["chance"] == pytest.approx(1 / 3, abs=1e-4)
 

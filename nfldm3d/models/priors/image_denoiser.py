@@ -1,11 +1,12 @@
 """A denoiser of small pictures, small enough to be trained on a CPU, for two uses.
 
-As a prior it is told an embedding of a picture, or the tokens of a text, and predicts v = alpha * noise - sigma *
-picture (Salimans & Ho 2022); as a restorer it is shown the render of a scene beside the noisy picture, and predicts the
-same of the photograph.
+As a prior it is told an embedding of a picture, or the tokens of a text; as a restorer it is shown the render of a
+scene beside the noisy picture. Both give v = alpha * noise - sigma * picture (Salimans & Ho 2022). Inside, a prior
+predicts the picture itself: a small network need not carry the noise through to its end (Li & He 2025).
 """
 
 import math
+from typing import Literal
 
 import torch
 from diffusers import DDPMScheduler
@@ -16,29 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfldm3d.blocks import UNet
+from nfldm3d.models.priors.told import TokenReader, VectorReader
 
 FREQUENCIES = 64
 """Pairs of sines and cosines that a time step is turned into."""
 HALF_NEAR = 4.0
 """Metres."""
-
-
-class TokenReader(nn.Module):
-    """Asks learned questions of tokens, by attention; tokens of zeros are none."""
-
-    def __init__(self, numbers: int, questions: int, memory: int):
-        super().__init__()
-        self.questions = nn.Parameter(torch.randn(questions, memory))
-        self.norm = nn.LayerNorm(numbers)
-        self.key, self.value = nn.Linear(numbers, memory), nn.Linear(numbers, memory)
-        self.answer = nn.Linear(questions * memory, memory)
-
-    def forward(self, tokens: Float[Tensor, "views tokens numbers"]) -> Float[Tensor, "views memory"]:
-        known = (tokens != 0).any(-1)
-        hidden = self.norm(tokens)
-        scores = self.questions @ self.key(hidden).mT / self.questions.shape[-1] ** 0.5  # views questions tokens
-        shares = scores.masked_fill(~known[:, None], torch.finfo(scores.dtype).min).softmax(-1)
-        return self.answer((shares @ self.value(hidden)).flatten(1))
 
 
 class ImageDenoiser(ModelMixin, ConfigMixin):
@@ -59,6 +43,8 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         memory: int = 256,
         deviation: float = 1.0,
         questions: int = 0,
+        directions: int = 128,
+        predicts: Literal["velocity", "picture"] = "velocity",
     ):
         """For square pictures of ``size`` pixels.
 
@@ -70,6 +56,8 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             memory: numbers that time step and embedding become.
             deviation: of what is denoised, by which it is divided.
             questions: what is asked of an embedding of several tokens; 0 for embeddings that are one.
+            directions: in which embeddings differ, of which it is told; see ``tell_apart``.
+            predicts: what the layers give; the answer is v always.
         """
         super().__init__()
         if size % patch:
@@ -77,9 +65,9 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, memory), nn.SiLU(), nn.Linear(memory, memory))
         self.told = None
         if embedding and questions:
-            self.told = TokenReader(embedding, questions, memory)
+            self.told = TokenReader(embedding, questions, memory, min(directions, embedding))
         elif embedding:
-            self.told = nn.Sequential(nn.LayerNorm(embedding), nn.Linear(embedding, memory))
+            self.told = VectorReader(embedding, memory, min(directions, embedding))
         inputs, outputs = (3 + beside) * patch**2, 3 * patch**2
         self.network = UNet(inputs, outputs, tuple(widths), blocks=blocks, condition=memory)
         for parameter in self.network.head.parameters():
@@ -101,7 +89,13 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         seen = noisy if beside is None else torch.cat((noisy, beside), dim=1)
         patch = int(self.config["patch"])
         hidden = self.network(functional.pixel_unshuffle(seen.to(self.dtype), patch), functional.silu(condition))
-        return functional.pixel_shuffle(hidden, patch).to(noisy.dtype)
+        made = functional.pixel_shuffle(hidden, patch).to(noisy.dtype)
+        return made if self.config["predicts"] == "velocity" else _velocity(made, noisy, timestep)
+
+    def tell_apart(self, embeddings: Float[Tensor, "samples numbers"]) -> None:
+        """Before training: by which directions a sample of what it will be told differs, tokens or whole embeddings."""
+        assert self.told is not None
+        self.told.whitening.fit(embeddings)
 
     def require_prior(self, numbers: int) -> None:
         """A ValueError says that this network is no prior, or one that is told other embeddings."""
@@ -122,6 +116,19 @@ def nearness(distance: Float[Tensor, "*views height width"]) -> Float[Tensor, "*
 def make_image_schedule() -> DDPMScheduler:
     """The noise of ``ImageDenoiser``: 1,000 steps, squared cosine, v-prediction."""
     return DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False)
+
+
+SCHEDULE = make_image_schedule()
+
+
+def _velocity(
+    picture: Float[Tensor, "views 3 height width"],
+    noisy: Float[Tensor, "views 3 height width"],
+    timestep: Shaped[Tensor, " views"],
+) -> Float[Tensor, "views 3 height width"]:
+    """v = (alpha * noisy - picture) / sigma."""
+    kept = SCHEDULE.alphas_cumprod.to(noisy)[timestep.long()].view(-1, 1, 1, 1)
+    return (kept.sqrt() * noisy - picture) / (1 - kept).sqrt()
 
 
 def _embed_time(timestep: Shaped[Tensor, " views"]) -> Float[Tensor, "views frequencies"]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from nfldm3d._lazy import lazily
 
 if TYPE_CHECKING:
-    from nfldm3d.pipelines.dream.dreaming import Dream, dream
+    from nfldm3d.pipelines.dream.dreaming import Dream, EmptyFieldError, dream
     from nfldm3d.pipelines.dream.options import DreamOptions
     from nfldm3d.pipelines.dream.prompts import Prompts
     from nfldm3d.pipelines.dream.showing import preview, save_sides, save_turntable
@@ -18,6 +18,7 @@ __getattr__ = lazily(
         "DreamOptions": "options",
         "DreamViews": "views",
         "Prompts": "prompts",
+        "EmptyFieldError": "dreaming",
         "ViewRanges": "views",
         "draw_views": "views",
         "dream": "dreaming",
@@ -31,6 +32,7 @@ __all__ = [
     "Dream",
     "DreamOptions",
     "DreamViews",
+    "EmptyFieldError",
     "Prompts",
     "ViewRanges",
     "draw_views",

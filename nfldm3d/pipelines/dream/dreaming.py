@@ -179,14 +179,18 @@ def dream(
     return run.finish()
 
 
+class EmptyFieldError(ValueError):
+    """Nothing of what was dreamt is to be seen."""
+
+
 def require_visible(field: Field) -> None:
-    """Raises a ValueError if no pixel of four views is half covered."""
+    """Raises an EmptyFieldError if no pixel of four views is half covered."""
     views = circle_views(4, 32, radius=RADIUS).to(field.device)
     opacity = float(render_shaded(field, views, ShadingOptions("albedo")).opacity.max())
     if opacity < 0.5:
         with torch.no_grad():
             density = field.query_density(field.box.voxel_centers((32, 32, 32), views.focal).reshape(-1, 3))
-        raise ValueError(
+        raise EmptyFieldError(
             f"the field went empty: it hides at most {100 * opacity:.0f} % of what is behind it, with densities from "
             f"{float(density.min()):.3g} to {float(density.max()):.3g}/m; lower --opacity-weight, raise "
             "--guidance-scale, or take more steps or another seed"
