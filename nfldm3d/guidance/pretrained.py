@@ -1,5 +1,8 @@
 """Other people's networks from folders, complete, frozen and from safetensors alone."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +37,10 @@ def load_pretrained(
     read_config(folder)
     asked = {precision: options.get("torch_dtype") or torch.float32, "variant": options.get("variant")}
     try:
-        network, found = cls.from_pretrained(
-            str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True, **asked, **further
-        )
+        with _quietly():
+            network, found = cls.from_pretrained(
+                str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True, **asked, **further
+            )
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise DataFormatError(
             folder, f"holds no {cls.__name__} in safetensors: {first_line(error)}; {WHOLE}"
@@ -44,6 +48,24 @@ def load_pretrained(
     if missing := sorted(found["missing_keys"]):
         raise DataFormatError(folder, f"lacks weights: {', '.join(missing[:3])}; {WHOLE}")
     return freeze(network, device)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """transformers reports every weight that a network has no use for, and draws a bar for a second's reading."""
+    if (transformers := sys.modules.get("transformers")) is None:
+        yield
+        return
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def freeze(network: Any, device: torch.device) -> Any:

@@ -6,7 +6,7 @@ import torch
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_schedule
 
 
-def make(**options: int) -> ImageDenoiser:
+def make(**options: int | str) -> ImageDenoiser:
     network = ImageDenoiser(size=16, widths=(8, 16), blocks=1, memory=16, **options)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in network.parameters():
@@ -34,6 +34,18 @@ def test_all_that_it_is_told_matters(generator: torch.Generator) -> None:
         )
     assert answer.shape == noisy.shape
     assert all(not torch.allclose(answer, other, atol=1e-4) for other in others)
+
+
+def test_a_predicted_picture_is_answered_as_v(generator: torch.Generator) -> None:
+    network, schedule = make(predicts="picture"), make_image_schedule()
+    noisy, t = torch.randn(2, 3, 16, 16, generator=generator), torch.tensor([30, 900])
+    with torch.no_grad():
+        velocity = network(noisy, t)
+        network.register_to_config(predicts="velocity")  # the layers' own answer
+        picture = network(noisy, t)
+    for number, step in enumerate(t):
+        found = schedule.step(velocity[number], int(step), noisy[number]).pred_original_sample
+        torch.testing.assert_close(found, picture[number], atol=1e-4, rtol=1e-4)
 
 
 def test_every_token_matters_and_zeros_are_none(generator: torch.Generator) -> None:
