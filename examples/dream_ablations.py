@@ -4,8 +4,8 @@
 
 ViewAug: cameras from everywhere, instead of a few steps about the front. ViewDep: prompts say the side. Lighting: light
 on the colours. Textureless: light on the bare shape. Each row has the same budget and seeds. Its dreams are judged by
-R-Precision in colour and as bare shapes; OUT gets a table, a sheet of shapes and the dreams, which are not dreamt twice:
-give another OUT for other steps.
+R-Precision in colour and as bare shapes. OUT gets a table, a sheet of shapes and the dreams: they are not dreamt twice;
+other steps need another OUT.
 """
 
 import argparse

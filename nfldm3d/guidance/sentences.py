@@ -98,7 +98,7 @@ class SentenceEmbedder:
 class RememberedTexts:
     """Embeds each text once: an encoder takes as long for one batch as a training step."""
 
-    def __init__(self, embed: Callable[[Sequence[str]], Float[Tensor, "texts *numbers"]], most: int = 100_000):
+    def __init__(self, embed: Callable[[Sequence[str]], Tensor], most: int = 100_000):
         """Keeps what ``embed`` answers for ``most`` texts, then begins anew."""
         self._embed, self._most = embed, most
         self._known: dict[str, Tensor] = {}
@@ -106,7 +106,7 @@ class RememberedTexts:
     def __len__(self) -> int:
         return len(self._known)
 
-    def __call__(self, texts: Sequence[str]) -> Float[Tensor, "texts *numbers"]:
+    def __call__(self, texts: Sequence[str]) -> Float[Tensor, "views *tokens numbers"]:
         """In single precision."""
         new = set(texts) - self._known.keys()
         if new and len(self._known) + len(new) > self._most:

@@ -2,6 +2,7 @@
 2021)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -89,11 +90,9 @@ def make_held_out(subjects: Sequence[Subject]) -> dict[str, CaptionSource]:
             f"a judge of dreams is judged by held-out objects of two captions at least, with {JUDGED_VIEWS} views, but "
             f"there are {len(captions)}; record more, or leave less out"
         )
-    drawings = {"color": {"recolored": 0.5, "bare": 0.0}, "shape": {"recolored": 0.0, "bare": 1.0}}
-    return {
-        name: CaptionSource(subjects, CaptionDrawing(views=JUDGED_VIEWS, sided=0.0, **drawing))
-        for name, drawing in drawings.items()
-    }
+    drawing = CaptionDrawing(views=JUDGED_VIEWS, sided=0.0)
+    drawings = {"color": drawing, "shape": replace(drawing, recolored=0.0, bare=1.0)}
+    return {name: CaptionSource(subjects, each) for name, each in drawings.items()}
 
 
 def make_matcher(size: int, numbers: int = NUMBERS) -> PictureTextMatcher:

@@ -164,9 +164,7 @@ class TextPriorStage:
 
 def make_text_prior(size: int, numbers: int = NUMBERS, *, widths: tuple[int, ...] = (64, 192, 320)) -> ImageDenoiser:
     """A new prior that asks eight questions of all-MiniLM-L6-v2's tokens; 4 x 4 pixels are one, for speed."""
-    return ImageDenoiser(
-        size, 4, widths, blocks=1, embedding=numbers, embedder=MINILM, questions=8, predicts="picture"
-    )
+    return ImageDenoiser(size, 4, widths, blocks=1, embedding=numbers, embedder=MINILM, questions=8, predicts="picture")
 
 
 def sample_tokens(

@@ -129,7 +129,8 @@ def _work(name: str, root: Path, numbers: range, end: float, writing: int) -> No
     format, opened = FORMATS[name], list[str]()
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
+    most = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     sys.addaudithook(lambda event, items: _watch(root, opened, event, items))
     log = _Log()
     logging.getLogger("nfldm3d").addHandler(log)
