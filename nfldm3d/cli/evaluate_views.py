@@ -29,12 +29,17 @@ def judge_views(command: "Evaluate", data: Path) -> dict[str, object]:
     if command.split == "all":
         raise ValueError("views are judged on one side of a data set; give --split test, or train")
     device, given = open_device(command.device), command.efficientnet
-    draw, size = _open_drawer(command, device)
-    sets = open_view_sets(data, command.split, size=size)
+    draw, size, surroundings = _open_drawer(command, device)
+    sets = open_view_sets(data, command.split, size=size, surroundings=surroundings)
     features = EfficientNetFeatures.find() if given is None else EfficientNetFeatures.load(given)
     embed = None if features is None else embedding_by(features.to(device), device)
     budget = ViewBudget(
-        command.scenes, command.views, command.consistency, seed=command.seed, progress=not command.json
+        command.scenes,
+        command.views,
+        command.consistency,
+        surroundings=surroundings,
+        seed=command.seed,
+        progress=not command.json,
     )
     report = measure_views(draw, sets, budget, lpips=Lpips.find_like(), embed=embed)
     if command.page is not None:
@@ -43,8 +48,8 @@ def judge_views(command: "Evaluate", data: Path) -> dict[str, object]:
     return {**rounded, "objects": min(budget.objects, len(sets)), "published": published_views()}
 
 
-def _open_drawer(command: "Evaluate", device: torch.device) -> "tuple[DrawViews, int]":
-    """What draws, by the kind of the weights, and the size of its pictures."""
+def _open_drawer(command: "Evaluate", device: torch.device) -> "tuple[DrawViews, int, bool]":
+    """What draws, by the kind of the weights, the size of its pictures, and whether they show surroundings."""
     from nfldm3d.evaluation.drawn_objects import one_by_one, together
     from nfldm3d.models.views.sampling import ViewSampling
     from nfldm3d.pipelines.views import ViewSynthesizer
@@ -54,8 +59,8 @@ def _open_drawer(command: "Evaluate", device: torch.device) -> "tuple[DrawViews,
     if (find_weights(command.weights, hub=command.hub) / LAYERS).is_dir():
         sampling = MultiViewSampling(command.steps or 10, guidance_given=1.0 if scale is None else scale)
         model = MultiViewGenerator.from_pretrained(command.weights, device, hub=command.hub)
-        return together(model, sampling), model.image_size
+        return together(model, sampling), model.image_size, model.surroundings
     guidance = 2.0 if scale is None else scale
     sampling = ViewSampling(command.steps or 256, guidance, command.conditioning, command.memory, command.eta)
     drawer = ViewSynthesizer.from_pretrained(command.weights, device, hub=command.hub)
-    return one_by_one(drawer.network, sampling), drawer.image_size
+    return one_by_one(drawer.network, sampling), drawer.image_size, False

@@ -51,6 +51,9 @@ class TrainMultiview:
     """Whether what is rendered takes the place of what transformers give, as in the authors' runs."""
     renderer_rate: float = 100.0
     """How much faster the layers that decode volumes learn than the rest: as published; the authors' runs took 20."""
+    surroundings: bool | None = None
+    """Whether objects that have a mask are shown with what is around them, instead of white: by default those of CO3D
+    alone, as published."""
     preserved: int = 100
     """Pictures that the model draws of captions before it is converted, and keeps on learning (published: some 1,000);
     with 0 it forgets what it knew."""
@@ -62,6 +65,7 @@ class TrainMultiview:
     def run(self) -> None:
         """Trains and writes the weights."""
         from nfldm3d.cli.values import require_at_least
+        from nfldm3d.data.co3d import is_co3d
         from nfldm3d.data.view_sets import open_view_sets
         from nfldm3d.models.views.multiview.view_layers import ViewLayers
         from nfldm3d.models.weight_folders import find_weights
@@ -74,8 +78,11 @@ class TrainMultiview:
         on_cpu = self.options.device == "cpu" or not torch.cuda.is_available()
         device = open_device("cpu" if on_cpu else "cuda")
         prior = open_text_model(self.prior, device, **({"hub": True} if self.hub else {}))
+        surroundings = is_co3d(self.data) if self.surroundings is None else self.surroundings
         source, held_out = (
-            MultiViewSource(open_view_sets(self.data, side, size=prior.image_size), self.views)
+            MultiViewSource(
+                open_view_sets(self.data, side, size=prior.image_size, surroundings=surroundings), self.views
+            )
             for side in ("train", "val")
         )
         kept = self._preserve(prior, source)
@@ -86,6 +93,7 @@ class TrainMultiview:
             grid=self.grid,
             replace=self.replace,
             shared=self.across,
+            surroundings=surroundings,
         )
         model = MultiViewGenerator.join(prior, layers)
         stage = MultiViewStage(model.network, prior, source, held_out, preserved=kept, renderer_rate=self.renderer_rate)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from nfldm3d.data import PosedImages
     from nfldm3d.pipelines.views import ObjectPicture
 
-    Drawn: TypeAlias = tuple[ObjectPicture | None, Camera, torch.Tensor]
+    Drawn: TypeAlias = tuple[ObjectPicture | None, Camera, torch.Tensor, bool]
+    """The given picture, other cameras and their pictures, and whether these show what is around the object."""
 
 VIDEO = "views.mp4"
 SHOWN = 256
@@ -38,7 +39,8 @@ class Views:
     The folder is a capture (transforms.json) with a video, which nfldm3d fit takes, too."""
 
     what: Annotated[str, tyro.conf.Positional]
-    """PNG or WebP with the object cut out, or any picture beside --mask; for viewdiff also a text: 'a wooden chair'."""
+    """PNG or WebP with the object cut out, or any picture beside --mask (for weights that learned with surroundings,
+    without it, too); for viewdiff also a text: 'a wooden chair'."""
     weights: str
     """Weights of nfldm3d train view-diffusion, or for viewdiff of nfldm3d train multiview: a run or a folder."""
     out: Path
@@ -114,10 +116,10 @@ class Views:
         start = time.monotonic()
         with _progress("draw") as tell:
             draw = self._draw_together if self.model == "viewdiff" else self._draw_one_by_one
-            given, wanted, images = draw(device, tell)
+            given, wanted, images, surroundings = draw(device, tell)
         cameras, pictures = (wanted, images) if given is None else _join(given, wanted, images)
         name = Path(self.what).stem if given is not None else self.what
-        capture = as_capture(pictures, cameras, name)
+        capture = as_capture(pictures, cameras, name, surroundings=surroundings)
         capture.save(self.out, overwrite=self.overwrite)
         self._film(images)
         figures: dict[str, object] = {"views": len(images), "seconds": round(time.monotonic() - start, 1)}
@@ -133,7 +135,7 @@ class Views:
         given = self._read(model.image_size)
         wanted, draws = make_view_path(self.path, given.camera, self.views), torch.Generator().manual_seed(self.seed)
         images = model.draw(given.image[None], given.camera, wanted, sampling, generator=draws, tell=tell)
-        return given, wanted, images.cpu()
+        return given, wanted, images.cpu(), False
 
     def _draw_together(self, device: torch.device, tell: Callable[[float], None]) -> "Drawn":
         from nfldm3d.pipelines.views import make_view_path
@@ -144,26 +146,26 @@ class Views:
         beside = alone if is_picture and self.guidance_scale is not None else 1.0  # as windows that go on do without
         sampling = MultiViewSampling(self.steps or 10, alone, beside, self.window, max(1, self.window // 2))
         model = MultiViewGenerator.from_pretrained(self.weights, device, hub=self.hub)
-        given = self._read(model.image_size) if is_picture else None
+        given = self._read(model.image_size, surroundings=model.surroundings) if is_picture else None
         seen = self._assume(model.image_size) if given is None else given.camera
         wanted = make_view_path(self.path, seen, self.views, given=is_picture)
         draws = torch.Generator().manual_seed(self.seed)
         known = None if given is None else KnownViews(given.image[None], given.camera)
         text = self.text if is_picture else self.what
         images = model.draw_along(text, wanted, sampling, known=known, generator=draws, tell=tell)
-        return given, wanted, images
+        return given, wanted, images, model.surroundings
 
     def _assume(self, size: int) -> "Camera":
         from nfldm3d.pipelines.views.object_pictures import assume_camera
 
         return assume_camera(size, azimuth_degrees=self.azimuth, elevation_degrees=self.elevation)
 
-    def _read(self, size: int) -> "ObjectPicture":
+    def _read(self, size: int, *, surroundings: bool = False) -> "ObjectPicture":
         from nfldm3d.pipelines.views import read_object, read_object_camera
 
-        if self.camera is not None:
-            return read_object(self.what, size, mask=self.mask, camera=read_object_camera(self.camera, self.what))
-        return replace(read_object(self.what, size, mask=self.mask), camera=self._assume(size))
+        camera = None if self.camera is None else read_object_camera(self.camera, self.what)
+        found = read_object(self.what, size, mask=self.mask, camera=camera, surroundings=surroundings)
+        return found if camera is not None else replace(found, camera=self._assume(size))
 
     def _film(self, images: torch.Tensor) -> None:
         """The views in their order, enlarged for players."""

@@ -2,7 +2,7 @@
 
     <category>/frame_annotations.jgz, sequence_annotations.jgz     gzipped JSON lists
     <category>/set_lists/set_lists_<subset>.json                   {"train": [[sequence, frame number, path], ...], ...}
-    <category>/<sequence>/images, masks, depths, depth_masks
+    <category>/<sequence>/images, masks, depths, depth_masks, pointcloud.ply
 
 Poses are PyTorch3D's: row vectors, X_camera = X_world R + T, x left and y up. Depth is a PNG whose 16-bit numbers are
 the bits of float16, times ``scale_adjustment``. What the fields mean was read from co3d's ``data_types.py`` and
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nfldm3d import placement
 from nfldm3d._types import PathName
-from nfldm3d.data import capture_files, moved_world
+from nfldm3d.data import capture_files, moved_world, point_files
 from nfldm3d.data.frame import Frame
 from nfldm3d.data.intrinsics import Intrinsics, build_camera, find_sizes
 from nfldm3d.data.json_record import Record
@@ -30,7 +30,7 @@ from nfldm3d.files import DataFormatError, parse_json, read_json, refuse_special
 from nfldm3d.geometry import flip_opencv, invert_pose
 from nfldm3d.placement import Up
 
-FRAMES = "frame_annotations.jgz"
+FRAMES, POINTS = "frame_annotations.jgz", "pointcloud.ply"
 MAX_UNPACKED = 2 * 2**30
 """Bytes of annotations: those of the largest categories are some hundred MB, and 200 MB of zeros pack into 200 kB."""
 FORMATS = ("ndc_norm_image_bounds", "ndc_isotropic")
@@ -108,10 +108,16 @@ class Co3dCategory:
             camera,
             frames,
             metric=False,
+            points=moved_world.move_points(self._points(sequence), motion),
             sizes=find_sizes(lenses),
             metadata=moved_world.move_metadata({"place": sequence, "category": self.folder.name}, motion, source),
             scene_from_file=None if placement.is_identity(motion) else motion,
         )
+
+    def _points(self, sequence: str) -> Float[Tensor, "points 3"] | None:
+        """Those of the object, which not all sequences have."""
+        path = resolve_inside(self.folder, f"{sequence}/{POINTS}", source=self.folder / FRAMES)
+        return point_files.read_points(path) if path.is_file() else None
 
     def _picture(self, record: Record) -> Path:
         image = Record.of(record.source, record.values.get("image"), f"{record.where}.image")

@@ -1,7 +1,7 @@
 """Views of many objects, some of an object at a time: what networks that draw views learn from.
 
 Read are tar shards of ``nfldm3d capture objects --layout shards``, SRN's cars and chairs, categories of CO3Dv2, and
-folders of captures. Pictures are square; what surrounds objects that have a mask is white.
+folders of captures. Pictures are square; what surrounds objects that have a mask is white, unless it is asked for.
 
 One training shape in twenty is held out to choose checkpoints by (``val``), so that tests stay unseen until the end.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 from nfldm3d._types import PathName
 from nfldm3d.camera import Camera
 from nfldm3d.data import image_files
-from nfldm3d.data.co3d import Co3dCategory, is_co3d
+from nfldm3d.data.co3d import POINTS, Co3dCategory, is_co3d
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.data.sample_files import decode_views, read_metadata
 from nfldm3d.data.scene_dataset import SceneDataset
@@ -35,6 +35,10 @@ Choose: TypeAlias = Callable[[Camera], Int64[Tensor, " views"]]
 """The numbers of the views to read, of an object that such cameras (views) have seen."""
 TEST_SHARE = 10
 """One sequence of CO3D in so many is for testing."""
+STRAYS = 0.005
+"""Share of an object's points that may lie further out than the object, on each side of each axis."""
+LEAST_POINTS, MOST_POINTS = 100, 100_000
+"""With fewer the object's box is not known; more are not looked at."""
 VALIDATION_SHARE = 20
 """One shape to learn from in so many is held out to choose by, at least one."""
 GIVEN_DEGREES = 20.0
@@ -112,9 +116,11 @@ class ShardViews:
 class CaptureViews:
     """Objects that are captures of their own; only the chosen pictures are read. See ``ViewSets``."""
 
-    def __init__(self, captures: dict[str, Callable[[], PosedImages]], size: int | None = None):
+    def __init__(
+        self, captures: dict[str, Callable[[], PosedImages]], size: int | None = None, *, surroundings: bool = False
+    ):
         """``captures`` are how each is read, by name."""
-        self.captures, self.size = list(captures.items()), size
+        self.captures, self.size, self.surroundings = list(captures.items()), size, surroundings
 
     def __len__(self) -> int:
         return len(self.captures)
@@ -124,7 +130,7 @@ class CaptureViews:
         key, capture = self.captures[index]
         views = capture()
         views = views[choose(views.camera)]
-        parts = [_load(group, self.size) for group in views.groups()]
+        parts = [_load(group, self.size, self.surroundings) for group in views.groups()]
         if len({images.shape for images, _ in parts}) > 1:
             raise DataFormatError(key, "has pictures of several sizes; give the size that they are to be brought to")
         order = torch.tensor([number for numbers in views.group_numbers() for number in numbers]).argsort()
@@ -133,14 +139,16 @@ class CaptureViews:
         return ViewSet(images, camera, key, str(caption))
 
 
-def open_view_sets(path: PathName, side: Side, *, size: int | None = None) -> ViewSets:
+def open_view_sets(path: PathName, side: Side, *, size: int | None = None, surroundings: bool = False) -> ViewSets:
     """The objects of one side of a data set, in whichever layout it is.
 
-    Of CO3D's sequences one in ten is on the side of tests, which are scaled so that cameras lie some 1.3 from what they
-    look at, in the middle. SRN's own ``cars_val`` is the side to choose by, where it is there; see ``hold_out``.
+    Of CO3D's sequences one in ten is on the side of tests. They are moved and scaled so that the box of the object's
+    points has its middle at the origin and a diagonal of 1, or, where there are no points, so that cameras lie some 1.3
+    from what they look at. SRN's own ``cars_val`` is the side to choose by, where it is there; see ``hold_out``.
 
     Args:
         size: pixels along each side to which pictures are brought; None leaves them as they are.
+        surroundings: shows what is around objects that have a mask, too.
 
     Raises:
         DataFormatError: there are none.
@@ -154,7 +162,7 @@ def open_view_sets(path: PathName, side: Side, *, size: int | None = None) -> Vi
     if side != "test" and not held_out:
         names = list(captures)
         captures = {names[number]: captures[names[number]] for number in hold_out(names, side, path)}
-    return CaptureViews(captures, size)
+    return CaptureViews(captures, size, surroundings=surroundings)
 
 
 def hold_out(shapes: Sequence[str], side: Side, source: PathName) -> list[int]:
@@ -205,9 +213,25 @@ def center_cameras(camera: Camera, distance: float) -> Camera:
     return replace(camera, world_from_camera=poses)
 
 
-def _load(views: PosedImages, size: int | None) -> tuple[Tensor, Camera]:
-    """Pictures before white."""
-    images, masks = views.load_images(), views.load_masks()
+def place_points(camera: Camera, points: Float[Tensor, "points 3"], source: PathName) -> Camera:
+    """Cameras in a world moved and scaled so that the box of an object's points has its middle at the origin and a
+    diagonal of 1; the outermost points may be strays.
+
+    Raises:
+        DataFormatError: the points of ``source`` lie in one place.
+    """
+    low, high = (points.double().quantile(share, dim=0) for share in (STRAYS, 1 - STRAYS))
+    diagonal = (high - low).norm()
+    if not diagonal > 0:
+        raise DataFormatError(source, "holds points that lie in one place; restore or remove it")
+    poses = camera.world_from_camera.clone()
+    poses[:, :3, 3] = ((camera.centers.double() - (low + high) / 2) / diagonal).to(poses)
+    return replace(camera, world_from_camera=poses)
+
+
+def _load(views: PosedImages, size: int | None, surroundings: bool) -> tuple[Tensor, Camera]:
+    """Pictures before white, or with what is around."""
+    images, masks = views.load_images(), None if surroundings else views.load_masks()
     if masks is not None:
         images = torch.where(masks[:, None], images, 1.0)
     return make_square(images, views.camera, size)
@@ -247,4 +271,7 @@ def _list_co3d(path: Path, side: str) -> dict[str, Callable[[], PosedImages]]:
 
 def _read_centered(category: Co3dCategory, name: str) -> PosedImages:
     views = category.read(name)
-    return replace(views, camera=center_cameras(views.camera, CARS_RADIUS))
+    if views.points is None or len(views.points) < LEAST_POINTS:
+        return replace(views, camera=center_cameras(views.camera, CARS_RADIUS))
+    some = views.points[:: -(-len(views.points) // MOST_POINTS)]
+    return replace(views, camera=place_points(views.camera, some, category.folder / name / POINTS))

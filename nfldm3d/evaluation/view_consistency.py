@@ -29,9 +29,14 @@ class Consistency:
 
 
 def measure_consistency(
-    images: Float[Tensor, "views 3 height width"], camera: Camera, *, steps: int = FIT.steps, seed: int = 0
+    images: Float[Tensor, "views 3 height width"],
+    camera: Camera,
+    *,
+    steps: int = FIT.steps,
+    seed: int = 0,
+    surroundings: bool = False,
 ) -> Consistency:
-    """Of the given view, which comes first, and the drawn ones.
+    """Of the given view, which comes first, and the drawn ones, before white or with ``surroundings``.
 
     Raises:
         ValueError: fewer than six views, so that none could be held out.
@@ -41,7 +46,7 @@ def measure_consistency(
     camera = camera.to("cpu")
     held_out = torch.arange(len(images)) % HELD_OUT == HELD_OUT // 2
     held_out[0] = False
-    capture = as_capture(images[~held_out].cpu(), camera[~held_out], "drawn")
+    capture = as_capture(images[~held_out].cpu(), camera[~held_out], "drawn", surroundings=surroundings)
     scene = fit_object(capture, replace(FIT, steps=steps, seed=seed), progress=False)
     with torch.no_grad():
         shown = render(scene, camera[held_out]).image

@@ -30,6 +30,8 @@ class ViewBudget:
     consistency: int = 8
     """Objects whose views a field is fitted to, evenly spread; 0 leaves that out."""
     fit_steps: int = 1500
+    surroundings: bool = False
+    """Whether pictures show what is around objects, and are not before white."""
     seed: int = 0
     progress: bool = True
     """Whether a bar is shown."""
@@ -97,7 +99,11 @@ def _measure_consistency(objects: list[DrawnObject], budget: ViewBudget) -> dict
         camera = Camera.cat([one.given.camera, one.true.camera])
         for name, views in (("", one.drawn), ("_of_truth", one.true.images)):
             images = torch.cat((one.given.images, views))
-            found[name].append(measure_consistency(images, camera, steps=budget.fit_steps, seed=budget.seed))
+            found[name].append(
+                measure_consistency(
+                    images, camera, steps=budget.fit_steps, seed=budget.seed, surroundings=budget.surroundings
+                )
+            )
     return {
         f"consistency_{kind}{name}": math.fsum(getattr(each, kind) for each in scores) / len(scores)
         for name, scores in found.items()

@@ -115,6 +115,14 @@ def test_a_text_model_is_converted_and_draws(ball: Path, tmp_path: Path, capsys)
     for number, what in enumerate(("a red car", ball)):
         assert run("views", what, *few, "--out", tmp_path / f"out{number}", "--device", "cpu") == 0
         assert len(read_posed_images(tmp_path / f"out{number}")) == 3 + number
+    opaque = ball.with_name("opaque.png")
+    Image.open(ball).convert("RGB").save(opaque)
+    assert run("views", opaque, *few, "--out", tmp_path / "out2", "--device", "cpu") == 3
+    assert "has no transparency" in capsys.readouterr().err
+    layers = tmp_path / "run" / "weights" / "view_layers" / "config.json"
+    layers.write_text(layers.read_text().replace('"surroundings": false', '"surroundings": true'))
+    assert run("views", opaque, *few, "--out", tmp_path / "out2", "--device", "cpu") == 0
+    assert read_posed_images(tmp_path / "out2").background is None
     judged = ["--data", tmp_path / "shards", "--scenes", 1, "--views", 2, "--steps", 1, "--consistency", 0, "--json"]
     assert run("evaluate", "views", "--weights", tmp_path / "run", *judged, "--device", "cpu") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["psnr"] > 0

@@ -10,6 +10,8 @@ from small_srn import write_object
 from small_views import ball_sample, cameras, look, write_balls
 
 from nfldm3d import Camera, PosedImages
+from nfldm3d.data.co3d import Co3dCategory
+from nfldm3d.data.point_files import write_points
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
 from nfldm3d.data.view_sets import (
     SIDES,
@@ -108,6 +110,31 @@ def test_sequences_of_co3d_lie_in_the_middle(tmp_path: Path) -> None:
     assert torch.allclose(views.camera.centers.norm(dim=-1), torch.tensor(1.3), atol=1e-4)
     assert (views.images[1, :, 0] == 1).all() and float(views.images[1, 0, 2, 2]) == pytest.approx(40 / 255, abs=0.02)
     assert len(open_view_sets(folder, "test")) == 1
+
+
+def test_objects_of_co3d_have_a_diagonal_of_1(tmp_path: Path, generator: torch.Generator) -> None:
+    """Their points, strays aside, fill a box off the middle; cameras keep their places beside it."""
+    folder = write_category(tmp_path)
+    points = torch.rand(2000, 3, generator=generator) * torch.tensor([2.0, 1.0, 2.0]) + torch.tensor([0.5, 0.0, -1.0])
+    points[0] = torch.tensor([90.0, -90.0, 90.0])
+    write_points(folder / "1_2_3" / "pointcloud.ply", points)
+    plain = Co3dCategory(folder).read("1_2_3")
+    assert plain.points is not None and plain.points.shape == (2000, 3)
+    views = open_view_sets(folder, "test", size=4).read(0, all_of)
+    low, high = (plain.points[1:].quantile(share, dim=0) for share in (0.005, 0.995))
+    diagonal = (high - low).norm()
+    assert float(diagonal) == pytest.approx(3.0, abs=0.05)
+    expected = (plain.camera.centers - (low + high) / 2) / diagonal
+    assert torch.allclose(views.camera.centers, expected, atol=0.01)
+    write_points(folder / "1_2_3" / "pointcloud.ply", torch.ones(200, 3))
+    with pytest.raises(DataFormatError, match="pointcloud.ply: holds points that lie in one place"):
+        open_view_sets(folder, "test", size=4).read(0, all_of)
+
+
+def test_what_is_around_objects_can_be_seen(tmp_path: Path) -> None:
+    folder = write_category(tmp_path)
+    views = open_view_sets(folder, "test", size=4, surroundings=True).read(0, all_of)
+    assert float(views.images[1].amax()) == pytest.approx(40 / 255, abs=0.02)
 
 
 def test_cameras_are_centered_on_what_they_look_at(generator: torch.Generator) -> None:

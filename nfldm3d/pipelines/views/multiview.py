@@ -109,6 +109,11 @@ class MultiViewGenerator:
         """Pixels along each side of the pictures that it draws."""
         return self.prior.image_size
 
+    @property
+    def surroundings(self) -> bool:
+        """Whether its pictures show what is around things; else these stand before white."""
+        return bool(self.network.layers.config["surroundings"])
+
     def draw(
         self,
         text: str,

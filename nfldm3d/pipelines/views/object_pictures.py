@@ -35,7 +35,12 @@ class ObjectPicture:
 
 
 def read_object(
-    path: PathName, size: int, *, mask: PathName | None = None, camera: Camera | None = None
+    path: PathName,
+    size: int,
+    *,
+    mask: PathName | None = None,
+    camera: Camera | None = None,
+    surroundings: bool = False,
 ) -> ObjectPicture:
     """Reads a picture with transparency, or one with a mask beside it.
 
@@ -46,12 +51,16 @@ def read_object(
         size: pixels along each side of the result.
         mask: a picture that is black where the object is not.
         camera: (1) the one that took the whole picture, at any size, if it is known; see ``read_object_camera``.
+        surroundings: takes the middle of pictures that nothing tells the object in, with what is around it.
 
     Raises:
         DataFormatError: a file is no picture, or nothing tells the object from what is behind it.
     """
     path = Path(path)
-    image, opacity = read_image(path, (1.0, 1.0, 1.0)), _read_opacity(path, mask)
+    image = read_image(path, (1.0, 1.0, 1.0))
+    if surroundings and mask is None and not _tells_object(read_alpha(path)):
+        return _take_middle(image, size, camera)
+    opacity = _read_opacity(path, mask)
     if opacity.shape != image.shape[-2:]:
         shown = f"{opacity.shape[-1]}x{opacity.shape[-2]}"
         raise DataFormatError(mask or path, f"is {shown} pixels, not those of {path}; give a mask of that size")
@@ -67,8 +76,7 @@ def read_object(
         raise DataFormatError(
             path, "shows the object beyond its middle square, which its camera is for; crop it, with its camera"
         )
-    square, camera = make_square(image[None], camera, size)
-    return ObjectPicture(square[0].clamp(0, 1), camera)
+    return _take_middle(image, size, camera)
 
 
 def read_object_camera(path: PathName, picture: PathName) -> Camera:
@@ -105,11 +113,23 @@ def assume_camera(size: int, *, azimuth_degrees: float = 0.0, elevation_degrees:
     return Camera(found.world_from_camera, torch.full((1, 2), SRN_FOCAL * size), found.principal, size, size)
 
 
+def _take_middle(image: Float[Tensor, "3 height width"], size: int, camera: Camera | None) -> ObjectPicture:
+    """The middle square of a picture, and the part of its camera that sees it, or an assumed one."""
+    height, width = image.shape[1:]
+    found = (assume_camera(size) if camera is None else camera).resized(width, height)
+    square, found = make_square(image[None], found, size)
+    return ObjectPicture(square[0].clamp(0, 1), assume_camera(size) if camera is None else found)
+
+
+def _tells_object(alpha: Float[Tensor, "height width"] | None) -> bool:
+    return alpha is not None and float(alpha.min()) <= SOLID
+
+
 def _read_opacity(path: Path, mask: PathName | None) -> Float[Tensor, "height width"]:
     if mask is not None:
         return read_mask(Path(mask)).float()
     alpha = read_alpha(path)
-    if alpha is None or float(alpha.min()) > SOLID:
+    if alpha is None or not _tells_object(alpha):
         raise DataFormatError(
             path,
             "has no transparency that tells the object from what is behind it; cut the object out (PNG or WebP with an "

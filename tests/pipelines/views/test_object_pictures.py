@@ -58,6 +58,19 @@ def test_a_known_camera_keeps_the_picture(tmp_path: Path) -> None:
         read_object(write(tmp_path / "b.png", box=(2, 5, 70, 30)), 20, camera=camera)
 
 
+def test_pictures_can_be_taken_with_what_is_around(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png", alpha=False)  # 80x60, of which the middle 60 are left
+    found = read_object(path, 30, surroundings=True)
+    assert torch.equal(found.camera.world_from_camera, assume_camera(30).world_from_camera) and found.camera.width == 30
+    assert float(found.image[1, 0, 0]) == pytest.approx(200 / 255, abs=0.02)  # green around
+    assert float(found.image[0, 12, 10]) > 0.9
+    camera = assume_camera(80).resized(80, 60)
+    seen = read_object(path, 30, camera=camera, surroundings=True).camera
+    assert torch.allclose(seen.focal, camera.focal / 2)
+    cut = read_object(write(tmp_path / "b.png"), 30, surroundings=True)  # what is cut out already stays so
+    assert torch.equal(cut.image, read_object(tmp_path / "b.png", 30).image)
+
+
 def test_a_pictures_camera_has_its_lens(tmp_path: Path) -> None:
     """Of a picture twice as wide as high, whose lens is off its middle; it is the second of two that a file names."""
     picture = write(tmp_path / "b.png")

@@ -40,6 +40,7 @@ class ViewLayers(ModelMixin, ConfigMixin):
         unbounded: bool = True,
         replace: bool = False,
         shared: bool = True,
+        surroundings: bool = False,
     ):
         """As ``of`` finds it.
 
@@ -51,6 +52,7 @@ class ViewLayers(ModelMixin, ConfigMixin):
             rank: of the additions.
             width, grid, unbounded, replace: see ``ProjectionLayer``.
             shared: whether attention asks across views; without it, an ablation.
+            surroundings: whether pictures show what is around objects, for whoever gives or takes some.
         """
         super().__init__()
         if rank < 1:
@@ -76,6 +78,7 @@ class ViewLayers(ModelMixin, ConfigMixin):
         unbounded: bool = True,
         replace: bool = False,
         shared: bool = True,
+        surroundings: bool = False,
     ) -> "ViewLayers":
         """New ones for a U-Net.
 
@@ -96,7 +99,7 @@ class ViewLayers(ModelMixin, ConfigMixin):
             raise ValueError("this U-Net has no self-attention, so that views could not see each other; take another")
         projections = [] if levels is None else _find_transformers(unet, levels)
         memory = unet.time_embedding.linear_2.out_features
-        return cls(attentions, projections, memory, rank, width, grid, unbounded, replace, shared)
+        return cls(attentions, projections, memory, rank, width, grid, unbounded, replace, shared, surroundings)
 
     def attach(self, unet: UNet2DConditionModel) -> None:
         """Puts the layers into a U-Net, which is changed; once for each U-Net.
