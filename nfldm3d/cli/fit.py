@@ -17,6 +17,7 @@ from nfldm3d.evaluation.metrics import psnr, ssim
 from nfldm3d.files import atomic_write
 from nfldm3d.fitting import FitOptions, fit
 from nfldm3d.fitting.checkpoint import is_under_way, remove_checkpoint
+from nfldm3d.fitting.exposures import match_exposures
 from nfldm3d.geometry import Box
 from nfldm3d.pictures import save_contact_sheet
 from nfldm3d.placement import Up, move_box
@@ -90,8 +91,10 @@ class Fit:
 
 def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]:
     """Mean PSNR and SSIM of renders of the given views over the pixels that their masks leave, and a page with renders
-    beside photographs."""
+    beside photographs. Where exposures were fitted, ``psnr_exposed`` is that after ``match_exposures``."""
     sums, rows, count, counted = {"psnr": 0.0, "ssim": 0.0}, {}, len(images), 0
+    if "exposures" in scene.metadata:
+        sums["psnr_exposed"] = 0.0
     shown = set(range(0, count, max(1, -(-count // 6))))
     renderer = prepare(scene)
     for numbers, group in zip(images.group_numbers(), images.groups(), strict=True):  # one size at a time
@@ -103,14 +106,16 @@ def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]
         if some:
             sums["psnr"] += some * float(psnr(rendered, truth, masks))
             sums["ssim"] += some * float(ssim(rendered, truth, masks))
+            if "psnr_exposed" in sums:
+                sums["psnr_exposed"] += some * float(psnr(match_exposures(rendered, truth, masks), truth, masks))
             counted += some
         picked = [place for place, number in enumerate(numbers) if number in shown]
         if picked:
             size = f", {camera.width}x{camera.height}" if images.sizes else ""
             rows |= {f"photograph{size}": truth[picked], f"render{size}": rendered[picked]}
     save_contact_sheet(rows, sheet)
-    psnr_ssim = {name: round(total / counted, 4) if counted else None for name, total in sums.items()}
-    return {"count": count, **psnr_ssim}
+    means = {name: round(total / counted, 4) if counted else None for name, total in sums.items()}
+    return {"count": count, **means}
 
 
 def peak_memory_mb() -> int | None:

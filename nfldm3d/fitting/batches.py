@@ -25,6 +25,8 @@ class RayBatch:
     rays: Rays
     colors: Float[Tensor, "rays 3"]
     """sRGB in [0, 1]."""
+    views: Int64[Tensor, " rays"]
+    """Number of the view that each ray belongs to, group by group."""
     distances: Float[Tensor, " rays"] | None
     """Measured distance along the ray in metres, 0 where unknown; None without depth."""
     opacities: Float[Tensor, " rays"] | None = None
@@ -104,8 +106,8 @@ class SizedPixels:
             colors.append(pixels[view][known].float() / 255)
         return torch.cat(positions), torch.cat(colors)
 
-    def batch(self, index: Int64[Tensor, " rays"]) -> RayBatch:
-        """The rays and targets of some of the usable pixels."""
+    def batch(self, index: Int64[Tensor, " rays"], first_view: int = 0) -> RayBatch:
+        """The rays and targets of some of the usable pixels; views are numbered from ``first_view``."""
         if self.usable is not None:
             index = self.usable[index]
         width, height = self.camera.width, self.camera.height
@@ -118,7 +120,7 @@ class SizedPixels:
         if self.depth is not None:
             distances = self.depth[index] / (rays.directions * chosen.forward).sum(-1)
         opacities = None if self.alpha is None else self.alpha[index].float() / 255
-        return RayBatch(rays, self.colors[index].float() / 255, distances, opacities)
+        return RayBatch(rays, self.colors[index].float() / 255, views + first_view, distances, opacities)
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,11 @@ class PixelStore:
         """Where the cameras are, group by group."""
         return torch.cat([group.camera.centers for group in self.groups])
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the views, group by group."""
+        return tuple(name for group in self.groups for name in group.names)
+
     def fingerprints(self) -> tuple[dict[str, str], dict[str, str]]:
         """Of what each view shows, by its name, and of its camera."""
         pictures, cameras = {}, {}
@@ -175,15 +182,16 @@ class PixelStore:
         index = torch.randint(sum(lengths), (count,), generator=generator).to(self.device)
         if len(lengths) == 1:
             return self.groups[0].batch(index)
-        parts, start = [], 0
+        parts, start, view = [], 0, 0
         for group, length in zip(self.groups, lengths, strict=True):
             own = index[(index >= start) & (index < start + length)] - start
-            start += length
             if len(own):
-                parts.append(group.batch(own))
+                parts.append(group.batch(own, view))
+            start, view = start + length, view + len(group.names)
         return RayBatch(
             Rays(torch.cat([part.rays.origins for part in parts]), torch.cat([part.rays.directions for part in parts])),
             torch.cat([part.colors for part in parts]),
+            torch.cat([part.views for part in parts]),
             _join([part.distances for part in parts], parts, 0.0),
             _join([part.opacities for part in parts], parts, 1.0),
         )

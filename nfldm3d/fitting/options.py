@@ -32,6 +32,9 @@ class FitOptions:
     background: Literal["auto", "none", "environment"] = "auto"
     """``auto``: the colour that transparent images were put on, or the plain one around an object in opaque ones, else
     an environment map, which is learned; the other two do not look for plain colours."""
+    exposure: bool | None = None
+    """Whether each view has an exposure of its own, a factor for each colour; the scene gets the mean. By default that
+    of photographs (JPEG) which are not put on a known background."""
     depth_weight: float = 0.1
     """Weight of the depth loss where the capture has depth."""
     distortion_weight: float = 0.01

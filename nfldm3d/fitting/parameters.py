@@ -50,7 +50,7 @@ class TensorParameters:
 
     def advance(self, step: Step) -> None:
         """One step of Adam; see ``Parameters``."""
-        self._require_finite(step)
+        self.require_finite(step)
         for group in self.adam.param_groups:
             group["lr"] = step.rate * group["factor"]
         self.adam.step()
@@ -109,7 +109,8 @@ class TensorParameters:
                 moving[name] = part
         return moving
 
-    def _require_finite(self, step: Step) -> None:
+    def require_finite(self, step: Step) -> None:
+        """Raises an OptimisationError, and drops the gradients, if one of them is not finite."""
         gradients = {name: tensor.grad for name, tensor in self._moving().items() if tensor.grad is not None}
         if not gradients:
             return

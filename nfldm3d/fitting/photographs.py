@@ -17,6 +17,7 @@ from nfldm3d.fields import VoxelField
 from nfldm3d.fitting.batches import PixelStore, RayBatch
 from nfldm3d.fitting.boxes import choose_boxes, nest_boxes
 from nfldm3d.fitting.checkpoint import Checkpoint
+from nfldm3d.fitting.exposures import are_photographs, read_factors
 from nfldm3d.fitting.grids import VISIBILITY_RAYS, TrainableGrid
 from nfldm3d.fitting.optimisation import SHOWN_EVERY, optimise
 from nfldm3d.fitting.options import FitOptions
@@ -136,10 +137,12 @@ def _start(images: PosedImages, store: PixelStore, options: FitOptions) -> FitSt
     if options.background == "environment" or (options.background == "auto" and backdrop is None):
         sky = torch.full(SKY_SHAPE, 0.5, device=device)
     constant = torch.tensor(backdrop, device=device) if options.background == "auto" and backdrop is not None else None
+    exposed = are_photographs(images) and constant is None if options.exposure is None else options.exposure
+    exposures = torch.zeros(len(store.names), 3, device=device) if exposed else None
     what, needed = f"a step of {options.rays_per_step} rays", 4 * options.rays_per_step * (channels + RAY_NUMBERS)
     require_bytes(needed, what, "lower rays_per_step", device)
     generator = torch.Generator().manual_seed(options.seed)
-    return FitState(options, grids, resolutions, appearance, sky, constant, generator, number=first)
+    return FitState(options, grids, resolutions, appearance, sky, constant, generator, first, exposures=exposures)
 
 
 def _resolution(box: Box, voxels: int) -> tuple[int, int, int]:
@@ -202,10 +205,13 @@ def _compare(state: FitState, batch: RayBatch) -> dict[str, Tensor]:
         wanted, behind = wanted + (1 - batch.opacities)[:, None] * (drawn - behind), drawn
     if state.sky is not None and not state.phase.sky:  # no hiding behind transparency
         behind = torch.rand(len(batch.rays), 3, generator=state.generator).to(behind.device)
-    colors = scene.appearance.image(integral.features, integral.opacity, batch.rays)
+    colors, losses = scene.appearance.image(integral.features, integral.opacity, batch.rays), {}
+    if state.exposures is not None and state.phase.sky:  # noise behind would be taken for light
+        factors, losses["exposure"] = read_factors(state.exposures, batch.views)
+        colors, behind = factors * colors, behind if state.sky is None else factors * behind
     error = (colors + (1 - integral.opacity)[:, None] * behind - wanted).square().mean()
     size = min(scene.box.size)
-    losses = {PHOTO: error, "distortion": options.distortion_weight * integral.distortion.mean() / size}
+    losses |= {PHOTO: error, "distortion": options.distortion_weight * integral.distortion.mean() / size}
     if batch.distances is not None and options.depth_weight > 0:
         known = batch.distances > 0
         miss = (integral.distance - integral.opacity * batch.distances).abs() / size + (1 - integral.opacity)
@@ -234,6 +240,9 @@ def _finish(state: FitState, images: PosedImages, store: PixelStore, end: Step) 
         if store.hull is not None:
             grid.keep_within(store.hull)
     record = {"fit": asdict(state.options) | {"steps_done": end.number, "seconds": round(end.seconds, 1)}}
+    if state.exposures is not None:
+        factors = [[round(factor, 4) for factor in view] for view in state.exposures.detach().exp().tolist()]
+        record["exposures"] = dict(zip(store.names, factors, strict=True))
     scene = state.scene(trainable=False)
     return replace(
         scene,

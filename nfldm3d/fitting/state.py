@@ -8,6 +8,7 @@ from torch import Tensor
 from nfldm3d.appearance import EnvironmentMap, SphericalHarmonics
 from nfldm3d.fields import VoxelField
 from nfldm3d.fields.packing import mark_bricks
+from nfldm3d.fitting.exposures import center_
 from nfldm3d.fitting.grids import LOG_FLOOR, StepSizes, TrainableGrid
 from nfldm3d.fitting.options import FitOptions
 from nfldm3d.fitting.parameters import TensorParameters, require_alike
@@ -17,11 +18,11 @@ from nfldm3d.ops import Occupancy, bricks as brick_ops
 from nfldm3d.ops.records import BRICK, TILE
 from nfldm3d.scene import Scene
 
-DENSITY_RATE, FEATURE_RATE, SKY_RATE = 0.1, 0.02, 0.01
+DENSITY_RATE, FEATURE_RATE, SKY_RATE, EXPOSURE_RATE = 0.1, 0.02, 0.01, 0.005
 FOG_DECAY = 1e-9
 """Slope of the density's logarithm that makes fog fade where no picture asks for it."""
-SKY = "sky."
-"""Begins the names of the tensors of the sky."""
+SKY, EXPOSURE = "sky.", "exposure."
+"""Begin the names of the tensors of the sky, and of what the views' exposures are."""
 
 
 @dataclass
@@ -42,11 +43,17 @@ class FitState:
     """Of the phase."""
     carved: int = -1
     """Number of the last phase in which the balls around cameras were emptied."""
-    sky_parameters: TensorParameters | None = field(init=False, default=None)
+    exposures: Tensor | None = None
+    """Logarithms of the factors on the colours of each view (views 3), zero on average; None for one exposure of all.
+    They are learned as soon as the sky is."""
+    beside: dict[str, TensorParameters] = field(init=False, default_factory=dict)
+    """What is learned beside the grids, by the beginning of its names."""
 
     def __post_init__(self):
         if self.sky is not None:
-            self.sky_parameters = TensorParameters({"image": self.sky}, rates={"image": SKY_RATE})
+            self.beside[SKY] = TensorParameters({"image": self.sky}, rates={"image": SKY_RATE})
+        if self.exposures is not None:
+            self.beside[EXPOSURE] = TensorParameters({"views": self.exposures}, rates={"views": EXPOSURE_RATE})
 
     @property
     def phase(self) -> Phase:
@@ -62,7 +69,7 @@ class FitState:
         return Scene(levels[0], self.appearance, background, tuple(levels[1:]))
 
     def advance(self, step: Step) -> None:
-        """One optimiser step of grids and sky."""
+        """One optimiser step of grids, sky and exposures."""
         footprint = self.phase.footprint
         sizes = StepSizes(
             DENSITY_RATE * step.rate,
@@ -70,18 +77,22 @@ class FitState:
             self.options.smoothness * footprint,
             FOG_DECAY * footprint,
         )
-        if self.sky_parameters is not None:
-            self.sky_parameters.advance(step)  # first: it raises, before anything moves, if gradients are not finite
+        for part in self.beside.values():  # first: they raise, before anything moves
+            part.require_finite(step)
+        for part in self.beside.values():
+            part.advance(step)
+        if self.exposures is not None:
+            center_(self.exposures)
         for grid in self.grids:
             grid.step(sizes)
 
     def state(self) -> dict[str, Tensor]:
-        """Bricks of all grids with their moments, what rays skip, the sky, and the phase."""
+        """Bricks of all grids with their moments, what rays skip, the sky, the exposures, and the phase."""
         tensors = {"phase": torch.tensor((self.number, self.carved))}
         for number, grid in enumerate(self.grids):
             tensors |= {f"grid{number}.{name}": value for name, value in _pack_grid(grid).items()}
-        if self.sky_parameters is not None:
-            tensors |= {f"{SKY}{name}": value for name, value in self.sky_parameters.state().items()}
+        for prefix, part in self.beside.items():
+            tensors |= {f"{prefix}{name}": value for name, value in part.state().items()}
         return tensors
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -97,8 +108,8 @@ class FitState:
         for level, grid in enumerate(self.grids):
             resolution = PHASES[number].scaled(self.resolutions[level])
             _require_grid(part(f"grid{level}."), resolution, grid.features.shape[-1], f"grid{level}.")
-        if self.sky_parameters is not None:
-            self.sky_parameters.restore(part(SKY))
+        for prefix, parameters in self.beside.items():
+            parameters.restore(part(prefix))
         self.number, self.carved = number, carved
         self.grids = [_unpack_grid(part(f"grid{level}."), grid) for level, grid in enumerate(self.grids)]
 
