@@ -106,8 +106,9 @@ class TrainRetriever:
     def run(self) -> None:
         """Trains and writes the weights."""
         from nfldm3d.data.captioned_pictures import read_objects, read_picture_folder
-        from nfldm3d.guidance.sentences import SentenceEmbedder
+        from nfldm3d.guidance.sentences import SentenceEmbedder, average_tokens
         from nfldm3d.training.matcher_stage import MatcherStage, make_held_out, make_matcher, make_source
+        from nfldm3d.training.text_prior_stage import sample_texts
 
         sentences = SentenceEmbedder.load(self.sentences)
         chosen = {"maps": self.sources, "leave_out": self.leave_out, "with_relief": True}
@@ -116,5 +117,7 @@ class TrainRetriever:
         pictures = [] if self.pictures is None else read_picture_folder(self.pictures, "train", size=size)
         held_out = make_held_out(read_objects(self.objects, "test", **chosen))
         model = make_matcher(size, sentences.numbers)
-        stage = MatcherStage(model, make_source([*objects, *pictures]), held_out, embed=sentences.embed)
+        source = make_source([*objects, *pictures])
+        model.tell_apart(average_tokens(sentences.embed(sample_texts(source))))
+        stage = MatcherStage(model, source, held_out, embed=sentences.embed)
         run_stage(stage, ("retriever", model), self.out, self.options, self.resume)

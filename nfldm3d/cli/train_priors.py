@@ -115,12 +115,18 @@ class TrainTextPrior:
     def run(self) -> None:
         """Trains and writes the weights."""
         from nfldm3d.guidance.sentences import SentenceEmbedder
-        from nfldm3d.training.text_prior_stage import CaptionSource, TextPriorStage, make_text_prior, sample_tokens
+        from nfldm3d.training.text_prior_stage import (
+            CaptionSource,
+            TextPriorStage,
+            known_tokens,
+            make_text_prior,
+            sample_texts,
+        )
 
         sentences = SentenceEmbedder.load(self.sentences)
         source, held_out = CaptionSource(self._subjects("train")), CaptionSource(self._subjects("test"))
         model = make_text_prior(int(source.subjects[0].pixels.shape[-1]), sentences.numbers)
-        model.tell_apart(sample_tokens(source, sentences.embed))
+        model.tell_apart(known_tokens(sentences.embed(sample_texts(source))))
         begin_with(model, self.start_from, "image_prior")
         stage = TextPriorStage(model, source, held_out, embed=sentences.embed)
         run_stage(stage, ("image_prior", model), self.out, self.options, self.resume)

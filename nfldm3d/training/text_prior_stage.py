@@ -167,15 +167,16 @@ def make_text_prior(size: int, numbers: int = NUMBERS, *, widths: tuple[int, ...
     return ImageDenoiser(size, 4, widths, blocks=1, embedding=numbers, embedder=MINILM, questions=8, predicts="picture")
 
 
-def sample_tokens(
-    source: CaptionSource, embed: Callable[[Sequence[str]], Float[Tensor, "texts tokens numbers"]], count: int = 1000
-) -> Float[Tensor, "samples numbers"]:
-    """Tokens of captions, of which ``count`` subjects are sampled, for ``ImageDenoiser.tell_apart``."""
+def sample_texts(source: CaptionSource, count: int = 1000) -> list[str]:
+    """Captions of ``count`` subjects, drawn at random, each once."""
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randint(len(source), (count,), generator=generator).tolist()
-    texts = {text for number in chosen for text in source.sample(number, generator).texts}
-    tokens = embed(sorted(texts)).float()
-    return tokens[(tokens != 0).any(-1)]
+    return sorted({text for number in chosen for text in source.sample(number, generator).texts})
+
+
+def known_tokens(tokens: Float[Tensor, "texts tokens numbers"]) -> Float[Tensor, "samples numbers"]:
+    """Those of all texts that are not zeros, for ``ImageDenoiser.tell_apart``."""
+    return tokens[(tokens != 0).any(-1)].float()
 
 
 def _move(

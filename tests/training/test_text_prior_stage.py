@@ -17,8 +17,9 @@ from nfldm3d.training.text_prior_stage import (
     CaptionDrawing,
     CaptionSource,
     TextPriorStage,
+    known_tokens,
     make_text_prior,
-    sample_tokens,
+    sample_texts,
 )
 
 SUBJECTS = [make_subject(f"a {name}", color) for name, color in (("chair", (250, 20, 20)), ("sky", (20, 20, 250)))]
@@ -108,7 +109,7 @@ def test_texts_are_embedded_once() -> None:
 
 
 def test_tokens_of_captions_are_sampled() -> None:
-    tokens = sample_tokens(CaptionSource(SUBJECTS, STILL), embed, count=20)
+    tokens = known_tokens(embed(sample_texts(CaptionSource(SUBJECTS, STILL), count=20)))
     assert tokens.shape[1] == 4 and {tuple(token) for token in tokens.tolist()} >= {(1, 0, 0, 0), (0, 1, 0, 0)}
 
 

@@ -113,6 +113,11 @@ def nearness(distance: Float[Tensor, "*views height width"]) -> Float[Tensor, "*
     return torch.where(distance > 0, HALF_NEAR / (HALF_NEAR + distance), 0.0)
 
 
+def far_from(nearness: Float[Tensor, "*views height width"]) -> Float[Tensor, "*views height width"]:
+    """The distance in metres that a nearness means; 0 where there is no surface."""
+    return torch.where(nearness > 0, HALF_NEAR / nearness - HALF_NEAR, 0.0)
+
+
 def make_image_schedule() -> DDPMScheduler:
     """The noise of ``ImageDenoiser``: 1,000 steps, squared cosine, v-prediction."""
     return DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfldm3d.blocks import ResidualBlock
+from nfldm3d.models.priors.told import Whitening
 
 LARGEST_SCALE = 100.0
 
@@ -28,6 +29,7 @@ class PictureTextMatcher(ModelMixin, ConfigMixin):
         sentence: int = 384,
         embedder: str = "",
         features: int = 96,
+        directions: int = 128,
     ):
         """For square pictures; others are resized.
 
@@ -35,6 +37,7 @@ class PictureTextMatcher(ModelMixin, ConfigMixin):
             patch: pixels along each side that become the channels of one.
             sentence: numbers of a sentence's embedding.
             embedder: the network that embeds sentences.
+            directions: in which sentences differ, of which it is told; see ``tell_apart``.
         """
         super().__init__()
         self.stem = nn.Conv2d(3 * patch**2, widths[0], 3, padding=1)
@@ -42,8 +45,13 @@ class PictureTextMatcher(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in pairs)
         self.norm = nn.LayerNorm(2 * widths[-1])
         self.picture = nn.Linear(2 * widths[-1], features)
-        self.text = nn.Sequential(nn.Linear(sentence, 256), nn.SiLU(), nn.Linear(256, features))
+        self.whitening = Whitening(sentence, min(directions, sentence))
+        self.text = nn.Sequential(nn.Linear(min(directions, sentence), 256), nn.SiLU(), nn.Linear(256, features))
         self.log_scale = nn.Parameter(torch.tensor(2.5))
+
+    def tell_apart(self, sentences: Float[Tensor, "samples numbers"]) -> None:
+        """Before training: by which directions a sample of sentences differs."""
+        self.whitening.fit(sentences)
 
     def look(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views features"]:
         """Of sRGB pictures in [0, 1]."""
@@ -58,7 +66,7 @@ class PictureTextMatcher(ModelMixin, ConfigMixin):
 
     def read(self, sentences: Float[Tensor, "texts numbers"]) -> Float[Tensor, "texts features"]:
         """Of embeddings of whole sentences."""
-        return functional.normalize(self.text(sentences.to(self.dtype)).float(), dim=-1)
+        return functional.normalize(self.text(self.whitening(sentences.to(self.dtype))).float(), dim=-1)
 
     @property
     def scale(self) -> Float[Tensor, ""]:

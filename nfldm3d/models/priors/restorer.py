@@ -3,7 +3,7 @@
 What is denoised is the difference r = (photograph - render) / deviation, both scaled to [-1, 1], of pictures y given
 the render x: p(r | x). The first step gives the mean E[r | x], which has no detail of its own; each further one draws
 some. Where nothing is left of r, noise says nothing, so zeros stand for it: the network need not learn to overlook it.
-As it begins with v = 0, an untrained restorer leaves pictures as they are.
+As it begins with zeros, an untrained restorer leaves pictures as they are in its first step.
 """
 
 from dataclasses import dataclass

@@ -12,8 +12,10 @@ from nfldm3d.camera import Camera
 from nfldm3d.fitting.schedule import Step
 from nfldm3d.guidance import Distillation, Prior, distill
 from nfldm3d.models.nfldm.losses import structural_loss
+from nfldm3d.models.priors.image_denoiser import far_from
 from nfldm3d.models.priors.restorer import RawViews, Restorer
 from nfldm3d.pipelines.pairs import look_at
+from nfldm3d.pipelines.refining.anchored_noise import anchor_noise
 from nfldm3d.pipelines.refining.options import RefineOptions
 from nfldm3d.scene import Scene
 
@@ -42,13 +44,17 @@ class Guide(Protocol):
 class RestoringGuide:
     """Pictures that a restorer has drawn once of what the scene showed."""
 
-    def __init__(self, scene: Scene, restorer: Restorer, camera: Camera, steps: int, generator: torch.Generator):
-        """Restores in so many steps, all pictures from the same noise."""
+    def __init__(
+        self, scene: Scene, restorer: Restorer, camera: Camera, steps: int, place: float, generator: torch.Generator
+    ):
+        """Restores in so many steps, from noise that is the same for all cameras wherever they see the same ``place``,
+        of so many metres."""
         self.camera = camera
         raw = RawViews(**look_at(scene, camera))
-        noise = torch.randn(1, *raw.render.shape[1:], generator=generator).to(raw.render)
+        distance = torch.where(raw.opacity > 0.5, far_from(raw.nearness), 0.0)
+        noise = anchor_noise(camera, distance, place, generator)
         self.raw = raw.render
-        self.targets = restorer.restore(raw, steps=steps, noise=noise.expand_as(raw.render)).clamp(0, 1)
+        self.targets = restorer.restore(raw, steps=steps, noise=noise).clamp(0, 1)
 
     def losses(
         self, images: Float[Tensor, "views 3 height width"], chosen: Sequence[int], step: Step

@@ -41,7 +41,7 @@ class RefineOptions:
     """Of distillation: how far pictures are moved away from what they must not be like."""
     plain_guidance: bool = False
     """Distillation away from nothing instead of from the scene's own renders."""
-    restoring_steps: int = 1
+    restoring_steps: int = 12
     """Steps of a restorer."""
     seed: int = 0
     """The same seed gives the same scene on a CPU."""

@@ -66,8 +66,8 @@ def refine(
     """
     options = options or RefineOptions()
     generator = torch.Generator().manual_seed(options.seed)
-    guide = _make_guide(scene, model, like, options, generator)
     grid = RefinedGrid(scene, options)
+    guide = _make_guide(scene, model, like, options, grid.unit, generator)
     count, identity = len(guide.camera), _identify(grid, model, options)
 
     def losses(step: Step) -> Mapping[str, Tensor]:
@@ -91,13 +91,18 @@ def refine(
 
 
 def _make_guide(
-    scene: Scene, model: Restorer | Prior, like: Described | None, options: RefineOptions, generator: torch.Generator
+    scene: Scene,
+    model: Restorer | Prior,
+    like: Described | None,
+    options: RefineOptions,
+    place: float,
+    generator: torch.Generator,
 ) -> Guide:
     if isinstance(model, Restorer):
         if like is not None:
             raise ValueError("a restorer knows one look, that of its photographs; give a prior for another")
         camera = choose_cameras(scene, options.views, model.image_size, generator)
-        return RestoringGuide(scene, model, camera, options.restoring_steps, generator)
+        return RestoringGuide(scene, model, camera, options.restoring_steps, place, generator)
     if like is None:
         raise ValueError("a prior must be told what pictures should be like: give like= pictures or a text (--like)")
     camera = choose_cameras(scene, options.views, model.image_size, generator)

@@ -19,7 +19,7 @@ from nfldm3d.pipelines.refining import RefinementStopped, RefineOptions, refine,
 from nfldm3d.pipelines.refining.cameras import AREA, choose_cameras, is_free, square
 from nfldm3d.pipelines.refining.refinement import make_conditions
 
-QUICK = RefineOptions(views=6, views_per_step=3, steps=30, frozen=0.5)
+QUICK = RefineOptions(views=6, views_per_step=3, steps=30, frozen=0.5, restoring_steps=1)
 
 
 @pytest.fixture(scope="module")
