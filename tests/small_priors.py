@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditi
 from small_sentences import WIDTH as SENTENCE, write_sentence_encoder
 from torch import Tensor
 
-from nfldm3d.guidance.prior import share_at
+from nfldm3d.guidance.prior import Described, share_at
 from nfldm3d.guidance.sentences import MINILM
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_schedule
 from nfldm3d.models.priors.matcher import PictureTextMatcher
@@ -43,7 +43,8 @@ class GaussianPrior:
         mean = condition[:, 0, 0, None, None, None]
         return (1 - signal).sqrt() * (latents - signal.sqrt() * mean) / (signal * self.spread**2 + 1 - signal)
 
-    def embed(self, described: Tensor) -> Tensor:
+    def embed(self, described: Described) -> Tensor:
+        assert isinstance(described, Tensor)
         return 2 * described.mean((1, 2, 3))[:, None, None] - 1
 
     def embed_nothing(self, views: int) -> Tensor:
