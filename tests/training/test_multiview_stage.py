@@ -16,6 +16,7 @@ from nfldm3d.guidance.noise_schedule import NoiseSchedule
 from nfldm3d.guidance.pixel_prior import PixelPrior
 from nfldm3d.models.views.multiview.network import MultiViewNetwork
 from nfldm3d.models.views.multiview.view_layers import ViewLayers
+from nfldm3d.pipelines.views.multiview import KnownViews, MultiViewGenerator, MultiViewSampling
 from nfldm3d.training import TrainingOptions, train
 from nfldm3d.training.multiview_stage import (
     MultiViewSource,
@@ -117,7 +118,8 @@ class Words:
 
 
 @pytest.mark.cuda
-def test_it_learns_on_the_gpu(generator: torch.Generator) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of diffusers' solver, from numpy
+def test_it_learns_and_draws_on_the_gpu(generator: torch.Generator) -> None:
     unet = small_unet(channels=3, outputs=3)
     prior = PixelPrior(unet, NoiseSchedule.from_scheduler(DDPMScheduler()), Words())
     network, source = MultiViewNetwork(unet, ViewLayers.of(unet, **SMALL)), MultiViewSource(Balls(count=2, size=8), 3)
@@ -129,3 +131,10 @@ def test_it_learns_on_the_gpu(generator: torch.Generator) -> None:
     loss.backward()
     assert loss.is_cuda and all(parameter.is_cuda for parameter in network.parameters())
     assert unet.conv_in.weight.grad is not None and unet.conv_in.weight.grad.is_cuda
+    with torch.no_grad():
+        assert stage.evaluate(generator).scalars["error_given"] > 0
+    model = MultiViewGenerator(network.eval(), stage.prior)  # type: ignore[arg-type]
+    known = KnownViews(batch.images[0, :1], batch.camera[0, :1])
+    few = MultiViewSampling(steps=1, guidance_given=2.0, window=3, remembered=1)
+    for given in (None, known):
+        assert model.draw_along("", cameras(5, 8), few, known=given, generator=generator).shape == (5, 3, 8, 8)

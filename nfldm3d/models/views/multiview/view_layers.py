@@ -96,7 +96,10 @@ class ViewLayers(ModelMixin, ConfigMixin):
             context = layer.query_dim if across else layer.cross_attention_dim
             attentions.append((name.removesuffix(ENDING), layer.inner_dim, layer.query_dim, context, across))
         if not any(across for *_, across in attentions):
-            raise ValueError("this U-Net has no self-attention, so that views could not see each other; take another")
+            raise ValueError(
+                "this U-Net has no transformers, as DeepFloyd's, so that views could not see each other; take another, "
+                "such as Stable Diffusion's"
+            )
         projections = [] if levels is None else _find_transformers(unet, levels)
         memory = unet.time_embedding.linear_2.out_features
         return cls(attentions, projections, memory, rank, width, grid, unbounded, replace, shared, surroundings)

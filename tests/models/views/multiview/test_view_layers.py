@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from small_priors import WIDTH, small_unet
 from small_views import cameras
 
@@ -143,6 +144,21 @@ def test_u_nets_that_do_not_fit_are_refused() -> None:
     for levels, message in ((3, "down_blocks of this U-Net have attention in 1 blocks, not 3"), (-1, "levels counts")):
         with pytest.raises(ValueError, match=message):
             ViewLayers.of(small_unet(), **SMALL, levels=levels)
+    simple = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=3,
+        out_channels=6,
+        block_out_channels=(8, 16),
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    )
+    with pytest.raises(ValueError, match="no transformers, as DeepFloyd's"):
+        ViewLayers.of(simple, **SMALL)
     with pytest.raises(ValueError, match="of another U-Net"):
         ViewLayers([("a.attn1", 8, 8, 8, True)]).attach(small_unet())
     with pytest.raises(ValueError, match="multiple of 4 voxels"):
