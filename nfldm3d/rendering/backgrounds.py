@@ -1,4 +1,4 @@
-"""Learned surroundings: a small network over directions, behind a field."""
+"""What is behind a field: plain colours, or a small network over directions that is learned."""
 
 import math
 
@@ -10,6 +10,15 @@ from torch.nn import functional
 from nfldm3d.appearance import EnvironmentMap, spherical_harmonics
 
 DEGREE = 3
+
+
+def draw_plain_backgrounds(count: int, generator: torch.Generator) -> Float[Tensor, "pictures 3"]:
+    """White for half of the pictures, middle grey for most others, and any colour.
+
+    A prior learns from them, so there are few: else most of what it learns where most is noise is the background's.
+    """
+    colors, kind = torch.rand(count, 3, generator=generator), torch.rand(count, 1, generator=generator)
+    return torch.where(kind < 0.5, 1.0, torch.where(kind < 0.8, 0.5, colors))
 
 
 class BackgroundNetwork(nn.Module):

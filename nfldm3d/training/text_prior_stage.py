@@ -16,6 +16,7 @@ from torch.nn import functional
 from nfldm3d.data.captioned_pictures import COLORS, Subject, add_color, bare_pixels, is_unseen, lay_over, recolor
 from nfldm3d.guidance.sentences import MINILM, NUMBERS, RememberedTexts
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser
+from nfldm3d.rendering.backgrounds import draw_plain_backgrounds
 from nfldm3d.training.image_denoising import draw_pictures, draw_steps, mean_error, velocity_errors, weighted_mean
 from nfldm3d.training.stage import Evaluation
 
@@ -84,7 +85,7 @@ class CaptionSource:
         for number in chosen.tolist():
             said = subject.sides and _chance(generator) < drawing.sided
             texts.append(f"{caption}, {subject.sides[number]} view" if said else caption)
-        return Captioned(lay_over(pixels, _draw_backgrounds(count, generator)), tuple(texts))
+        return Captioned(lay_over(pixels, draw_plain_backgrounds(count, generator)), tuple(texts))
 
     def collate(self, samples: Sequence[Captioned]) -> Captioned:
         """All pictures one after the other."""
@@ -194,12 +195,6 @@ def _move(
     emptied = torch.cat((1 - pixels[:, :3], pixels[:, 3:]), dim=1)  # zeros are empty
     moved = functional.grid_sample(emptied, places, mode="bilinear", align_corners=False)
     return torch.cat((1 - moved[:, :3], moved[:, 3:]), dim=1)
-
-
-def _draw_backgrounds(count: int, generator: torch.Generator) -> Float[Tensor, "pictures 3"]:
-    """White, middle grey, or any colour; few, or most of what is learned where most is noise is the background's."""
-    colors, kind = torch.rand(count, 3, generator=generator), torch.rand(count, 1, generator=generator)
-    return torch.where(kind < 0.5, 1.0, torch.where(kind < 0.8, 0.5, colors))
 
 
 def _chance(generator: torch.Generator) -> float:

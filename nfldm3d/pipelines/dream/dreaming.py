@@ -23,7 +23,7 @@ from nfldm3d.pipelines.dream.canvas import Canvas, cells_of, field_of, finish, m
 from nfldm3d.pipelines.dream.options import DreamOptions
 from nfldm3d.pipelines.dream.prompts import Prompts
 from nfldm3d.pipelines.dream.views import DreamViews, circle_views, draw_views
-from nfldm3d.rendering.backgrounds import BackgroundNetwork
+from nfldm3d.rendering.backgrounds import BackgroundNetwork, draw_plain_backgrounds
 from nfldm3d.rendering.shading import (
     Light,
     ShadedRays,
@@ -118,7 +118,7 @@ class Dream:
     ) -> Float[Tensor, "views 3 height width"]:
         """Plain colours at random, else the learned background: what is half transparent must look right on both."""
         plain = torch.rand((), generator=self.generator) < self.options.random_background
-        colors = torch.rand(len(seen), 3, generator=self.generator).to(self.device)
+        colors = draw_plain_backgrounds(len(seen), self.generator).to(self.device)
         size, images = views.camera.width, []
         directions = views.camera.to(self.device).rays().directions.flatten(1, 2)  # views rays 3
         for number, rays in enumerate(seen):

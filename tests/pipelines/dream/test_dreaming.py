@@ -88,7 +88,7 @@ def look_from(azimuth: float) -> Camera:
 @pytest.mark.slow
 def test_the_object_is_what_the_prior_has_in_mind() -> None:
     """A ball of the right size before the right ground, whose colours follow its sides."""
-    scene = run(replace(QUICK, steps=150, detail=32, rate=0.04, albedo_share=1.0, random_background=0.0))
+    scene = run(replace(QUICK, steps=200, detail=32, rate=0.04, albedo_share=1.0, random_background=0.0))
     assert isinstance(scene.field, NeuralField)
     for azimuth, side in ((0.0, "front"), (90.0, "side"), (180.0, "back"), (-90.0, "side")):
         camera, color = look_from(azimuth), torch.tensor(COLORS[side])
