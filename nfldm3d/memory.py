@@ -25,9 +25,11 @@ def require_bytes(needed: int, what: str, remedy: str, device: torch.device) -> 
         )
 
 
-def require_pool_memory(voxels: int, channels: int, resolution: tuple[int, int, int], device: torch.device) -> None:
+def require_pool_memory(
+    voxels: int, channels: int, resolution: tuple[int, int, int], device: torch.device, copies: int = 1
+) -> None:
     """Raises a ValueError that says how much the kept voxels of a grid need, and at which resolution they would fit."""
-    needed = 4 * voxels * (channels + 1)
+    needed = 4 * voxels * (channels + 1) * copies
     free = free_memory(device)
     if needed > free:
         x, y, z = resolution

@@ -66,7 +66,7 @@ def subdivide(
     resolution: tuple[int, int, int],
 ) -> tuple[Float[Tensor, "bricks 8 8 8"], Float[Tensor, "bricks 8 8 8 channels"], Int32[Tensor, "bricks 3"]]:
     """Density, features and places of the bricks of twice the resolution that samples denser than zero read."""
-    bounds, device = (box.lower, box.upper), density.device
+    device = density.device
     near = ops.build_pool_occupancy(density, coarse).leaps == 0
     for axis in range(3):  # the first voxels of a brick lie in the last cells of the tile before
         before = torch.nn.functional.pad(near, [0, 0] * (2 - axis) + [1, 0]).narrow(axis, 0, near.shape[axis])
@@ -74,17 +74,25 @@ def subdivide(
     places = near.nonzero().int()
     require_pool_memory(len(places) * BRICK**3, 1, resolution, device)
 
-    def read(pool: Tensor, where: Int32[Tensor, "bricks 3"]) -> Tensor:
-        made = pool.new_zeros(len(where), BRICK, BRICK, BRICK, pool.shape[-1])
-        for part, points in lay_out_centers(where, box.lower, box.voxel_size(resolution)):
-            made[part] = ops.interpolate_pool(pool, coarse, points, bounds).view(-1, *made.shape[1:])
-        return made
-
-    made = read(density[..., None], places)[..., 0]
+    made = read_centers(density[..., None], coarse, box, resolution, places)[..., 0]
     found = ops.build_pool_occupancy(made, ops.PoolMap.of(places, resolution))
     kept = touched_bricks(found)[places.long().unbind(-1)]
     require_pool_memory(int(kept.sum()) * BRICK**3, features.shape[-1], resolution, device)
-    return made[kept], read(features, places[kept]), places[kept]
+    return made[kept], read_centers(features, coarse, box, resolution, places[kept]), places[kept]
+
+
+def read_centers(
+    pool: Float[Tensor, "coarse 8 8 8 values"],
+    places: ops.PoolMap,
+    box: Box,
+    resolution: tuple[int, int, int],
+    bricks: Int32[Tensor, "bricks 3"],
+) -> Float[Tensor, "bricks 8 8 8 values"]:
+    """Trilinear values of a pool at the voxel centres of some bricks of another grid over the same box."""
+    made = pool.new_zeros(len(bricks), BRICK, BRICK, BRICK, pool.shape[-1])
+    for part, points in lay_out_centers(bricks, box.lower, box.voxel_size(resolution)):
+        made[part] = ops.interpolate_pool(pool, places, points, (box.lower, box.upper)).view(-1, *made.shape[1:])
+    return made
 
 
 def lay_out_centers(

@@ -1,19 +1,24 @@
-"""The grids while they are being fitted: values, gradients, Adam's moments, and the bricks still in use."""
+"""The grids while they are being fitted: bricks of values, gradients and Adam's moments, where there may be matter."""
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import torch
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 from torch.nn import functional
 
 from nfldm3d import ops
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields import SparseField
+from nfldm3d.fields.refinement import place_voxels, read_centers, touched_bricks
+from nfldm3d.fields.values import find_voxels
 from nfldm3d.fitting.hulls import Hull
+from nfldm3d.fitting.neighbours import find_finer, grow, sum_around
 from nfldm3d.geometry import Box
-from nfldm3d.memory import require_memory
+from nfldm3d.memory import require_pool_memory
 from nfldm3d.ops import bricks as brick_ops
+from nfldm3d.ops.records import BRICK
 
 INITIAL_ABSORPTION = 0.03
 """What one voxel of the first grid absorbs before fitting: thin fog that every ray still sees through."""
@@ -30,6 +35,10 @@ MEAN_BASIS = 0.5 / math.sqrt(math.pi)
 """The constant spherical harmonic: what turns the first three features into the mean colour."""
 LOG_FLOOR = -12.0
 """Logarithm of the optical thickness of a pruned voxel."""
+MOMENTS = ("mean", "variance")
+"""Of Adam."""
+COPIES = 4
+"""Values, gradients and two moments."""
 
 
 SMOOTH_COLOR, SMOOTH_DENSITY = 6e-8, 6e-9
@@ -55,169 +64,218 @@ class StepSizes:
 
 
 class TrainableGrid:
-    """One level of a scene during fitting; its tensors are updated in place."""
+    """One level of a scene during fitting; its tensors are updated in place, and hold just the bricks in use."""
 
-    def __init__(self, field: VoxelField):
-        x, y, z = field.resolution
-        require_memory((x, y, z), field.channels, field.device, copies=4)
+    def __init__(self, field: SparseField):
+        require_pool_memory(field.density.numel(), field.channels, field.resolution, field.device, copies=COPIES)
         self.box: Box = field.box
+        self.resolution = field.resolution
         self.unit = min(field.voxel_size)
-        self.density = field.density.contiguous()
-        self.features = field.features.contiguous()
-        self.log_density = (self.density * self.unit).log().clamp(min=LOG_FLOOR)
-        self.gradient = ops.FieldGradient(torch.zeros_like(self.density), torch.zeros_like(self.features))
-        self.density_state = brick_ops.AdamState.zeros_like(self.density)
-        self.feature_state = brick_ops.AdamState.zeros_like(self.features)
+        density, features = field.density.contiguous(), field.features.contiguous()
+        parts = {"density": density, "features": features}
+        parts["log_density"] = (density * self.unit).log().clamp(min=LOG_FLOOR)
+        parts |= {f"density_{moment}": torch.zeros_like(density) for moment in MOMENTS}
+        parts |= {f"feature_{moment}": torch.zeros_like(features) for moment in MOMENTS}
         self.steps = 0
-        self.occupancy: ops.Occupancy
-        self.bricks: Int32[Tensor, "bricks 3"]
+        self.occupancy: ops.PoolOccupancy
+        self.hold(field.places, parts)
         self.refresh()
 
     @classmethod
     def fog(cls, box: Box, resolution: tuple[int, int, int], channels: int, device: torch.device) -> "TrainableGrid":
-        """Thin grey fog everywhere: the start of every fit."""
-        field = VoxelField.zeros(box, resolution, channels, device)
-        field.density.fill_(-math.log(1 - INITIAL_ABSORPTION) / min(field.voxel_size))
+        """Thin grey fog everywhere: the start of most fits."""
+        places = torch.ones([-(-count // BRICK) for count in resolution], device=device).nonzero().int()
+        require_pool_memory(len(places) * BRICK**3, channels, resolution, device, copies=COPIES)
+        field = _make_empty(box, resolution, channels, places)
+        field.density[field.inside] = -math.log(1 - INITIAL_ABSORPTION) / min(field.voxel_size)
+        return cls(field)
+
+    @classmethod
+    def around(
+        cls,
+        points: Float[Tensor, "points 3"],
+        colors: Float[Tensor, "points 3"],
+        box: Box,
+        resolution: tuple[int, int, int],
+        channels: int,
+    ) -> "TrainableGrid":
+        """Matter of the given sRGB colours where surface points are known, and thin fog around it."""
+        inside, limit = box.contains(points), torch.tensor(resolution, device=points.device) - 1
+        voxels = find_voxels(points[inside], box, resolution)
+        near = [(voxels + voxels.new_tensor(way)).clamp(min=0).minimum(limit) for way in product((-2, 2), repeat=3)]
+        places, _ = place_voxels(torch.cat(near).unique(dim=0), resolution)
+        require_pool_memory(len(places) * BRICK**3, channels, resolution, points.device, copies=COPIES)
+        field = _make_empty(box, resolution, channels, places)
+        values = torch.cat((colors[inside], torch.ones_like(colors[inside, :1])), dim=-1)
+        rows = brick_ops.find_rows(field.map, voxels)
+        total = values.new_zeros(field.density.numel(), 4).index_add_(0, rows, values).view(*field.density.shape, 4)
+        hit = total[..., 3] > 0
+        total = sum_around(total, places, field.map)
+        rim = (total[..., 3] > 0.5) & field.inside
+        field.features[..., :3][rim] = (total[..., :3] / total[..., 3:].clamp(min=1))[rim].sub(0.5) / MEAN_BASIS
+        field.density.copy_(
+            torch.where(hit, SEED_THICKNESS, torch.where(rim, RIM_ABSORPTION, 0.0)) / min(field.voxel_size)
+        )
         return cls(field)
 
     @property
-    def level(self) -> VoxelField:
-        """The grid as a field whose gradients are wanted; shares memory."""
+    def parts(self) -> dict[str, Tensor]:
+        """Everything that is kept of each voxel, by name."""
+        return {
+            "density": self.density,
+            "features": self.features,
+            "log_density": self.log_density,
+            "density_mean": self.density_state.mean,
+            "density_variance": self.density_state.variance,
+            "feature_mean": self.feature_state.mean,
+            "feature_variance": self.feature_state.variance,
+        }
+
+    def hold(self, places: Int32[Tensor, "bricks 3"], parts: dict[str, Tensor]) -> None:
+        """Takes other bricks, with all that is kept of them; gradients are lost."""
+        self.density, self.features, self.log_density = (parts[n] for n in ("density", "features", "log_density"))
+        self.density_state = brick_ops.AdamState(parts["density_mean"], parts["density_variance"])
+        self.feature_state = brick_ops.AdamState(parts["feature_mean"], parts["feature_variance"])
+        self.gradient = ops.FieldGradient(torch.zeros_like(self.density), torch.zeros_like(self.features))
         density, features = self.density.detach().requires_grad_(), self.features.detach().requires_grad_()
-        return VoxelField(density, features, self.box)
+        self.level = SparseField(density, features, places, self.resolution, self.box)
+        """The grid as a field whose gradients are wanted; shares memory."""
 
     def refresh(self) -> None:
-        """Finds anew what rays may skip and which bricks are updated."""
-        self.look_into(ops.build_occupancy(self.density, SKIP_ABSORPTION / self.unit))
+        """Finds anew what rays may skip and which bricks are updated; takes those that samples have come to read."""
+        found = ops.build_pool_occupancy(self.density, self.level.map, SKIP_ABSORPTION / self.unit)
+        missing = (touched_bricks(found) & (self.level.map.numbers < 0)).nonzero().int()
+        if len(missing):
+            self._add(missing)
+        self.look_into(found)
 
-    def look_into(self, occupancy: ops.Occupancy) -> None:
+    def look_into(self, occupancy: ops.PoolOccupancy) -> None:
         """Sets what rays may skip, and so which bricks are updated."""
         self.occupancy = occupancy
-        self.bricks = _bricks_of(occupancy.cells)
+        used = touched_bricks(occupancy) & (self.level.map.numbers >= 0)
+        self.numbers = self.level.map.numbers[used].sort().values
+        """Of the bricks that are updated."""
 
     def step(self, rates: "StepSizes") -> None:
         """One optimiser step from the accumulated gradients, which are cleared."""
         self.steps += 1
-        brick_ops.to_log_gradient_(self.gradient.density, self.density, self.bricks, rates.decay)
+        bricks = self.numbers[:, None] * self.numbers.new_tensor((1, 0, 0))
+        density, features, log_density = (_in_a_row(t) for t in (self.density, self.features, self.log_density))
+        slopes, feature_slopes = _in_a_row(self.gradient.density), _in_a_row(self.gradient.features)
+        brick_ops.to_log_gradient_(slopes, density, bricks, rates.decay)
         if rates.smoothness > 0 and self.steps % SMOOTH_EVERY == 0:
-            brick_ops.add_smoothness_(
-                self.features, self.gradient.features, self.bricks, SMOOTH_EVERY * SMOOTH_COLOR * rates.smoothness
-            )
-            brick_ops.add_smoothness_(
-                self.log_density, self.gradient.density, self.bricks, SMOOTH_EVERY * SMOOTH_DENSITY * rates.smoothness
-            )
-        feature_rates = brick_ops.AdamRates(rates.features, self.steps)
-        brick_ops.adam_features_(self.features, self.gradient.features, self.feature_state, feature_rates, self.bricks)
-        density_rates = brick_ops.AdamRates(rates.density, self.steps)
-        brick_ops.adam_density_(
-            self.log_density,
-            self.density,
-            self.gradient.density,
-            self.density_state,
-            density_rates,
-            self.bricks,
-            unit=self.unit,
+            where, weight = (self.level.map, self.level.places[self.numbers.long()]), SMOOTH_EVERY * rates.smoothness
+            brick_ops.add_smoothness_(self.features, self.gradient.features, *where, SMOOTH_COLOR * weight)
+            brick_ops.add_smoothness_(self.log_density, self.gradient.density, *where, SMOOTH_DENSITY * weight)
+        feature_state, density_state = (
+            brick_ops.AdamState(_in_a_row(state.mean), _in_a_row(state.variance))
+            for state in (self.feature_state, self.density_state)
         )
+        feature_rates = brick_ops.AdamRates(rates.features, self.steps)
+        brick_ops.adam_features_(features, feature_slopes, feature_state, feature_rates, bricks)
+        density_rates = brick_ops.AdamRates(rates.density, self.steps)
+        brick_ops.adam_density_(log_density, density, slopes, density_state, density_rates, bricks, unit=self.unit)
 
     def carve(self, centers: Tensor, radius: float) -> None:
         """Empties the balls around camera centres, where nothing can have been."""
-        x, y, z = resolution = self.density.shape
-        lower = torch.tensor(self.box.lower, dtype=torch.float64)
-        size = torch.tensor(self.box.voxel_size((x, y, z)), dtype=torch.float64)
-        for center in centers.double().cpu():
-            first = ((center - radius - lower) / size).floor().clamp(min=0).long()
-            last = ((center + radius - lower) / size).ceil().long().minimum(torch.tensor(resolution))
-            if bool((last <= first).any()):
-                continue
-            axes = [lower[i] + (torch.arange(int(first[i]), int(last[i])) + 0.5) * size[i] for i in range(3)]
-            offsets = [(axis - middle).square() for axis, middle in zip(axes, center, strict=True)]
-            near = offsets[0][:, None, None] + offsets[1][:, None] + offsets[2] < radius * radius
-            part = tuple(slice(int(low), int(high)) for low, high in zip(first, last, strict=True))
-            near = near.to(self.density.device)
-            self.density[part].masked_fill_(near, 0.0)
-            self.log_density[part].masked_fill_(near, LOG_FLOOR)
+        places = self.level.places
+        lower = torch.tensor(self.box.lower, dtype=torch.float64, device=places.device)
+        size = lower.new_tensor(self.box.voxel_size(self.resolution))
+        middles = lower + (places * BRICK + BRICK / 2) * size
+        axis = torch.arange(BRICK, device=places.device)
+        within = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+        for center in centers.to(lower):
+            near = ((center - middles).abs() <= radius + BRICK / 2 * size).all(-1).nonzero()[:, 0]
+            if len(near):
+                voxels = places[near, None, None, None] * BRICK + within
+                ball = (lower + (voxels + 0.5) * size - center).square().sum(-1) < radius * radius
+                self.density[near] = self.density[near].masked_fill_(ball, 0.0)
+                self.log_density[near] = self.log_density[near].masked_fill_(ball, LOG_FLOOR)
 
     def keep_within(self, hull: Hull) -> None:
         """Empties what lies outside the cells of a hull and those beside them."""
-        mask = functional.max_pool3d(functional.pad(hull.cells.float(), (1, 1) * 3)[None], 3, 1, 1)[0] > 0
-        for axis, count in enumerate(self.density.shape):
-            low, size = self.box.lower[axis], self.box.size[axis] / count
-            centers = low + (torch.arange(count, dtype=torch.float64) + 0.5) * size - hull.box.lower[axis]
-            cells = (centers * (hull.cells.shape[axis] / hull.box.size[axis])).floor().long()
-            mask = mask.index_select(axis, cells.clamp(-1, hull.cells.shape[axis]) + 1)
-        outside = ~mask.to(self.density.device)
-        self.density.masked_fill_(outside, 0.0)
-        self.log_density.masked_fill_(outside, LOG_FLOOR)
+        mask = functional.max_pool3d(torch.nn.functional.pad(hull.cells.float(), (1, 1) * 3)[None], 3, 1, 1)[0] > 0
+        mask, cells = mask.to(self.density.device), []
+        axis = torch.arange(BRICK, device=mask.device)
+        for n, count in enumerate(self.resolution):
+            voxels = (self.level.places[:, n, None] * BRICK + axis).double()  # (bricks 8)
+            centers = self.box.lower[n] + (voxels + 0.5) * (self.box.size[n] / count) - hull.box.lower[n]
+            cell = (centers * (hull.cells.shape[n] / hull.box.size[n])).floor().long()
+            cells.append(cell.clamp(-1, hull.cells.shape[n]) + 1)
+        x, y, z = cells
+        self._empty(~mask[x[:, :, None, None], y[:, None, :, None], z[:, None, None, :]])
 
-    def seed(self, points: Float[Tensor, "points 3"], colors: Float[Tensor, "points 3"]) -> None:
-        """Starts anew with matter of the given sRGB colours where surface points are known, and thin fog around it."""
-        inside = self.box.contains(points)
-        shape = self.density.shape
-        lower, upper = points.new_tensor(self.box.lower), points.new_tensor(self.box.upper)
-        limit = torch.tensor(shape, device=points.device)
-        index = ((points[inside] - lower) / (upper - lower) * limit).long().minimum(limit - 1)
-        flat = (index[:, 0] * shape[1] + index[:, 1]) * shape[2] + index[:, 2]
-        values = torch.cat((colors[inside], torch.ones_like(colors[inside, :1])), dim=-1)
-        total = self.density.new_zeros(self.density.numel(), 4).index_add_(0, flat, values)
-        total = total.view(*shape, 4).permute(3, 0, 1, 2)  # (4 x y z)
-        hit = total[3] > 0
-        for axis in range(3):  # sums over the 5x5x5 voxels around each, one axis at a time
-            window = [5 if other == axis else 1 for other in range(3)]
-            margin = [size // 2 for size in reversed(window) for _ in range(2)]  # the grid may be thinner than that
-            total = functional.avg_pool3d(functional.pad(total, margin)[None], window, 1, divisor_override=1)[0]
-        rim = total[3] > 0.5
-        self.features[rim] = 0.0
-        self.features[..., :3][rim] = ((total[:3] / total[3:].clamp(min=1))[:, rim].T - 0.5) / MEAN_BASIS
-        thickness = torch.where(hit, SEED_THICKNESS, torch.where(rim, RIM_ABSORPTION, 0.0))
-        self.density.copy_(thickness / self.unit)
-        self.log_density.copy_(thickness.log().clamp(min=LOG_FLOOR))
-        self.refresh()
-
-    def prune(self, visibility: Float[Tensor, "x y z"] | None = None) -> None:
+    def prune(self, visibility: Float[Tensor, "bricks 8 8 8"] | None = None) -> None:
         """Empties voxels that no ray has changed, that absorb next to nothing, or that nobody sees."""
         empty = (self.density_state.variance == 0) | (self.density < SKIP_ABSORPTION / self.unit)
         if visibility is not None:  # a voxel between two rays is as visible as its neighbours
-            empty |= functional.max_pool3d(visibility[None], 3, 1, 1)[0] < MIN_VISIBILITY
-        self.density.masked_fill_(empty, 0.0)
-        self.log_density.masked_fill_(empty, LOG_FLOOR)
+            empty |= ~grow(visibility >= MIN_VISIBILITY, self.level.places, self.level.map)
+        self._empty(empty)
         self.refresh()
 
     def forget(self) -> None:
-        """Clears the features further than a brick from where rays look; else checkpoints would hold whole grids."""
-        near = self.density.new_zeros([-(-count // brick_ops.BRICK) for count in self.density.shape])
-        near[self.bricks.long().unbind(-1)] = 1.0
-        near = functional.max_pool3d(near[None], 3, 1, 1)[0]
-        for axis, count in enumerate(self.density.shape):
-            near = near.repeat_interleave(brick_ops.BRICK, axis).narrow(axis, 0, count)
-        self.features.masked_fill_(near[..., None] == 0, 0.0)
+        """Leaves out the bricks further than a brick from where rays look."""
+        near = torch.zeros_like(self.level.map.numbers, dtype=torch.float32)
+        near[self.level.places[self.numbers.long()].long().unbind(-1)] = 1.0
+        near = functional.max_pool3d(near[None], 3, 1, 1)[0] > 0
+        kept = near[self.level.places.long().unbind(-1)]
+        if not bool(kept.all()):
+            self.hold(self.level.places[kept], {name: part[kept] for name, part in self.parts.items()})
+            self.look_into(self.occupancy)
 
     def refined(self, resolution: tuple[int, int, int]) -> "TrainableGrid":
         """The same fog on a finer grid, read at its voxel centres, with fresh moments."""
-        stacked = torch.cat((self.density[..., None], self.features), dim=-1).permute(3, 0, 1, 2)[None]
-        finer = functional.interpolate(stacked, size=resolution, mode="trilinear", align_corners=False)
-        finer = finer[0].permute(1, 2, 3, 0)  # (x y z 1+channels)
-        unit = min(self.box.voxel_size(resolution))
-        density = finer[..., 0] * (self.unit / unit)  # a finer voxel absorbs as much as the coarse one
-        solid = (density > SKIP_ABSORPTION / unit).float()
-        rim = functional.max_pool3d(solid[None], 5, 1, 2)[0]  # thin fog around matter lets holes close
-        density = density.maximum(rim * (RIM_ABSORPTION / unit))
-        return TrainableGrid(VoxelField(density, finer[..., 1:].contiguous(), self.box))
+        unit, channels = min(self.box.voxel_size(resolution)), self.features.shape[-1]
+        matter = (self.density > 0).flatten(1).any(1)
+        places = find_finer(self.level.places[matter], self.resolution, resolution)
+        require_pool_memory(len(places) * BRICK**3, 1, resolution, self.density.device)
+        where = (self.level.map, self.box, resolution)
+        density = read_centers(self.density[..., None], *where, places)[..., 0]
+        density *= self.unit / unit  # a finer voxel absorbs as much as the coarse one
+        field = SparseField(density, density[..., None], places, resolution, self.box)
+        rim = density > SKIP_ABSORPTION / unit
+        for _ in range(2):  # thin fog around matter lets holes close
+            rim = grow(rim, places, field.map)
+        density = torch.where(rim, density.clamp(min=RIM_ABSORPTION / unit), density) * field.inside
+        found = ops.build_pool_occupancy(density, field.map, SKIP_ABSORPTION / unit)
+        kept = touched_bricks(found)[places.long().unbind(-1)]
+        places = places[kept]
+        require_pool_memory(len(places) * BRICK**3, channels, resolution, self.density.device, copies=COPIES)
+        return TrainableGrid(
+            SparseField(density[kept], read_centers(self.features, *where, places), places, resolution, self.box)
+        )
 
-    def finished(self) -> VoxelField:
+    def finished(self) -> SparseField:
         """The field that remains: nothing where rays saw nothing, no features where nothing can be seen."""
         with torch.no_grad():
             self.prune()
-            visible = functional.max_pool3d((self.density > 0).float()[None], 3, 1, 1)[0] > 0
-            return VoxelField(self.density.clone(), self.features * visible[..., None], self.box)
+            visible = grow(self.density > 0, self.level.places, self.level.map)
+            features = self.features * visible[..., None]
+            field = SparseField(self.density.clone(), features, self.level.places, self.resolution, self.box)
+            return field.pruned()
+
+    def _empty(self, mask: Bool[Tensor, "bricks 8 8 8"]) -> None:
+        self.density.masked_fill_(mask, 0.0)
+        self.log_density.masked_fill_(mask, LOG_FLOOR)
+
+    def _add(self, places: Int32[Tensor, "added 3"]) -> None:
+        """Takes empty bricks in addition."""
+        blank = {"log_density": LOG_FLOOR}
+        shape = (len(places), BRICK, BRICK, BRICK)
+        parts = {
+            name: torch.cat((part, part.new_full((*shape, *part.shape[4:]), blank.get(name, 0.0))))
+            for name, part in self.parts.items()
+        }
+        self.hold(torch.cat((self.level.places, places)), parts)
 
 
-def _bricks_of(cells: UInt8[Tensor, "x y z"]) -> Int32[Tensor, "bricks 3"]:
-    """The bricks that samples in the given cells touch: a cell reaches one voxel further along each axis."""
-    pad = [amount for count in reversed(cells.shape) for amount in (0, -count % brick_ops.BRICK)]
-    used = functional.pad(cells, pad)
-    for axis in range(3):
-        blocks = used.unflatten(axis, (-1, brick_ops.BRICK))
-        last = blocks.select(axis + 1, brick_ops.BRICK - 1)
-        used = blocks.amax(axis + 1)
-        used.narrow(axis, 1, used.shape[axis] - 1).bitwise_or_(last.narrow(axis, 0, used.shape[axis] - 1))
-    return used.nonzero().int().contiguous()
+def _make_empty(
+    box: Box, resolution: tuple[int, int, int], channels: int, places: Int32[Tensor, "bricks 3"]
+) -> SparseField:
+    density = torch.zeros(len(places), BRICK, BRICK, BRICK, device=places.device)
+    return SparseField(density, torch.zeros(*density.shape, channels, device=places.device), places, resolution, box)
+
+
+def _in_a_row(pool: Tensor) -> Tensor:
+    """A pool as the grid of its bricks along x, which takes kernels for the bricks of grids; shares memory."""
+    return pool.flatten(0, 1)

@@ -18,8 +18,8 @@ class FitOptions:
     rays_per_step: int = 8192
     """Random pixels in each step."""
     voxels: int | None = None
-    """Number of voxels of the field in focus, cubes as nearly as whole numbers allow; by default as many as keep
-    fitting within some 6 GB: 25 million of one colour, 8 million with first-degree spherical harmonics."""
+    """Number of voxels of the field in focus, cubes as nearly as whole numbers allow, of which those near matter take
+    memory; by default 25 million of one colour, 8 million with first-degree spherical harmonics."""
     surrounding_voxels: int | None = None
     """Number of voxels of each surrounding field; by default half as many."""
     degree: int | None = None
@@ -41,6 +41,8 @@ class FitOptions:
     """Weight of the distortion loss (mip-NeRF 360, eq. 15, in units of the box), which gathers each ray's matter."""
     smoothness: float = 1.0
     """Factor on the total-variation weights of density and colour."""
+    sparse: bool = False
+    """Whether the fields of the scene keep just the bricks that hold anything (``SparseField``), or all voxels."""
     seed: int = 0
     """Seeds the choice of pixels."""
 

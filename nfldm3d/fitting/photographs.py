@@ -13,7 +13,7 @@ from nfldm3d._moved import renamed_argument
 from nfldm3d._types import PathName
 from nfldm3d.appearance import SphericalHarmonics
 from nfldm3d.data.posed_images import PosedImages
-from nfldm3d.fields import VoxelField
+from nfldm3d.fields.packing import require_map
 from nfldm3d.fitting.batches import PixelStore, RayBatch
 from nfldm3d.fitting.boxes import choose_boxes, nest_boxes
 from nfldm3d.fitting.checkpoint import Checkpoint
@@ -60,8 +60,9 @@ def fit(
 ) -> Scene:
     """Fits a scene to posed images.
 
-    The grid starts as thin fog at a quarter of the final resolution and is refined twice. Rays skip what has become
-    empty, and the optimiser touches only the bricks that are left.
+    The grid starts as thin fog at an eighth of the final resolution and is refined three times. Rays skip what has
+    become empty, and memory is taken by the bricks of 8x8x8 voxels that are left (plenoxels, Fridovich-Keil et al.
+    2022, are pruned alike).
 
     Args:
         checkpoint: a file that keeps the state once a minute; if it exists, the fit goes on from there. Delete it to
@@ -122,14 +123,17 @@ def _start(images: PosedImages, store: PixelStore, options: FitOptions) -> FitSt
     voxels = options.voxels or VALUES // (channels + 1)
     counts = [voxels, *[options.surrounding_voxels or max(voxels // 2, 1)] * surroundings]
     resolutions = [_resolution(part, count) for part, count in zip(boxes, counts, strict=True)]
-    require_memory(resolutions[0], channels, device, copies=4)
+    for resolution in resolutions:
+        require_map(resolution, device) if options.sparse else require_memory(resolution, channels, device)
     known = store.surface_points()
     first = 0 if known is None else len(PHASES) - 1  # with dense depth the surface is known, and the grids start fine
     grids = []
     for part, resolution in zip(boxes, resolutions, strict=True):
-        grids.append(TrainableGrid.fog(part, PHASES[first].scaled(resolution), channels, device))
-        if known is not None:
-            grids[-1].seed(*known)
+        resolution = PHASES[first].scaled(resolution)
+        if known is None:
+            grids.append(TrainableGrid.fog(part, resolution, channels, device))
+        else:
+            grids.append(TrainableGrid.around(*known, part, resolution, channels))
     backdrop = images.background
     if store.hull is not None and store.hull.backdrop is not None:
         backdrop = store.hull.backdrop.color
@@ -172,12 +176,12 @@ def _follow_schedule(state: FitState, step: Step, store: PixelStore) -> None:
             grid.refresh()
 
 
-def measure_visibility(state: FitState, store: PixelStore) -> list[Float[Tensor, "_ _ _"]]:
+def measure_visibility(state: FitState, store: PixelStore) -> list[Float[Tensor, "_ 8 8 8"]]:
     """The sum of weights that each voxel has in a number of random rays: the gradient of what they see."""
     levels, gradients = [], []
     for grid in state.grids:
         blank = torch.zeros_like(grid.density)[..., None].requires_grad_()
-        levels.append(VoxelField(grid.density, blank, grid.box))
+        levels.append(replace(grid.level, density=grid.density, features=blank))
         gradients.append(
             ops.FieldGradient(torch.zeros_like(grid.density), torch.zeros_like(blank, requires_grad=False))
         )
@@ -230,7 +234,7 @@ class _Report:
         self.psnr = psnr if math.isnan(self.psnr) else 0.95 * self.psnr + 0.05 * psnr
         if step.number % SHOWN_EVERY:
             return None
-        resolution = "x".join(str(count) for count in self.state.grids[0].density.shape)
+        resolution = "x".join(str(count) for count in self.state.grids[0].resolution)
         return f"PSNR {self.psnr:.1f} dB, step {step.number}, {resolution} voxels"
 
 

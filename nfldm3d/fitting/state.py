@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from nfldm3d.appearance import EnvironmentMap, SphericalHarmonics
-from nfldm3d.fields import VoxelField
-from nfldm3d.fields.packing import mark_bricks
+from nfldm3d.fields import SparseField, VoxelField
+from nfldm3d.fields.packing import check_bricks
 from nfldm3d.fitting.exposures import center_
-from nfldm3d.fitting.grids import LOG_FLOOR, StepSizes, TrainableGrid
+from nfldm3d.fitting.grids import StepSizes, TrainableGrid
 from nfldm3d.fitting.options import FitOptions
 from nfldm3d.fitting.parameters import TensorParameters, require_alike
 from nfldm3d.fitting.phases import PHASES, Phase
 from nfldm3d.fitting.schedule import Step
-from nfldm3d.ops import Occupancy, bricks as brick_ops
+from nfldm3d.ops import PoolOccupancy
 from nfldm3d.ops.records import BRICK, TILE
 from nfldm3d.scene import Scene
 
@@ -62,11 +62,15 @@ class FitState:
 
     def scene(self, *, trainable: bool) -> Scene:
         """The scene as it stands: sharing memory and collecting gradients, or cleaned up and final."""
-        levels: list[VoxelField] = [grid.level if trainable else grid.finished() for grid in self.grids]
+        levels = [grid.level if trainable else self._finish(grid) for grid in self.grids]
         background = self.constant
         if self.sky is not None:
             background = EnvironmentMap(self.sky if trainable else self.sky.detach().clamp(0, 1))
         return Scene(levels[0], self.appearance, background, tuple(levels[1:]))
+
+    def _finish(self, grid: TrainableGrid) -> VoxelField | SparseField:
+        field = grid.finished()
+        return field if self.options.sparse else field.to_dense()
 
     def advance(self, step: Step) -> None:
         """One optimiser step of grids, sky and exposures."""
@@ -114,33 +118,11 @@ class FitState:
         self.grids = [_unpack_grid(part(f"grid{level}."), grid) for level, grid in enumerate(self.grids)]
 
 
-def _grid_tensors(grid: TrainableGrid) -> dict[str, Tensor]:
-    return {
-        "density": grid.density,
-        "log_density": grid.log_density,
-        "features": grid.features,
-        "density_mean": grid.density_state.mean,
-        "density_variance": grid.density_state.variance,
-        "feature_mean": grid.feature_state.mean,
-        "feature_variance": grid.feature_state.variance,
-        "cells": grid.occupancy.cells,
-    }
-
-
-BLANK = {"log_density": LOG_FLOOR}
-"""What a new grid holds, where it is not zero."""
-
-
 def _pack_grid(grid: TrainableGrid) -> dict[str, Tensor]:
-    """Every brick that is not as in a new grid, and what rays skip, which tells of densities some steps ago."""
-    tensors, used = _grid_tensors(grid), torch.zeros_like(grid.density, dtype=torch.bool)
-    for name, tensor in tensors.items():
-        differs = tensor != BLANK.get(name, 0.0)
-        used |= differs if differs.dim() == 3 else differs.any(-1)
-    bricks = mark_bricks(used).nonzero().int()
-    packed = {name: brick_ops.gather_bricks(tensor, bricks) for name, tensor in tensors.items()}
-    shape = torch.tensor([*grid.density.shape, grid.steps], dtype=torch.int64)
-    return {"shape": shape, "bricks": bricks, "leaps": grid.occupancy.leaps, **packed}
+    """All bricks, and what rays skip, which tells of densities some steps ago."""
+    shape, found = torch.tensor([*grid.resolution, grid.steps], dtype=torch.int64), grid.occupancy
+    skipped = {"numbers": found.numbers, "marks": found.marks, "leaps": found.leaps}
+    return {"shape": shape, "bricks": grid.level.places, **skipped, **grid.parts}
 
 
 def _require_grid(parts: dict[str, Tensor], resolution: tuple[int, int, int], channels: int, prefix: str) -> None:
@@ -151,8 +133,9 @@ def _require_grid(parts: dict[str, Tensor], resolution: tuple[int, int, int], ch
     expected = {
         "shape": torch.zeros(4, dtype=torch.int64),
         "bricks": torch.zeros(count, 3, dtype=torch.int32),
+        "numbers": torch.zeros([-(-size // BRICK) for size in resolution], dtype=torch.int32),
+        "marks": torch.zeros(len(parts.get("marks", ())), BRICK, BRICK, BRICK, dtype=torch.uint8),
         "leaps": torch.zeros([-(-size // TILE) for size in resolution], dtype=torch.uint8),
-        "cells": torch.zeros(side, dtype=torch.uint8),
         **{name: torch.zeros(1).expand(*side, *([channels] if name in flat else [])) for name in names},
     }
     require_alike(
@@ -161,16 +144,16 @@ def _require_grid(parts: dict[str, Tensor], resolution: tuple[int, int, int], ch
     *found, steps = parts["shape"].tolist()
     if tuple(found) != resolution or steps < 0:
         raise ValueError(f"{prefix}shape is {found} after {steps} steps, not {list(resolution)}")
-    last = torch.tensor([(size - 1) // BRICK for size in resolution])
-    if count and bool(((parts["bricks"] < 0) | (parts["bricks"] > last)).any()):
-        raise ValueError(f"{prefix}bricks lie outside the grid")
+    if not -1 <= int(parts["numbers"].min()) <= int(parts["numbers"].max()) < len(parts["marks"]):
+        raise ValueError(f"{prefix}numbers name other than its {len(parts['marks'])} bricks of marks")
+    check_bricks(parts["bricks"], parts["density"], parts["features"], resolution)
 
 
 def _unpack_grid(parts: dict[str, Tensor], like: TrainableGrid) -> TrainableGrid:
     x, y, z, steps = parts["shape"].tolist()
-    grid = TrainableGrid(VoxelField.zeros(like.box, (x, y, z), like.features.shape[-1], like.density.device))
-    for name, tensor in _grid_tensors(grid).items():
-        brick_ops.scatter_bricks_(parts[name].to(tensor.device), parts["bricks"], tensor)
+    parts = {name: part.to(like.density.device) for name, part in parts.items()}
+    grid = TrainableGrid(SparseField(parts["density"], parts["features"], parts["bricks"], (x, y, z), like.box))
+    grid.hold(parts["bricks"], parts)
     grid.steps = steps
-    grid.look_into(Occupancy(grid.occupancy.cells, parts["leaps"].to(like.density.device)))
+    grid.look_into(PoolOccupancy(parts["numbers"], parts["marks"], parts["leaps"], (x, y, z)))
     return grid

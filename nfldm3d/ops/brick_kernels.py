@@ -5,6 +5,7 @@ import typing
 
 import warp as wp
 
+from nfldm3d.ops.pool_functions import row_of_voxel
 from nfldm3d.ops.records import BRICK
 
 wp.set_module_options({"enable_backward": False})
@@ -221,6 +222,7 @@ def log_gradient(
 def smooth(
     offset: int,
     bricks: wp.array(dtype=wp.vec3i),
+    numbers: wp.array3d(dtype=int),
     shape: wp.vec3i,
     channels: int,
     value: wp.array(dtype=float),
@@ -228,18 +230,22 @@ def smooth(
     weight: float,
     limit: float,
 ):
-    """Adds the gradient of a clipped total variation for the voxels that already have one."""
+    """Adds the gradient of a pool's clipped total variation for the voxels that already have one."""
     first = column_of(bricks, offset + wp.tid())
     length = length_of(first, shape)
-    if any_nonzero(gradient, row_of(first, shape) * wp.int64(channels), length * channels):
-        for step in range(length):
-            voxel = first + wp.vec3i(0, 0, step)
-            start = row_of(voxel, shape) * wp.int64(channels)
-            if any_nonzero(gradient, start, channels):
-                for axis in range(3):
-                    for side in range(2):
-                        other = voxel
-                        other[axis] = voxel[axis] + 2 * side - 1
-                        if other[axis] >= 0 and other[axis] < shape[axis]:
-                            neighbour = row_of(other, shape) * wp.int64(channels)
-                            smooth_row(value, gradient, start, neighbour, channels, weight, limit)
+    if length > 0:
+        top = wp.int64(row_of_voxel(numbers, first[0], first[1], first[2])) * wp.int64(channels)
+        if any_nonzero(gradient, top, length * channels):
+            for step in range(length):
+                voxel = first + wp.vec3i(0, 0, step)
+                start = top + wp.int64(step * channels)
+                if any_nonzero(gradient, start, channels):
+                    for axis in range(3):
+                        for side in range(2):
+                            other = voxel
+                            other[axis] = voxel[axis] + 2 * side - 1
+                            if other[axis] >= 0 and other[axis] < shape[axis]:
+                                row = row_of_voxel(numbers, other[0], other[1], other[2])
+                                if row >= 0:
+                                    neighbour = wp.int64(row) * wp.int64(channels)
+                                    smooth_row(value, gradient, start, neighbour, channels, weight, limit)

@@ -129,18 +129,25 @@ def to_log_gradient_(
 
 
 def add_smoothness_(
-    values: Float[Tensor, "x y z *channels"],
-    gradient: Float[Tensor, "x y z *channels"],
+    values: Float[Tensor, "pool 8 8 8 *channels"],
+    gradient: Float[Tensor, "pool 8 8 8 *channels"],
+    places: PoolMap,
     bricks: Int32[Tensor, "bricks 3"],
     weight: float,
     limit: float = 1.0,
 ) -> None:
-    """Adds the gradient of total variation, differences clipped to ``limit``, where there is a gradient already."""
+    """Adds the gradient of a pool's total variation, differences clipped to ``limit``, where there is one already.
+
+    Voxels that the pool lacks are as their neighbours.
+
+    Args:
+        bricks: where those lie that are asked, of which the pool has all.
+    """
     from nfldm3d.ops import brick_kernels
 
-    x, y, z = values.shape[:3]
-    channels = values[0, 0, 0].numel()
-    inputs = [bricks.contiguous(), (x, y, z), channels, values.view(-1), gradient.view(-1), weight, limit]
+    channels = values.shape[4:].numel()
+    where = [bricks.contiguous(), places.numbers.contiguous(), places.resolution]
+    inputs = [*where, channels, values.view(-1), gradient.view(-1), weight, limit]
     launch(brick_kernels.smooth, len(bricks) * BRICK**2, inputs, values.device, grain=GRAIN)
 
 
