@@ -117,12 +117,13 @@ class Dream:
         self, views: DreamViews, seen: Sequence[ShadedRays]
     ) -> Float[Tensor, "views 3 height width"]:
         """Plain colours at random, else the learned background: what is half transparent must look right on both."""
-        plain = torch.rand((), generator=self.generator) < self.options.random_background
-        colors = draw_plain_backgrounds(len(seen), self.generator).to(self.device)
+        plain: Tensor | None = None
+        if torch.rand((), generator=self.generator) < self.options.random_background:
+            plain = draw_plain_backgrounds(len(seen), self.generator).to(self.device)
         size, images = views.camera.width, []
         directions = views.camera.to(self.device).rays().directions.flatten(1, 2)  # views rays 3
         for number, rays in enumerate(seen):
-            behind = colors[number] if plain else self.background(directions[number])
+            behind = self.background(directions[number]) if plain is None else plain[number]
             image = rays.color + (1 - rays.opacity[:, None]) * behind
             images.append(image.T.reshape(3, size, size))
         return torch.stack(images)
