@@ -1,7 +1,7 @@
 """Held-out objects as networks draw them, from one view of each or from what they are called."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -25,10 +25,8 @@ DrawViews: TypeAlias = Callable[[list[ViewSet], torch.Generator], Float[Tensor, 
 
 @dataclass(frozen=True)
 class DrawnObject:
-    """The views of one object."""
+    """The views of one object; of the drawn ones the first is the true one, where it was given."""
 
-    given: ViewSet
-    """One view; a drawn one where none is given."""
     true: ViewSet
     drawn: Float[Tensor, "views 3 height width"]
 
@@ -88,4 +86,4 @@ def draw_objects(draw: DrawViews, sets: ViewSets, *, objects: int, views: int, s
             raise ValueError("an object has a single view, so that there is nothing to compare with; record more")
         read = [each[:fewest] for each in read]
         for each, made in zip(read, draw(read, draws).cpu(), strict=True):
-            yield DrawnObject(replace(each[:1], images=made[:1]), each[1:], made[1:])
+            yield DrawnObject(each, made)

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfldm3d.camera import Camera
 from nfldm3d.data.view_sets import ViewSets
 from nfldm3d.evaluation.distributions import frechet_distance, kernel_distance
 from nfldm3d.evaluation.drawn_objects import DrawnObject, DrawViews, draw_objects
@@ -15,6 +14,8 @@ from nfldm3d.evaluation.metrics import Lpips, psnr, ssim
 from nfldm3d.evaluation.picture_scores import Embed
 from nfldm3d.evaluation.view_consistency import Consistency, measure_consistency
 
+LEAST_SIDE = 16
+"""Pixels along each side of pictures that LPIPS's network can halve as often as it does; smaller ones do without."""
 SHOWN = 6
 """Objects on the page, and views of each."""
 
@@ -67,15 +68,15 @@ def measure_views(
     drawing = draw_objects(draw, sets, objects=budget.objects, views=budget.views, seed=budget.seed)
     bar = tqdm(drawing, total=total, desc="draw", unit="object", disable=not budget.progress)
     objects = list(bar)
-    drawn, true = torch.cat([one.drawn for one in objects]), torch.cat([one.true.images for one in objects])
-    copied = torch.cat([one.given.images.expand_as(one.drawn) for one in objects])
+    drawn, true = torch.cat([one.drawn[1:] for one in objects]), torch.cat([one.true.images[1:] for one in objects])
+    copied = torch.cat([one.drawn[:1].expand_as(one.drawn[1:]) for one in objects])
     figures = {
         "psnr": float(psnr(drawn, true)),
         "psnr_copied": float(psnr(copied, true)),
         "ssim": float(ssim(drawn, true)),
         "ssim_copied": float(ssim(copied, true)),
     }
-    if lpips is not None:
+    if lpips is not None and drawn.shape[-1] >= LEAST_SIDE:
         figures |= {"lpips_like": float(lpips(drawn, true)), "lpips_like_copied": float(lpips(copied, true))}
     if embed is not None:
         figures |= _compare_sets(embed(drawn), embed(true), budget.seed)
@@ -96,12 +97,10 @@ def _measure_consistency(objects: list[DrawnObject], budget: ViewBudget) -> dict
     """Means over objects, of their drawn views and of the true ones, which no model can be expected to pass."""
     found: dict[str, list[Consistency]] = {"": [], "_of_truth": []}
     for one in _spread(objects, budget.consistency):
-        camera = Camera.cat([one.given.camera, one.true.camera])
-        for name, views in (("", one.drawn), ("_of_truth", one.true.images)):
-            images = torch.cat((one.given.images, views))
+        for name, images in (("", one.drawn), ("_of_truth", one.true.images)):
             found[name].append(
                 measure_consistency(
-                    images, camera, steps=budget.fit_steps, seed=budget.seed, surroundings=budget.surroundings
+                    images, one.true.camera, steps=budget.fit_steps, seed=budget.seed, surroundings=budget.surroundings
                 )
             )
     return {
@@ -121,7 +120,6 @@ def _spread(objects: list[DrawnObject], count: int) -> list[DrawnObject]:
 def _page(objects: list[DrawnObject]) -> Float[Tensor, "3 height width"]:
     rows = []
     for one in _spread(objects, SHOWN):
-        for views in (one.drawn, one.true.images):
-            rows.append(torch.cat([*one.given.images, *views[:SHOWN]], dim=-1))
+        rows += [torch.cat([*views[: SHOWN + 1]], dim=-1) for views in (one.drawn, one.true.images)]
     narrow = min(row.shape[-1] for row in rows)
     return torch.cat([row[..., :narrow] for row in rows], dim=-2).clamp(0, 1)
