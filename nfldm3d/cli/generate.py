@@ -62,6 +62,9 @@ class Generate:
     """Of the pictures, in pixels."""
     mesh: bool = True
     """Whether scene.glb is written."""
+    refine: bool = False
+    """Sharpen each scene by the restorer of the weights: refined.nfld lies beside scene.nfld, which can be edited, and
+    pictures, videos and mesh are of it."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to sample and render."""
 
@@ -77,8 +80,9 @@ class Generate:
         device = open_device(self.device)
         embedding = None if self.embedding is None else read_embedding(self.embedding)
         pipeline = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
+        restorer = self._load_restorer(device)
         scheduler = make_scheduler(pipeline, self.scheduler)
-        claim_folder(self.out, RECORD, self._describe(pipeline), what="scenes", pieces="scene_*/scene.nfld")
+        claim_folder(self.out, RECORD, self._describe(pipeline, restorer), what="scenes", pieces="scene_*/scene.nfld")
         folders = [self.out / f"scene_{number:03d}" for number in range(self.scenes)]
         own = Share.from_launcher().of(self.scenes)
         missing = [number for number in own if not (folders[number] / "scene.nfld").is_file()]
@@ -101,12 +105,27 @@ class Generate:
             sampling += time.monotonic() - begun
             for number, scene in zip(part, made.scenes, strict=True):
                 with atomic_folder(folders[number]) as temporary:
-                    self._finish(pipeline, scene, temporary)
+                    self._finish(pipeline, scene, self._sharpen(scene, restorer, temporary), temporary)
         seconds = {"sampling": round(sampling, 1), "all": round(time.monotonic() - start, 1)}
         figures = {"scenes": self.scenes, "made": len(missing), "seconds": seconds, "out": str(self.out)}
         print(json.dumps(figures))  # noqa: T201
 
-    def _describe(self, pipeline) -> dict[str, object]:
+    def _load_restorer(self, device: torch.device):
+        from nfldm3d.models.priors.restorer import Restorer
+
+        return Restorer.from_pretrained(self.weights, device, hub=self.hub) if self.refine else None
+
+    def _sharpen(self, scene: Scene, restorer, folder: Path) -> Scene:
+        """The scene that is shown; a refined one is saved."""
+        from nfldm3d.pipelines.refining import RefineOptions, refine
+
+        if restorer is None:
+            return scene
+        refined = refine(scene, restorer, options=RefineOptions(seed=self.seed))
+        refined.save(folder / "refined.nfld")
+        return refined
+
+    def _describe(self, pipeline, restorer) -> dict[str, object]:
         """Whatever makes other scenes or other files of them."""
         from nfldm3d.files import measure_file
         from nfldm3d.pipelines.encoding import fingerprint
@@ -117,13 +136,14 @@ class Generate:
             pipeline.read_map(self.bev, self.scenes)  # tells what is wrong with it
         files = {"bev": self.bev, "embedding": self.embedding}
         parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+        parts += [] if restorer is None else [restorer.network]
         return {
             "weights": [fingerprint(part) for part in parts],
             **{name: getattr(self, name) for name in described},
             **{name: None if path is None else measure_file(path)["sha256"] for name, path in files.items()},
         }
 
-    def _finish(self, pipeline, scene, folder: Path) -> None:
+    def _finish(self, pipeline, scene: Scene, shown: Scene, folder: Path) -> None:
         from nfldm3d.export import export_mesh
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines.showing import open_top, picture_from_above, picture_sheet
@@ -135,15 +155,15 @@ class Generate:
         scene.save(folder / "scene.nfld")
         save_image(picture_from_above(pipeline, scene, self.bev), folder / "bev.png")
         with torch.no_grad():
-            flight = make_path(scene, "fly", views=8, **size)
-            save_image(picture_sheet(render(scene, flight).image, columns=4), folder / "views.png")
+            flight = make_path(shown, "fly", views=8, **size)
+            save_image(picture_sheet(render(shown, flight).image, columns=4), folder / "views.png")
             if self.frames:
-                render_video(scene, make_path(scene, "fly", views=self.frames, **size), folder / "flight.mp4")
-                top = open_top(scene)
+                render_video(shown, make_path(shown, "fly", views=self.frames, **size), folder / "flight.mp4")
+                top = open_top(shown)
                 around = make_path(top, "orbit", views=self.frames, **size)
                 render_video(top, around, folder / "turntable.mp4")
         if self.mesh:
-            export_mesh(scene.to("cpu"), folder / "scene.glb")
+            export_mesh(shown.to("cpu"), folder / "scene.glb")
 
 
 @dataclass(frozen=True)

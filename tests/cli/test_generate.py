@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ from small_rooms import latent_autoencoder, scene_autoencoder
 from nfldm3d import Scene
 from nfldm3d.cli import main
 from nfldm3d.evaluation.features import EfficientNetFeatures
+from nfldm3d.models.priors.image_denoiser import ImageDenoiser
+from nfldm3d.models.priors.restorer import BESIDE, DEVIATION
+from nfldm3d.pipelines import refining
+from nfldm3d.pipelines.refining import RefineOptions
 from nfldm3d.pipelines.scene_generator import SceneGenerator
 
 BRIEF = ["--steps", "2", "--batch-size", "2", "--evaluate-every", "0", "--device", "cpu"]
@@ -55,6 +60,23 @@ def test_generated_scenes_come_with_all_that_one_wants_to_see(
     run("generate", "--weights", weights, "--out", again, "--bev", tmp_path / "map.png", "--frames", "0", *look[2:])
     fields = [Scene.load(folder / "scene_000" / "scene.nfld").field for folder in (out, again)]
     assert torch.allclose(fields[0].density, fields[1].density, atol=1e-3)
+
+
+def test_generated_scenes_are_sharpened_by_the_restorer_of_their_weights(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["--frames", "0", "--no-mesh", "--width", "32", "--height", "24", "--steps", "2", "--refine"]
+    plain = ["generate", "--weights", str(weights), "--out", str(tmp_path / "plain"), "--device", "cpu", *asked]
+    assert main(plain) == 3 and "holds no folder restorer" in capsys.readouterr().err
+    more = tmp_path / "weights"
+    shutil.copytree(weights, more)
+    ImageDenoiser(16, widths=(8,), blocks=1, beside=BESIDE, deviation=DEVIATION).save_pretrained(more / "restorer")
+    monkeypatch.setattr(refining, "RefineOptions", partial(RefineOptions, views=2, views_per_step=1, steps=2))
+    run("generate", "--weights", more, "--out", tmp_path / "sharp", "--device", "cpu", *asked)
+    folder = tmp_path / "sharp" / "scene_000"
+    scene, refined = Scene.load(folder / "scene.nfld"), Scene.load(folder / "refined.nfld")
+    assert refined.field.resolution == tuple(2 * count for count in scene.field.resolution)
+    assert scene.extras and not refined.extras and (folder / "views.png").is_file()
 
 
 def test_generate_leaves_the_files_of_people_alone(
