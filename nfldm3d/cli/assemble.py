@@ -18,9 +18,9 @@ class Assemble:
     what maps hold."""
     parts: tuple[str, ...]
     """Run folders of nfldm3d train, folders of weights, or names of those that nfldm3d comes with, which together hold
-    scene_autoencoder, latent_autoencoder and denoiser_c, perhaps denoiser_g, denoiser_f, frame_classifier and
-    bev_reader; later ones take precedence. With an autodecoder and a denoiser_g of its codes they make the GAUDI-style
-    baseline."""
+    scene_autoencoder, latent_autoencoder and denoiser_c, perhaps denoiser_g, denoiser_f, frame_classifier, bev_reader,
+    restorer and image_prior; later ones take precedence. With an autodecoder and a denoiser_g of its codes they make
+    the GAUDI-style baseline."""
 
     eight_bits: tuple[str, ...] = ()
     """Networks whose weights are kept in 8 bits with a scale for each output channel, such as denoiser_c: half as large
@@ -36,6 +36,7 @@ class Assemble:
         from nfldm3d.models.eight_bits import pack_file
         from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
         from nfldm3d.models.nfldm.trajectories import POSES, measure_path_odds
+        from nfldm3d.models.priors.image_denoiser import ImageDenoiser
         from nfldm3d.models.weight_folders import find_weights
         from nfldm3d.models.weights import load_network
         from nfldm3d.pipelines import SceneGenerator
@@ -44,11 +45,12 @@ class Assemble:
         from nfldm3d.training.denoiser_stage import MEASURED, LatentSetSource, make_schedule
 
         header = read_header(self.latents)
-        judges = {"frame_classifier": FrameClassifier, "bev_reader": BevReader}
+        beside = {"frame_classifier": FrameClassifier, "bev_reader": BevReader}
+        beside |= {"restorer": ImageDenoiser, "image_prior": ImageDenoiser}
         networks = {}
         for part in self.parts:
             folder = find_weights(part)
-            for name, network in (NETWORKS | BASELINE | judges).items():
+            for name, network in (NETWORKS | BASELINE | beside).items():
                 if (folder / name).is_dir():
                     networks[name] = load_network(network, folder / name)
         wanted = BASELINE if "autodecoder" in networks else NETWORKS
@@ -63,7 +65,7 @@ class Assemble:
             paths, classes = some.g[:, -5 * POSES :], len(about["map_classes"])
             odds = measure_path_odds(paths, some.bev, classes)
             about["path_odds"] = [round(value, 3) for value in odds.tolist()]
-        extra = {name: networks.pop(name).half() for name in judges if name in networks}
+        extra = {name: networks.pop(name).half() for name in beside if name in networks}
         networks = {name: network.half() for name, network in networks.items() if name in wanted}
         pipeline = GlobalGenerator if wanted is BASELINE else SceneGenerator
         if unknown := sorted(set(self.eight_bits) - {*networks, *extra}):

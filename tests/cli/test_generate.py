@@ -169,11 +169,14 @@ def test_each_command_reads_what_the_one_before_has_written(shards: Path, tmp_pa
     run("encode", shards, "--out", tmp_path / "decoded", "--keep", "decoded", "--weights", stages, "--device", "cpu")
     fields = ["--fields", tmp_path / "fields_train", tmp_path / "decoded", "--held-out", tmp_path / "fields_test"]
     run("train", "bev-reader", "--data", shards, *fields, "--out", tmp_path / "reader", *BRIEF)
-    parts = [stages, *(tmp_path / name for name in (*"gcf", "classifier", "reader"))]
+    ImageDenoiser(16, widths=(8,), blocks=1, beside=BESIDE).save_pretrained(tmp_path / "sharp" / "restorer")
+    parts = [stages, *(tmp_path / name for name in (*"gcf", "classifier", "reader", "sharp"))]
     weights = tmp_path / "weights"
     few = ["--eight-bits", "denoiser_c"]
     run("assemble", "--out", weights, "--latents", tmp_path / "latents_train", *few, "--parts", *parts)
-    assert {path.name for path in weights.iterdir()} >= {"denoiser_g", "frame_classifier", "bev_reader", "scheduler"}
+    assert {path.name for path in weights.iterdir()} >= {
+        *("denoiser_g", "frame_classifier", "bev_reader", "restorer", "scheduler")
+    }
     known = SceneGenerator.from_pretrained(weights).config
     assert known["map_classes"] == ["dark", "bright", "mark"] and len(known["path_odds"]) == 3
     given = ["--weights", weights, "--steps", "2", "--device", "cpu"]
