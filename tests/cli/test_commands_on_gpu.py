@@ -135,7 +135,20 @@ STAGES = {
     "image-prior": ("--pairs", "pairs_train", "--held-out", "pairs_test"),
     "text-prior": ("--objects", "objects", "--sentences", "sentences"),
     "retriever": ("--objects", "objects", "--sentences", "sentences"),
-    "multiview": ("--prior", "prior", "--data", "shards", "--rank", "2", "--grid", "8", "--views", "2"),
+    "multiview": (
+        "--prior",
+        "prior",
+        "--data",
+        "shards",
+        "--rank",
+        "2",
+        "--grid",
+        "8",
+        "--views",
+        "2",
+        "--preserved",
+        "0",
+    ),
     "view-diffusion": ("--data", "shards", "--size", "16", "--channels", "8", "--multiples", "1", "--memory", "8"),
 }
 

@@ -41,6 +41,7 @@ BRIEF_VIEWS = ["--views", "1", "--steps", "1", "--fit-steps", "2"]
 REFINE = ["--steps", "1", "--views", "3", "--views-per-step", "1", "--finer", "1"]
 TRAIN = ["--out", "run", "--steps", "1", *SMALL]
 ON_FIELDS = ["--data", "shards", "--fields", "fields", "--weights", "weights"]
+FEW_VIEWS = ["--rank", "2", "--grid", "8", "--views", "2", "--preserved", "0"]
 STAGES = {
     "scene-autoencoder": ["--data", "shards", "--resolution", "8", "8", "4"],
     "image-decoder": ON_FIELDS,
@@ -53,20 +54,7 @@ STAGES = {
     "image-prior": ["--pairs", "pairs", "--held-out", "pairs"],
     "text-prior": ["--objects", "objects", "--sentences", "sentences"],
     "retriever": ["--objects", "objects", "--sentences", "sentences"],
-    "multiview": [
-        "--prior",
-        "prior",
-        "--data",
-        "shards",
-        "--rank",
-        "2",
-        "--grid",
-        "8",
-        "--views",
-        "2",
-        "--preserved",
-        "1",
-    ],
+    "multiview": ["--prior", "prior", "--data", "shards", *FEW_VIEWS],
     "view-diffusion": ["--data", "shards", "--size", "8", "--channels", "8", "--multiples", "1", "--memory", "8"],
 }
 BASES: dict[str, tuple[type, list[str]]] = {

@@ -121,6 +121,8 @@ def test_it_is_saved_and_read(tmp_path: Path) -> None:
         ({"channels": 0}, "must be at least 1"),
         ({"dropout": float("nan")}, "dropout must be"),
         ({"multiples": ()}, "must be at least 1"),
+        ({"memory": 10**9}, r"memory of 1000000000 numbers needs .* GiB are free; take fewer"),
+        ({"channels": 10**8}, "take fewer"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(options, message: str) -> None:
