@@ -136,5 +136,4 @@ def test_it_learns_and_draws_on_the_gpu(generator: torch.Generator) -> None:
     model = MultiViewGenerator(network.eval(), stage.prior)  # type: ignore[arg-type]
     known = KnownViews(batch.images[0, :1], batch.camera[0, :1])
     few = MultiViewSampling(steps=1, guidance_given=2.0, window=3, remembered=1)
-    for given in (None, known):
-        assert model.draw_along("", cameras(5, 8), few, known=given, generator=generator).shape == (5, 3, 8, 8)
+    assert model.draw_along("", cameras(4, 8), few, known=known, generator=generator).shape == (4, 3, 8, 8)
