@@ -194,7 +194,7 @@ def measure_visibility(state: FitState, store: PixelStore) -> list[Float[Tensor,
 
 def _compare(state: FitState, batch: RayBatch) -> dict[str, Tensor]:
     """What the scene shows along some rays beside what pictures and depth do: losses by name."""
-    scene, options = state.scene(trainable=True), state.options
+    scene, options = state.scene(), state.options
     integral = composite(
         scene.levels,
         batch.rays,
@@ -247,7 +247,7 @@ def _finish(state: FitState, images: PosedImages, store: PixelStore, end: Step) 
     if state.exposures is not None:
         factors = [[round(factor, 4) for factor in view] for view in state.exposures.detach().exp().tolist()]
         record["exposures"] = dict(zip(store.names, factors, strict=True))
-    scene = state.scene(trainable=False)
+    scene = state.finish()
     return replace(
         scene,
         surroundings=tuple(scene.surroundings),

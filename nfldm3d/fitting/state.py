@@ -60,17 +60,20 @@ class FitState:
         """The phase that the grids are in."""
         return PHASES[self.number]
 
-    def scene(self, *, trainable: bool) -> Scene:
-        """The scene as it stands: sharing memory and collecting gradients, or cleaned up and final."""
-        levels = [grid.level if trainable else self._finish(grid) for grid in self.grids]
-        background = self.constant
-        if self.sky is not None:
-            background = EnvironmentMap(self.sky if trainable else self.sky.detach().clamp(0, 1))
-        return Scene(levels[0], self.appearance, background, tuple(levels[1:]))
+    def scene(self) -> Scene:
+        """The scene as it stands, sharing memory and collecting gradients."""
+        background = self.constant if self.sky is None else EnvironmentMap(self.sky)
+        field, *surroundings = (grid.level for grid in self.grids)
+        return Scene(field, self.appearance, background, tuple(surroundings))
 
-    def _finish(self, grid: TrainableGrid) -> VoxelField | SparseField:
-        field = grid.finished()
-        return field if self.options.sparse else field.to_dense()
+    def finish(self) -> Scene:
+        """The scene cleaned up and final; the grids are given up one by one, to make room for what they become."""
+        levels: list[VoxelField | SparseField] = []
+        while self.grids:
+            field = self.grids.pop(0).finished()
+            levels.append(field if self.options.sparse else field.to_dense())
+        background = self.constant if self.sky is None else EnvironmentMap(self.sky.detach().clamp(0, 1))
+        return Scene(levels[0], self.appearance, background, tuple(levels[1:]))
 
     def advance(self, step: Step) -> None:
         """One optimiser step of grids, sky and exposures."""
