@@ -18,7 +18,7 @@ from nfldm3d.fitting.batches import PixelStore, RayBatch
 from nfldm3d.fitting.boxes import choose_boxes, nest_boxes
 from nfldm3d.fitting.checkpoint import Checkpoint
 from nfldm3d.fitting.exposures import are_photographs, read_factors
-from nfldm3d.fitting.grids import VISIBILITY_RAYS, TrainableGrid
+from nfldm3d.fitting.grids import COPIES, VISIBILITY_RAYS, TrainableGrid
 from nfldm3d.fitting.optimisation import SHOWN_EVERY, optimise
 from nfldm3d.fitting.options import FitOptions
 from nfldm3d.fitting.phases import PHASES
@@ -123,8 +123,10 @@ def _start(images: PosedImages, store: PixelStore, options: FitOptions) -> FitSt
     voxels = options.voxels or VALUES // (channels + 1)
     counts = [voxels, *[options.surrounding_voxels or max(voxels // 2, 1)] * surroundings]
     resolutions = [_resolution(part, count) for part, count in zip(boxes, counts, strict=True)]
-    for resolution in resolutions:
-        require_map(resolution, device) if options.sparse else require_memory(resolution, channels, device)
+    if options.sparse:
+        require_map(resolutions[0], device)
+    else:  # before the work, for what is made dense at its end beside the bricks
+        require_memory(resolutions[0], channels, device, copies=COPIES)
     known = store.surface_points()
     first = 0 if known is None else len(PHASES) - 1  # with dense depth the surface is known, and the grids start fine
     grids = []
