@@ -30,8 +30,8 @@ help:  ## this list
 	.venv-blender/bin/python -m pip install --quiet 'bpy==5.0.1'
 	@touch $@
 
-demo: .venv/.demo  ## sample three worlds and export them, into out/demo/
-	$(BIN)/nfldm3d generate --scenes 3 --seed 0 --out $(DEMO)
+demo: .venv/.demo  ## sample three worlds, sharpen and export them, into out/demo/
+	$(BIN)/nfldm3d generate --scenes 3 --seed 0 --refine --out $(DEMO)
 	@echo "Look at $(DEMO)/scene_000/views.png and turntable.mp4; open scene.glb in Blender."
 
 demo-fit: .venv/.demo  ## record a small ViZDoom capture, fit it, render and export it

@@ -14,6 +14,7 @@ from nfldm3d.cli.devices import open_device
 from nfldm3d.export.mesh_files import MESH_SUFFIXES, name_companions
 from nfldm3d.files import DataFormatError, check_output
 from nfldm3d.fitting.checkpoint import is_under_way, remove_checkpoint
+from nfldm3d.models.weight_folders import DEFAULT
 from nfldm3d.pipelines.refining.options import RefineOptions
 from nfldm3d.scene import Scene
 from nfldm3d.scene_file import check_target
@@ -28,8 +29,9 @@ class Refine:
     """A .nfld file or a scene folder, with cameras."""
     out: Path
     """Scene to write."""
-    weights: str
-    """Of a restorer (nfldm3d train restorer), or for sds of a diffusion model: a run or a folder."""
+    weights: str = DEFAULT
+    """Of a restorer (nfldm3d train restorer), or for sds of a diffusion model: a run, a folder, or a name of those that
+    nfldm3d comes with; a restorer suits scenes of the world that it was trained on."""
     method: Literal["restore", "sds"] = "restore"
     """``restore`` fits to what a restorer draws, ``sds`` follows the score of a diffusion model."""
     like: Path | None = None

@@ -50,7 +50,8 @@ class RefinedGrid:
         self.start = fine.density * self.unit
         self.colors, self.thickness = self.field.features.clone(), self.start.clone()
         background = self.plain.background
-        self.sky = background.image.clone() if isinstance(background, EnvironmentMap) else None
+        self.first_sky = background.image if isinstance(background, EnvironmentMap) else None
+        self.sky = None if self.first_sky is None else self.first_sky.clone()
         parts = {"colors": self.colors, "thickness": self.thickness} | ({} if self.sky is None else {"sky": self.sky})
         self.adam = TensorParameters(parts, rates={"thickness": options.density_rate})
         self.occupancies = [find_occupancy(level) for level in self.plain.levels]
@@ -97,8 +98,10 @@ class RefinedGrid:
         return float(((inside <= 0) | (inside >= 1)).float().mean()) if len(inside) else 0.0
 
     def keep(self) -> dict[str, Tensor]:
-        """Losses that keep densities near and neighbours alike."""
+        """Losses that keep densities near, neighbours alike, and what hardly shows of the sky as it was."""
         losses = {"near": self.options.near * (self.thickness - self.start).square().mean()}
+        if self.sky is not None:
+            losses["steady"] = self.options.steady * (self.sky - self.first_sky).square().sum()
         total = self.colors.new_zeros(())
         for axis, share in enumerate(self.neighbours):
             total = total + (self.colors.diff(dim=axis).abs().sum(-1) * share).sum()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 MOST_VIEWS = 10_000
 SHARES = ("copied", "frozen")
 POSITIVE = ("views", "views_per_step", "steps", "finer", "rate", "restoring_steps")
-NOT_NEGATIVE = ("density_rate", "near", "smoothness", "keep_coarse", "guidance_scale", "seed")
+NOT_NEGATIVE = ("density_rate", "near", "steady", "smoothness", "keep_coarse", "guidance_scale", "seed")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class RefineOptions:
     none."""
     near: float = 2.0
     """How much densities are kept to what they were."""
+    steady: float = 1e-4
+    """How much the sky is kept to what it was. Adam moves what hardly shows, behind the ground, as fast as anything
+    else; where another camera sees it, it glares."""
     smoothness: float = 0.02
     """How much neighbouring colours are kept alike."""
     keep_coarse: float = 4.0

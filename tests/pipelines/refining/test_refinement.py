@@ -9,7 +9,7 @@ from small_priors import GaussianPrior
 from small_refining import BOX, SIZE, make_restorer, make_scene
 from torch import Tensor
 
-from nfldm3d import Scene, VoxelField, render
+from nfldm3d import EnvironmentMap, Scene, VoxelField, render
 from nfldm3d.evaluation.metrics import psnr
 from nfldm3d.files import DataFormatError
 from nfldm3d.fitting import Step
@@ -17,6 +17,7 @@ from nfldm3d.models.priors.image_denoiser import ImageDenoiser
 from nfldm3d.models.priors.restorer import RawViews, Restorer
 from nfldm3d.pipelines.refining import RefinementStopped, RefineOptions, refine, refinement
 from nfldm3d.pipelines.refining.cameras import AREA, choose_cameras, is_free, square
+from nfldm3d.pipelines.refining.grid import RefinedGrid
 from nfldm3d.pipelines.refining.refinement import make_conditions
 
 QUICK = RefineOptions(views=6, views_per_step=3, steps=30, frozen=0.5, restoring_steps=1)
@@ -48,7 +49,7 @@ def test_pictures_follow_the_restorer(scene: Scene) -> None:
     assert 0.1 < float(gain) < 0.25
     field = refined.field
     assert isinstance(field, VoxelField) and float(field.features.min()) >= 0 and float(field.features.max()) <= 1
-    brightest = refine(scene, make_restorer(3.0), options=replace(QUICK, rate=0.5), progress=False)
+    brightest = refine(scene, make_restorer(3.0), options=replace(QUICK, rate=0.5, steady=0.0), progress=False)
     shares = [made.metadata["refined"]["saturated"] for made in (refined, brightest)]  # type: ignore[index]
     assert shares[0] < 0.5 < shares[1]
 
@@ -60,6 +61,19 @@ def test_densities_rest_at_first_and_stay_near(scene: Scene) -> None:
     assert torch.allclose(still.field.density, start, atol=1e-4)  # type: ignore[attr-defined]
     change = (moved.field.density - start).abs().max()  # type: ignore[attr-defined]
     assert 0 < float(change) < 2.0
+
+
+def test_what_hardly_shows_of_the_sky_stays(scene: Scene) -> None:
+    first = RefinedGrid(scene, QUICK).first_sky
+    assert first is not None
+    moved = []
+    for steady in (0.0, RefineOptions().steady):
+        refined = refine(scene, make_restorer(0.2), options=replace(QUICK, steady=steady), progress=False)
+        assert isinstance(refined.background, EnvironmentMap)
+        moved.append((refined.background.image - first).abs().mean((1, 2)))
+    behind_the_ground, above = slice(len(first) * 3 // 4, None), slice(len(first) // 2)
+    assert float(moved[1][behind_the_ground].mean()) < 0.2 * float(moved[0][behind_the_ground].mean())
+    assert float(moved[1][above].mean()) > 0.3 * float(moved[0][above].mean())
 
 
 def test_a_prior_pulls_towards_a_look(scene: Scene) -> None:
