@@ -208,7 +208,7 @@ def _judge(
         scores = torch.stack([judge.score(each, prompts).cpu() for each in views])
         figures[f"{name}_{kind}"] = round(precision(scores.flatten(0, 1), own.repeat_interleave(VIEWS)), 4)
         figures[f"{name}_{kind}_together"] = round(precision(scores.mean(1), own), 4)
-        best: list[str] = [prompts[number] for number in scores.mean(1).argmax(-1).tolist()]
+        best = [str(prompts[number]) for number in scores.mean(1).argmax(-1).tolist()]
         wrong = dict[str, list[str]]()
         for prompt, taken in zip(asked, best, strict=True):
             if taken != prompt:

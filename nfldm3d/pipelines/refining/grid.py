@@ -100,7 +100,7 @@ class RefinedGrid:
     def keep(self) -> dict[str, Tensor]:
         """Losses that keep densities near, neighbours alike, and what hardly shows of the sky as it was."""
         losses = {"near": self.options.near * (self.thickness - self.start).square().mean()}
-        if self.sky is not None:
+        if self.sky is not None and self.first_sky is not None:
             losses["steady"] = self.options.steady * (self.sky - self.first_sky).square().sum()
         total = self.colors.new_zeros(())
         for axis, share in enumerate(self.neighbours):
