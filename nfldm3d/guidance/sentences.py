@@ -66,7 +66,12 @@ class SentenceEmbedder:
         words, known = words.to(self.device), known.to(self.device)
         longest = int(known.sum(-1).max())
         with torch.autocast(self.device.type, enabled=False):
-            hidden = self.encoder(words[:, :longest], attention_mask=known[:, :longest].long()).last_hidden_state
+            hidden = self.encoder(
+                words[:, :longest],
+                attention_mask=known[:, :longest].long(),
+                token_type_ids=torch.zeros_like(words[:, :longest]),
+                position_ids=torch.arange(longest, device=self.device)[None],
+            ).last_hidden_state
         return nn.functional.pad(hidden, (0, 0, 0, self.length - longest)) * known[..., None]
 
     def embed_nothing(self, views: int) -> Float[Tensor, "views tokens numbers"]:

@@ -35,7 +35,7 @@ def velocity_errors(
 
 def weighted_mean(errors: Float[Tensor, " views"], t: Int64[Tensor, " views"]) -> Float[Tensor, ""]:
     """The mean of errors of v, where those at little noise, which are of fine texture alone, count less."""
-    weight = (BUSY * (1 - SCHEDULE.alphas_cumprod[t].to(errors))).clamp(max=1)  # of the picture: min(1 + ratio, BUSY)
+    weight = (BUSY * (1 - SCHEDULE.alphas_cumprod.to(errors)[t])).clamp(max=1)  # of the picture: min(1 + ratio, BUSY)
     return (weight * errors).mean()
 
 
