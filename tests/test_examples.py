@@ -164,7 +164,7 @@ def test_text_to_3d(folder, monkeypatch, capsys):
     given = ["--prior", weights, "--retriever", weights, "--frames", "2", "--out", str(out), *FEW_DREAMS]
     run("05_text_to_3d.py", ["a red car", "a chair", *given], monkeypatch)
     made = {path.name for path in (out / "a_red_car").iterdir() if not path.name.startswith(".")}
-    assert made == {"scene.nfld", "preview.png", "turntable.mp4", "scene.glb"}
+    assert made == {"scene.nfld", "preview.png", "turntable.mp4", "scene.glb", "dream.json"}
     assert json.loads(capsys.readouterr().out)["dreams"] == 2
 
 
