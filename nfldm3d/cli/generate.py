@@ -131,7 +131,7 @@ class Generate:
         from nfldm3d.pipelines.encoding import fingerprint
 
         described = ("seed", "guidance_scale", "path_guidance_scale", "steps", "scheduler")
-        described += ("frames", "width", "height", "mesh")
+        described += ("frames", "width", "height", "mesh", "refine")
         if self.bev is not None:
             pipeline.read_map(self.bev, self.scenes)  # tells what is wrong with it
         files = {"bev": self.bev, "embedding": self.embedding}

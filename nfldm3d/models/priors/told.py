@@ -30,12 +30,12 @@ class Whitening(nn.Module):
         """
         mean = embeddings.mean(0)
         _, lengths, axes = torch.linalg.svd(embeddings.double() - mean, full_matrices=False)
-        count = min(len(lengths), len(self.directions))
-        deviations = (lengths / len(embeddings) ** 0.5)[:count]
-        scale = deviations.clamp(min=least * float(deviations[0]), max=None).clamp(min=torch.finfo(torch.float32).tiny)
+        deviations = (lengths / len(embeddings) ** 0.5)[: len(self.directions)]
+        found = int((deviations > 0).sum())
+        scale = deviations[:found].clamp(min=least * float(deviations[0]))
         self.mean.copy_(mean)
         self.directions.zero_()
-        self.directions[:count] = axes[:count] / scale[:, None]
+        self.directions[:found] = axes[:found] / scale[:, None]
 
     def forward(self, embeddings: Float[Tensor, "*batch numbers"]) -> Float[Tensor, "*batch directions"]:
         return (embeddings - self.mean) @ self.directions.mT
