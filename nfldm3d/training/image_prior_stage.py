@@ -29,10 +29,12 @@ class Pictures:
 
     images: Float[Tensor, "views 3 height width"]
     """sRGB in [0, 1]."""
+    keys: tuple[tuple[int, int, bool], ...]
+    """Of each the scene, the number in it, and whether it is a render; mirrored pictures have the same."""
 
     def to(self, device: torch.device) -> "Pictures":
         """The same on another device."""
-        return Pictures(self.images.to(device))
+        return Pictures(self.images.to(device), self.keys)
 
 
 class PictureSource:
@@ -47,13 +49,15 @@ class PictureSource:
 
     def sample(self, index: int, generator: torch.Generator) -> Pictures:
         """A few pictures of a scene, mirrored or not."""
-        pairs = self.pairs.sample(index, generator)
-        rendered = torch.rand(len(pairs.photograph), 1, 1, 1, generator=generator) < self.renders
-        return Pictures(torch.where(rendered, pairs.raw.render, pairs.photograph))
+        numbers, pairs = self.pairs.draw(index, generator)
+        rendered = torch.rand(len(numbers), 1, 1, 1, generator=generator) < self.renders
+        keys = tuple((index, number, bool(way)) for number, way in zip(numbers, rendered, strict=True))
+        return Pictures(torch.where(rendered, pairs.raw.render, pairs.photograph), keys)
 
     def collate(self, samples: Sequence[Pictures]) -> Pictures:
         """All pictures one after the other."""
-        return Pictures(torch.cat([sample.images for sample in samples]))
+        keys = tuple(key for sample in samples for key in sample.keys)
+        return Pictures(torch.cat([sample.images for sample in samples]), keys)
 
 
 class ImagePriorStage:
@@ -81,6 +85,8 @@ class ImagePriorStage:
         self.model, self.source, self.held_out = model, source, held_out
         self.embed = EfficientNetFeatures.load() if embed is None else embed
         self.untold, self.judged = untold, judged
+        self.known: dict[tuple[int, int, bool], Tensor] = {}
+        """Embeddings of the pictures that are learned from: each takes as long as ten pictures of a step."""
 
     def config(self) -> dict[str, Any]:
         """The network's constructor arguments."""
@@ -96,7 +102,7 @@ class ImagePriorStage:
         """The mean squared error of v, weighed by the ratio of signal to noise."""
         views = len(batch.images)
         t = draw_steps(views, generator)
-        told = self._tell(batch.images)
+        told = self._tell(batch)
         silent = torch.rand(views, 1, generator=generator) < self.untold
         told = torch.where(silent.to(told.device), 0.0, told)
         errors = velocity_errors(self.model, batch.images, told, t, generator)
@@ -106,7 +112,7 @@ class ImagePriorStage:
         """Errors of v on held-out photographs that the network is told of, not told of, and told others of."""
         pairs = self.held_out.pairs.spread(self.judged)
         images = pairs.photograph.to(self.model.device)
-        told, seed = self._tell(images), generator.initial_seed()
+        told, seed = self._embed(images), generator.initial_seed()
         variants = {
             "error": told,
             "error_untold": torch.zeros_like(told),
@@ -118,8 +124,16 @@ class ImagePriorStage:
         page = torch.cat([torch.cat(list(row), dim=-1) for row in (shown, drawn)], dim=-2)
         return Evaluation(-scalars["error"], scalars, {"told_and_drawn": page})
 
+    def _tell(self, batch: Pictures) -> Float[Tensor, "views numbers"]:
+        """The embeddings of a batch; each picture is embedded once, mirrored or not."""
+        new = {key: number for number, key in enumerate(batch.keys) if key not in self.known}
+        if new:
+            found = self._embed(batch.images[list(new.values())]).half().cpu()
+            self.known |= dict(zip(new, found, strict=True))
+        return torch.stack([self.known[key] for key in batch.keys]).to(batch.images)
+
     @torch.no_grad()
-    def _tell(self, images: Tensor) -> Tensor:
+    def _embed(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):
             return self.embed(images.float())
 
@@ -133,7 +147,7 @@ def make_image_prior(source: PictureSource, *, widths: tuple[int, ...] = (96, 19
 
 @torch.no_grad()
 def sample_features(
-    source: PictureSource, embed: Callable[[Tensor], Tensor], count: int = 400
+    source: PictureSource, embed: Callable[[Tensor], Tensor], count: int = 200
 ) -> Float[Tensor, "samples numbers"]:
     """Embeddings of pictures of ``count`` scenes, for ``ImageDenoiser.tell_apart``."""
     generator = torch.Generator().manual_seed(0)

@@ -38,6 +38,25 @@ def test_photographs_and_renders_are_drawn(pairs: PairSource) -> None:
     assert len(source.collate([source.sample(0, torch.Generator()) for _ in range(3)]).images) == 6
 
 
+def test_every_picture_is_embedded_once(pairs: PairSource) -> None:
+    asked: list[int] = []
+
+    def embed(images: torch.Tensor) -> torch.Tensor:
+        asked.append(len(images))
+        return images.mean((-2, -1)) - 0.5
+
+    model = ImageDenoiser(size=SIZE, widths=(8,), blocks=1, embedding=3, embedder="mean", memory=16)
+    source = PictureSource(pairs, 0.5)
+    stage = ImagePriorStage(model, source, source, embed=embed)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        batch = source.collate([source.sample(index, generator) for index in range(6)])
+        stage.loss(batch, generator)
+        told = stage._tell(batch)
+        torch.testing.assert_close(told, batch.images.mean((-2, -1)) - 0.5, atol=1e-3, rtol=0)
+    assert sum(asked) == len(stage.known) == 6 * 3 * 2  # photographs and renders
+
+
 def test_it_learns_what_embeddings_tell(pairs: PairSource, tmp_path: Path) -> None:
     model = ImageDenoiser(size=SIZE, widths=(8, 16), blocks=1, embedding=3, embedder="mean", memory=16)
     source = PictureSource(pairs, 0.2)
