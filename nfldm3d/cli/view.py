@@ -50,13 +50,15 @@ class View:
         from nfldm3d.viewer.same_origin import LOOPBACK
         from nfldm3d.viewer.viewer import Viewer
 
-        device, pipeline = open_device(self.device), None
+        device, pipeline, restorer = open_device(self.device), None, None
         scenes = [(path.stem or str(path), Scene.load(path, device=device)) for path in self.scenes]
         if self.weights is not None:
+            from nfldm3d.models.priors.restorer import Restorer
             from nfldm3d.pipelines import SceneGenerator
 
             pipeline = SceneGenerator.from_pretrained(self.weights, device, hub=self.hub)
-        viewer = Viewer(scenes, pipeline, host=self.host, port=self.port, origins=self.origin)
+            restorer = Restorer.find(self.weights, device, hub=self.hub)
+        viewer = Viewer(scenes, pipeline, restorer=restorer, host=self.host, port=self.port, origins=self.origin)
         print(f"Open {viewer.url} in a browser; Ctrl+C ends it.", flush=True)  # noqa: T201
         if self.host not in LOOPBACK:
             print(f"Anyone who reaches {self.host} can use this page, files and all.", flush=True)  # noqa: T201

@@ -1,11 +1,15 @@
-"""Making scenes from the page: from nothing, from the painted map, parts anew, larger worlds."""
+"""Making scenes from the page: from nothing, from the painted map, parts anew, larger worlds, sharper scenes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nfldm3d.fitting import Step
+from nfldm3d.models.priors.restorer import Restorer
 from nfldm3d.pipelines import SceneGenerator
+from nfldm3d.pipelines.refining import RefineOptions, refine
 from nfldm3d.pipelines.schedulers import BY_NAME, make_scheduler
 from nfldm3d.scene import Scene
 from nfldm3d.viewer.region import Region
@@ -22,9 +26,10 @@ SAMPLED = 0.95
 class MakePanel:
     """The tab."""
 
-    def __init__(self, viewer: "Viewer", pipeline: SceneGenerator):
+    def __init__(self, viewer: "Viewer", pipeline: SceneGenerator, restorer: Restorer | None = None):
         """Adds its elements to the page, in the container that is open."""
         self.viewer, self.pipeline, gui = viewer, pipeline, viewer.server.gui
+        self.restorer, self.refining = restorer, RefineOptions()
         pipeline.set_progress_bar_config(disable=True)
         self.seed = gui.add_number("Seed", 0, min=0, max=MAX_SEED, step=1)
         self.steps = gui.add_slider("Steps", 1, MAX_STEPS, 1, 20, hint="of each level; fewer are faster")
@@ -33,6 +38,9 @@ class MakePanel:
         self.from_map = gui.add_checkbox("From the painted map", False, visible=bool(pipeline.map_size))
         generate = gui.add_button("Generate a scene", color="green")
         generate.on_click(viewer.told(lambda _: self._generate()))
+        if restorer is not None:
+            sharpen = gui.add_button("Sharpen this scene", hint="on a grid twice as fine; the scene itself stays")
+            sharpen.on_click(viewer.told(lambda _: self._sharpen()))
         with gui.add_folder("A part anew", expand_by_default=False):
             self.region = Region(viewer)
             again = gui.add_button("Sample this part again")
@@ -71,6 +79,23 @@ class MakePanel:
         scene = self.viewer.require_current().scene if self.around.value else None
         name = f"world of {windows[0]} x {windows[1]}"
         self._make(name, lambda settings: self.pipeline.grow(windows, scene=scene, **settings))
+
+    def _sharpen(self) -> None:
+        shown, restorer = self.viewer.require_current(), self.restorer
+        assert restorer is not None, "the button is there for it"
+        options = replace(self.refining, seed=int(self.seed.value))
+
+        def run(progress: Progress) -> str:
+            def look(step: Step, scene: Scene) -> None:
+                progress(SAMPLED * step.share)
+
+            refined = refine(shown.scene, restorer, options=options, preview=look, progress=False)
+            progress(1.0)
+            added = self.viewer.add(f"{shown.name}, sharper", refined)
+            self.viewer.choose(added, move=False)
+            return f"made: {added}"
+
+        self.viewer.tasks.start(f"sharpening {shown.name}", run)
 
     def _make(self, name: str, work: Callable[[dict[str, Any]], Scene], *, move: bool = True) -> None:
         """Starts a task that adds the scene which ``work`` makes, given steps, scheduler, seed and callback."""

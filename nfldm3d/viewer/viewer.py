@@ -26,6 +26,7 @@ from nfldm3d.viewer.tasks import FAILURES, TaskRunner
 if TYPE_CHECKING:
     import viser
 
+    from nfldm3d.models.priors.restorer import Restorer
     from nfldm3d.pipelines import SceneGenerator
 
 LOOPBACK = "127.0.0.1"
@@ -44,6 +45,7 @@ class Viewer:
         scenes: Sequence[tuple[str, Scene]] = (),
         pipeline: "SceneGenerator | None" = None,
         *,
+        restorer: "Restorer | None" = None,
         host: str = LOOPBACK,
         port: int = 0,
         origins: Sequence[str] = (),
@@ -53,6 +55,7 @@ class Viewer:
         Args:
             scenes: names and scenes; they stay where they are computed.
             pipeline: makes scenes and parts of them; None leaves the panel out.
+            restorer: sharpens scenes in that panel.
             host: the address to listen at; whoever reaches it can use the page.
             port: 0 takes one that is free.
             origins: of other pages that may use it, as of a proxy that shows it under its own name.
@@ -62,7 +65,7 @@ class Viewer:
             ImportError: the extra ``viewer`` is missing.
         """
         self.server = open_server(host, port, origins)
-        self.pipeline = pipeline
+        self.pipeline, self.restorer = pipeline, restorer
         self.scenes: dict[str, ShownScene] = {}
         self.look = Look()
         self.views: dict[int, LiveView] = {}
@@ -101,7 +104,7 @@ class Viewer:
         self.paint_panel = self.make_panel = None
         if self.pipeline is not None:
             with tabs.add_tab("Make"):
-                self.make_panel = MakePanel(self, self.pipeline)
+                self.make_panel = MakePanel(self, self.pipeline, self.restorer)
             if self.pipeline.map_size:
                 with tabs.add_tab("Paint"):
                     self.paint_panel = PaintPanel(self, self.pipeline)

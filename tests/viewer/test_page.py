@@ -13,6 +13,9 @@ from browser import missing_browser, open_browser
 from small_rooms import scene_generator
 
 from nfldm3d import Box, Rgb, Scene, VoxelField
+from nfldm3d.models.priors.image_denoiser import ImageDenoiser
+from nfldm3d.models.priors.restorer import BESIDE, DEVIATION, Restorer
+from nfldm3d.pipelines.refining import RefineOptions
 from nfldm3d.viewer.viewer import Viewer
 
 pytestmark = [
@@ -34,7 +37,8 @@ def ball() -> Scene:
 
 @pytest.fixture(scope="module")
 def viewer() -> Iterator[Viewer]:
-    viewer = Viewer([("ball", ball())], scene_generator())
+    network = ImageDenoiser(16, widths=(8,), blocks=1, beside=BESIDE, deviation=DEVIATION)
+    viewer = Viewer([("ball", ball())], scene_generator(), restorer=Restorer(network))
     yield viewer
     viewer.close()
 
@@ -136,6 +140,23 @@ def test_a_map_is_painted_and_a_scene_made_from_it_and_taken_home(viewer: Viewer
     assert len(trimesh.load(path, force="mesh").faces) > 50
     tab(page, "Paint")
     page.get_by_label("Paint", exact=True).uncheck()
+
+
+def test_a_scene_is_sharpened(viewer: Viewer, page: Any) -> None:
+    make = viewer.make_panel
+    assert make is not None
+    make.refining = RefineOptions(views=2, views_per_step=1, steps=4, restoring_steps=1)
+    viewer.choose("ball")
+    tab(page, "Make")
+    press(page, "Sharpen this scene")
+    until(lambda: "has no cameras" in viewer.status.value and not viewer.tasks.busy)
+    made = viewer.add("made", make.pipeline.generate(1, num_inference_steps=1).scenes[0])
+    viewer.choose(made)
+    press(page, "Sharpen this scene")
+    until(lambda: viewer.status.value == f"made: {made}, sharper" and not viewer.tasks.busy)
+    coarse, fine = (viewer.scenes[name].scene.field for name in (made, f"{made}, sharper"))
+    assert isinstance(coarse, VoxelField) and isinstance(fine, VoxelField)
+    assert fine.resolution == tuple(2 * count for count in coarse.resolution)
 
 
 def test_a_reload_in_mid_task_finds_it_running_and_it_can_be_cancelled(viewer: Viewer, browser: Any) -> None:

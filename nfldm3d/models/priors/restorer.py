@@ -77,6 +77,13 @@ class Restorer:
         except ValueError as error:
             raise DataFormatError(folder / FOLDER, str(error)) from error
 
+    @classmethod
+    def find(cls, weights: PathName, device: torch.device | str | None = None, **options: Any) -> "Restorer | None":
+        """The same, or None where the weights hold no restorer."""
+        require_options(options, "Restorer.find")
+        folder = find_weights(weights, **options)
+        return cls.from_pretrained(weights, device, **options) if (folder / FOLDER).is_dir() else None
+
     @property
     def image_size(self) -> int:
         """Pixels along each side of the pictures that it was trained on."""
