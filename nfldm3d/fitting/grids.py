@@ -39,12 +39,8 @@ MOMENTS = ("mean", "variance")
 """Of Adam."""
 COPIES = 4
 """Values, gradients and two moments."""
-
-
 SMOOTH_COLOR, SMOOTH_DENSITY = 6e-8, 6e-9
 """Slopes of the total variation for each unit of difference, beside a photometric loss that is a mean over rays."""
-
-
 SMOOTH_EVERY = 4
 """Steps between two looks at the neighbours, which then count so many times."""
 
@@ -194,7 +190,7 @@ class TrainableGrid:
 
     def keep_within(self, hull: Hull) -> None:
         """Empties what lies outside the cells of a hull and those beside them."""
-        mask = functional.max_pool3d(torch.nn.functional.pad(hull.cells.float(), (1, 1) * 3)[None], 3, 1, 1)[0] > 0
+        mask = functional.max_pool3d(functional.pad(hull.cells.float(), (1, 1) * 3)[None], 3, 1, 1)[0] > 0
         mask, cells = mask.to(self.density.device), []
         axis = torch.arange(BRICK, device=mask.device)
         for n, count in enumerate(self.resolution):
