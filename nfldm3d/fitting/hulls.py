@@ -17,6 +17,8 @@ CELLS = 48
 """Cells along each edge of the box that is carved."""
 VIEWS = 64
 """At most so many views carve, evenly spread over the capture."""
+LONGEST = 1024
+"""Pixels along the longer side of the pictures that carve: photographs of many megapixels would fill the memory."""
 PROBES = 8
 """Views that are asked first whether there is a plain background at all."""
 WITNESSES = 2
@@ -50,6 +52,7 @@ def find_hull(images: PosedImages, *, plain: bool = True) -> Hull | None:
         ValueError: all pixels that masks leave are transparent.
     """
     some = images[torch.linspace(0, len(images) - 1, min(VIEWS, len(images))).round().long().unique()]
+    some = some.downscaled(max(1.0, max(some.camera.width, some.camera.height) / LONGEST))
     shown, backdrop = _find_silhouettes(some, plain)
     if shown is None or not bool(shown.any()) or bool(shown.all()):
         return None

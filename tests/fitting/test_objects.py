@@ -9,7 +9,7 @@ from small_fits import ball_scene, views_of
 
 from nfldm3d import Box, Camera, PosedImages, render
 from nfldm3d.data import read_transforms_json
-from nfldm3d.fitting import FitOptions, estimate_boxes, fit
+from nfldm3d.fitting import FitOptions, estimate_boxes, fit, hulls
 from nfldm3d.fitting.batches import PixelStore, SizedPixels
 from nfldm3d.fitting.hulls import CELLS, carve, find_hull
 
@@ -56,6 +56,22 @@ def test_the_box_is_that_of_the_hull_and_nothing_lies_around(capture: PosedImage
     recorded = replace(capture, metadata={"box": {"lower": [-1, 0, 1], "upper": [2, 2.5, 3]}})
     assert estimate_boxes(recorded) == (Box((-1, 0, 1), (2, 2.5, 3)), 0)
     assert find_hull(views_of(ball_scene())) is None
+
+
+def test_large_pictures_carve_as_small_ones(capture: PosedImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, sizes = find_hull(capture), []
+    monkeypatch.setattr(hulls, "LONGEST", 20)
+    looked = hulls._find_silhouettes
+
+    def look(images: PosedImages, plain: bool):
+        sizes.append((images.camera.width, images.camera.height))
+        return looked(images, plain)
+
+    monkeypatch.setattr(hulls, "_find_silhouettes", look)
+    coarse = find_hull(capture)
+    assert whole is not None and coarse is not None and sizes == [(20, 15)]
+    torch.testing.assert_close(torch.tensor(coarse.box.lower), torch.tensor(whole.box.lower), atol=0.25, rtol=0)
+    torch.testing.assert_close(torch.tensor(coarse.box.upper), torch.tensor(whole.box.upper), atol=0.25, rtol=0)
 
 
 def test_masks_that_contradict_alpha_are_refused(capture: PosedImages) -> None:
