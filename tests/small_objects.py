@@ -11,6 +11,7 @@ from nfldm3d.data.captioned_pictures import Subject
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
 
+ANGLES = torch.tensor(((0.0, 10.0), (90.0, 10.0), (180.0, 10.0), (0.0, 70.0)))
 SIDES = ("front", "side", "back", "overhead")
 THINGS = ("a chair", "a table", "a car")
 
@@ -24,7 +25,7 @@ def make_subject(caption: str, color: tuple[int, int, int], *, size: int = 8, si
     pixels[:, :3, part, part] = torch.tensor(color, dtype=torch.uint8)[:, None, None]
     pixels[:, 3, part, part] = 255
     relief = torch.where(pixels[:, 3] > 0, 200, 0).byte() if sides else None
-    return Subject(caption, pixels, SIDES if sides else (), relief)
+    return Subject(caption, pixels, SIDES if sides else (), ANGLES if sides else None, relief)
 
 
 def object_scene(number: int, *, split: str = "train", size: int = 16) -> SceneSample:

@@ -56,6 +56,8 @@ class Subject:
     """Red, green and blue before white, and opacity."""
     sides: tuple[str, ...] = ()
     """From where each picture was taken, as front, side, back or overhead; empty if that is not known."""
+    angles: Float[Tensor, "pictures 2"] | None = None
+    """Azimuth and elevation of each picture's camera in degrees, from the front (+x) to the left (+y) and upwards."""
     relief: UInt8[Tensor, "pictures height width"] | None = None
     """The shape without its colours, as a lamp at the camera lights it, before black; None if it is not known."""
 
@@ -94,7 +96,8 @@ def read_objects(
         if set(caption.split()) & set(leave_out):
             continue
         relief = _light_shape(sample) if with_relief else None
-        found.append(Subject(caption, torch.cat((sample.images, sample.alpha[:, None]), dim=1), tuple(sides), relief))
+        pixels, angles = torch.cat((sample.images, sample.alpha[:, None]), dim=1), _angles(sample.camera.centers)
+        found.append(Subject(caption, pixels, tuple(sides), angles, relief))
     if not found:
         words = f" without the words {', '.join(leave_out)}" if leave_out else ""
         raise DataFormatError(data.folder, f"holds no objects for {split}{words}; record some, or leave less out")
@@ -165,6 +168,11 @@ def lay_over(
 ) -> Float[Tensor, "pictures 3 height width"]:
     """What is seen before plain colours instead of white."""
     return (pixels[:, :3] - (1 - pixels[:, 3:]) * (1 - background[..., None, None])).clamp(0, 1)
+
+
+def _angles(centers: Float[Tensor, "views 3"]) -> Float[Tensor, "views 2"]:
+    x, y, z = functional.normalize(centers.float(), dim=-1).unbind(-1)
+    return torch.rad2deg(torch.stack((torch.atan2(y, x), z.clamp(-1, 1).asin()), dim=-1))
 
 
 def _light_shape(sample: SceneSample) -> UInt8[Tensor, "views height width"]:

@@ -7,11 +7,12 @@ from nfldm3d._lazy import lazily
 if TYPE_CHECKING:
     from nfldm3d.guidance.distillation import Distillation, distill
     from nfldm3d.guidance.folders import load_prior
-    from nfldm3d.guidance.prior import Prior, add_noise, remove_noise
+    from nfldm3d.guidance.prior import CameraPrior, Prior, add_noise, remove_noise
 
 __getattr__ = lazily(
     __name__,
     {
+        "CameraPrior": "prior",
         "Distillation": "distillation",
         "Prior": "prior",
         "add_noise": "prior",
@@ -21,4 +22,4 @@ __getattr__ = lazily(
     },
 )
 
-__all__ = ["Distillation", "Prior", "add_noise", "distill", "load_prior", "remove_noise"]
+__all__ = ["CameraPrior", "Distillation", "Prior", "add_noise", "distill", "load_prior", "remove_noise"]

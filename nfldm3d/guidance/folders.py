@@ -18,7 +18,7 @@ from nfldm3d.guidance.embedders import (
 )
 from nfldm3d.guidance.latent_prior import LatentPrior
 from nfldm3d.guidance.noise_schedule import NoiseSchedule
-from nfldm3d.guidance.pixel_prior import PixelPrior
+from nfldm3d.guidance.pixel_prior import PixelPrior, PlacedPixelPrior
 from nfldm3d.guidance.pretrained import WHOLE, first_line, freeze, import_transformers, load_pretrained, read_config
 from nfldm3d.guidance.prior import Prior
 from nfldm3d.guidance.sentences import MINILM, SentenceEmbedder
@@ -73,7 +73,8 @@ def _load_own(folder: Path, device: torch.device) -> PixelPrior:
     embedder = _load_embedder(str(network.config["embedder"]), folder, device)
     schedule = NoiseSchedule.from_scheduler(make_image_schedule()).to(device)
     try:
-        return PixelPrior(freeze(network, device), schedule, embedder)
+        kind = PlacedPixelPrior if network.config["viewpoint"] else PixelPrior
+        return kind(freeze(network, device), schedule, embedder)
     except ValueError as error:
         raise DataFormatError(folder / OWN, str(error)) from error
 

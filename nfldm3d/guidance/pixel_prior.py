@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 
+import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from nfldm3d.guidance.embedders import Embedder
 from nfldm3d.guidance.latent_prior import predict_noise, require_widths, resize, sample_size
 from nfldm3d.guidance.noise_schedule import NoiseSchedule
 from nfldm3d.guidance.prior import Described
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser
+from nfldm3d.models.priors.told import tell_viewpoint
 
 COLORS = 3
 
@@ -67,3 +70,34 @@ class PixelPrior:
     def embed_nothing(self, views: int) -> Float[Tensor, "views tokens numbers"]:
         """See ``Prior``."""
         return self.embedder.embed_nothing(views)
+
+
+class PlacedPixelPrior(PixelPrior):
+    """Our own text prior; see ``CameraPrior``. The last token of its conditions holds the viewpoint, or zeros."""
+
+    def embed(self, described: Described) -> Float[Tensor, "views tokens numbers"]:
+        """See ``Prior``."""
+        return add_place(super().embed(described))
+
+    def embed_nothing(self, views: int) -> Float[Tensor, "views tokens numbers"]:
+        """See ``Prior``."""
+        return add_place(super().embed_nothing(views))
+
+    def place(
+        self,
+        condition: Float[Tensor, "views tokens numbers"],
+        azimuth: Float[Tensor, " views"],
+        elevation: Float[Tensor, " views"],
+    ) -> Float[Tensor, "views tokens numbers"]:
+        """See ``CameraPrior``."""
+        return add_place(condition[:, :-1], tell_viewpoint(azimuth, elevation))
+
+
+def add_place(
+    tokens: Float[Tensor, "views tokens numbers"], viewpoint: Float[Tensor, "views viewpoint"] | None = None
+) -> Float[Tensor, "views longer numbers"]:
+    """One token more, that of ``told.tell_viewpoint``; zeros say that it is not known."""
+    if viewpoint is None:
+        return functional.pad(tokens, (0, 0, 0, 1))
+    last = functional.pad(viewpoint.to(tokens), (0, tokens.shape[-1] - viewpoint.shape[-1]))
+    return torch.cat((tokens, last[:, None]), dim=1)

@@ -57,6 +57,20 @@ class Prior(Protocol):
         ...
 
 
+@runtime_checkable
+class CameraPrior(Prior, Protocol):
+    """A prior that is told in numbers from where a thing is seen, which words like "side view" leave open."""
+
+    def place(
+        self,
+        condition: Float[Tensor, "views tokens numbers"],
+        azimuth: Float[Tensor, " views"],
+        elevation: Float[Tensor, " views"],
+    ) -> Float[Tensor, "views tokens numbers"]:
+        """Conditions of texts, with angles in degrees: from the front (+x) to the left (+y), and above the horizon."""
+        ...
+
+
 def add_noise(
     prior: Prior,
     latents: Float[Tensor, "views channels rows columns"],

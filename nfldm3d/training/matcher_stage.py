@@ -75,7 +75,7 @@ class MatcherStage:
 
 def make_source(subjects: Sequence[Subject]) -> CaptionSource:
     """Single pictures, some of bare shapes; no caption says the side."""
-    return CaptionSource(subjects, CaptionDrawing(views=1, sided=0.0, bare=0.4))
+    return CaptionSource(subjects, CaptionDrawing(views=1, bare=0.4))
 
 
 def make_held_out(subjects: Sequence[Subject]) -> dict[str, CaptionSource]:
@@ -90,7 +90,7 @@ def make_held_out(subjects: Sequence[Subject]) -> dict[str, CaptionSource]:
             f"a judge of dreams is judged by held-out objects of two captions at least, with {JUDGED_VIEWS} views, but "
             f"there are {len(captions)}; record more, or leave less out"
         )
-    drawing = CaptionDrawing(views=JUDGED_VIEWS, sided=0.0)
+    drawing = CaptionDrawing(views=JUDGED_VIEWS)
     drawings = {"color": drawing, "shape": replace(drawing, recolored=0.0, bare=1.0)}
     return {name: CaptionSource(subjects, each) for name, each in drawings.items()}
 

@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
 from nfldm3d.data.captioned_pictures import COLORS, Subject, add_color, bare_pixels, is_unseen, lay_over, recolor
+from nfldm3d.guidance.pixel_prior import add_place
 from nfldm3d.guidance.sentences import MINILM, NUMBERS, RememberedTexts
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser
+from nfldm3d.models.priors.told import VIEWPOINT, tell_viewpoint
 from nfldm3d.rendering.backgrounds import draw_plain_backgrounds
 from nfldm3d.training.image_denoising import draw_pictures, draw_steps, mean_error, velocity_errors, weighted_mean
 from nfldm3d.training.stage import Evaluation
 
 SHOWN_THINGS = ("red chair", "wooden table", "blue sofa", "green car", "yellow lamp", "bed", "brown bookcase", "tree")
-SHOWN_SIDES = ("front", "side", "back", "overhead")
+SHOWN_ANGLES = ((0.0, 15.0), (90.0, 15.0), (180.0, 15.0), (45.0, 40.0))
 SHOWN_GUIDANCE = 3.0
 
 
@@ -32,10 +34,12 @@ class Captioned:
     images: Float[Tensor, "views 3 height width"]
     """sRGB in [0, 1]."""
     texts: tuple[str, ...]
+    viewpoints: Float[Tensor, "views viewpoint"]
+    """See ``told.tell_viewpoint``."""
 
     def to(self, device: torch.device) -> "Captioned":
         """The same on another device."""
-        return Captioned(self.images.to(device), self.texts)
+        return Captioned(self.images.to(device), self.texts, self.viewpoints.to(device))
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class CaptionDrawing:
     """Of each subject, where it has so many."""
     recolored: float = 0.5
     """Share of objects in a colour that the caption names."""
-    sided: float = 0.85
-    """Share of captions that say the side, where it is known."""
+    placed: float = 0.9
+    """Share of pictures whose viewpoint is told, where it is known."""
     zoom: tuple[float, float] = (0.75, 1.2)
     """Least and greatest size of a picture, of the recorded one."""
     shift: float = 0.06
@@ -80,17 +84,21 @@ class CaptionSource:
             pixels, caption = recolor(pixels, color, self.brightness[index]), add_color(caption, color)
         if subject.relief is not None and _chance(generator) < drawing.bare:
             pixels = bare_pixels(pixels, subject.relief[chosen])
-        pixels = _move(pixels, drawing, generator)
-        texts = []
-        for number in chosen.tolist():
-            said = subject.sides and _chance(generator) < drawing.sided
-            texts.append(f"{caption}, {subject.sides[number]} view" if said else caption)
-        return Captioned(lay_over(pixels, draw_plain_backgrounds(count, generator)), tuple(texts))
+        mirrored = torch.rand(count, generator=generator) < 0.5
+        pixels = _move(pixels, mirrored, drawing, generator)
+        viewpoints = torch.zeros(count, VIEWPOINT)
+        if subject.angles is not None:
+            azimuth, elevation = subject.angles[chosen].unbind(-1)
+            placed = torch.rand(count, 1, generator=generator) < drawing.placed
+            viewpoints = placed * tell_viewpoint(torch.where(mirrored, -azimuth, azimuth), elevation)
+        images = lay_over(pixels, draw_plain_backgrounds(count, generator))
+        return Captioned(images, (caption,) * count, viewpoints)
 
     def collate(self, samples: Sequence[Captioned]) -> Captioned:
         """All pictures one after the other."""
         texts = tuple(text for sample in samples for text in sample.texts)
-        return Captioned(torch.cat([sample.images for sample in samples]), texts)
+        images, viewpoints = (torch.cat([getattr(each, part) for each in samples]) for part in ("images", "viewpoints"))
+        return Captioned(images, texts, viewpoints)
 
     def _colors(self, subject: Subject) -> list[str]:
         """What the subject may be painted in: nothing where its caption names a colour or it is seen from one side."""
@@ -138,7 +146,7 @@ class TextPriorStage:
         views = len(batch.images)
         t = draw_steps(views, generator)
         silent = torch.rand(views, 1, 1, generator=generator) < self.untold
-        told = torch.where(silent, 0.0, self.tell(batch.texts)).to(batch.images)
+        told = torch.where(silent, 0.0, self._tell(batch).cpu()).to(batch.images)
         error = weighted_mean(velocity_errors(self.model, batch.images, told, t, generator), t)
         return error, {"error": error.detach()}
 
@@ -149,7 +157,7 @@ class TextPriorStage:
         numbers = [number * len(self.held_out) // count for number in range(count)]
         batch = self.held_out.collate([self.held_out.sample(number, generator) for number in numbers])
         images = batch.images.to(self.model.device)
-        told = self.tell(batch.texts).to(images)
+        told = self._tell(batch).to(images)
         variants = {
             "error": told,
             "error_untold": torch.zeros_like(told),
@@ -157,15 +165,21 @@ class TextPriorStage:
         }
         scalars = {name: mean_error(self.model, images, variant, seed) for name, variant in variants.items()}
         rows = []
-        for side in SHOWN_SIDES:
-            told = self.tell([f"a {thing}, {side} view" for thing in SHOWN_THINGS]).to(images)
+        texts = self.tell([f"a {thing}" for thing in SHOWN_THINGS])
+        for angles in SHOWN_ANGLES:
+            azimuth, elevation = torch.tensor(angles).expand(len(texts), 2).unbind(-1)
+            told = add_place(texts, tell_viewpoint(azimuth, elevation)).to(images)
             rows.append(torch.cat(list(draw_pictures(self.model, told, seed, guidance_scale=SHOWN_GUIDANCE)), dim=-1))
         return Evaluation(-scalars["error"], scalars, {"drawn": torch.cat(rows, dim=-2)})
+
+    def _tell(self, batch: Captioned) -> Float[Tensor, "views tokens numbers"]:
+        return add_place(self.tell(batch.texts), batch.viewpoints.cpu())
 
 
 def make_text_prior(size: int, numbers: int = NUMBERS, *, widths: tuple[int, ...] = (64, 192, 320)) -> ImageDenoiser:
     """A new prior that asks eight questions of all-MiniLM-L6-v2's tokens; 4 x 4 pixels are one, for speed."""
-    return ImageDenoiser(size, 4, widths, blocks=1, embedding=numbers, embedder=MINILM, questions=8, predicts="picture")
+    options = {"questions": 8, "predicts": "picture", "viewpoint": True}
+    return ImageDenoiser(size, 4, widths, blocks=1, embedding=numbers, embedder=MINILM, **options)
 
 
 def sample_texts(source: CaptionSource, count: int = 1000) -> list[str]:
@@ -181,13 +195,16 @@ def known_tokens(tokens: Float[Tensor, "texts tokens numbers"]) -> Float[Tensor,
 
 
 def _move(
-    pixels: Float[Tensor, "pictures 4 height width"], drawing: CaptionDrawing, generator: torch.Generator
+    pixels: Float[Tensor, "pictures 4 height width"],
+    mirrored: Bool[Tensor, " pictures"],
+    drawing: CaptionDrawing,
+    generator: torch.Generator,
 ) -> Float[Tensor, "pictures 4 height width"]:
-    """Pictures larger or smaller, shifted, and mirrored or not; what comes in from outside is empty."""
+    """Pictures larger or smaller, shifted, and mirrored where asked; what comes in from outside is empty."""
     count = len(pixels)
     low, high = drawing.zoom
     zoom = low + (high - low) * torch.rand(count, generator=generator)
-    mirror = 1 - 2.0 * (torch.rand(count, generator=generator) < 0.5)
+    mirror = 1 - 2.0 * mirrored
     shift = 2 * drawing.shift * (2 * torch.rand(count, 2, generator=generator) - 1)
     turns = torch.zeros(count, 2, 3)
     turns[:, 0, 0], turns[:, 1, 1], turns[:, :, 2] = mirror / zoom, 1 / zoom, shift

@@ -25,7 +25,7 @@ def test_it_learns_captions(tmp_path: Path) -> None:
     source = make_source([make_subject(name, color, sides=False) for name, color in THINGS.items()])
     model = PictureTextMatcher(size=8, patch=2, widths=(8, 8), sentence=3, features=4)
     held_out = {"color": make_held_out(SUBJECTS)["color"]}
-    held_out["color"].drawing = source.drawing.__class__(views=4, sided=0.0, recolored=0.0)
+    held_out["color"].drawing = source.drawing.__class__(views=4, recolored=0.0)
     stage = MatcherStage(model, source, held_out, embed=embed)
     assert isinstance(stage, Stage)
     options = TrainingOptions(

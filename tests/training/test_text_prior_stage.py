@@ -1,16 +1,18 @@
 """Our own text prior learns pictures by their captions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from small_objects import make_subject
+from small_objects import ANGLES, make_subject
 from torch import Tensor
 
-from nfldm3d.data.captioned_pictures import COLORS, is_unseen
+from nfldm3d.data.captioned_pictures import COLORS, Subject, is_unseen
 from nfldm3d.guidance.sentences import MINILM, NUMBERS, RememberedTexts
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser
+from nfldm3d.models.priors.told import VIEWPOINT, tell_viewpoint
 from nfldm3d.training import TrainingOptions, text_prior_stage, train
 from nfldm3d.training.stage import SampleSource, Stage
 from nfldm3d.training.text_prior_stage import (
@@ -27,11 +29,11 @@ STILL = CaptionDrawing(recolored=0.0, zoom=(1.0, 1.0), shift=0.0)
 
 
 def embed(texts: Sequence[str]) -> Tensor:
-    """A token for the thing, one for the side, and an empty one."""
-    tokens = torch.zeros(len(texts), 3, 4)
+    """A token for the thing, one that says nothing new, and an empty one."""
+    tokens = torch.zeros(len(texts), 3, VIEWPOINT)
     for row, text in zip(tokens, texts, strict=True):
         row[0, 0 if "chair" in text else 1] = 1.0
-        row[1, 2] = 1.0 + len(text.partition(",")[2])
+        row[1, 2] = 1.0
     return tokens
 
 
@@ -39,21 +41,38 @@ def draw(source: CaptionSource, index: int = 0, seed: int = 0):
     return source.sample(index, torch.Generator().manual_seed(seed))
 
 
-def test_sides_are_told_where_they_are_known() -> None:
+def test_viewpoints_are_told_where_they_are_known() -> None:
     source = CaptionSource([*SUBJECTS, make_subject("a cat", (9, 9, 9), sides=False)], STILL)
     assert isinstance(source, SampleSource) and len(source) == 3
-    texts = {text for seed in range(40) for text in draw(source, seed=seed).texts}
-    assert texts == {"a chair", *(f"a chair, {side} view" for side in ("front", "side", "back", "overhead"))}
     assert draw(source, 2).texts == ("a cat",) and draw(source, 2).images.shape == (1, 3, 8, 8)
-    assert len(draw(source).texts) == STILL.views == 3
+    assert not draw(source, 2).viewpoints.any()
+    assert draw(source).texts == ("a chair",) * STILL.views
+    angles = ANGLES * torch.tensor((-1.0, 1.0))  # those of mirrored pictures
+    known = torch.cat((tell_viewpoint(*ANGLES.unbind(-1)), tell_viewpoint(*angles.unbind(-1)), torch.zeros(1, 8)))
+    drawn = torch.cat([draw(source, seed=seed).viewpoints for seed in range(40)])
+    distances = torch.cdist(drawn, known)
+    assert float(distances.min(-1).values.max()) < 1e-3
+    assert set(distances.argmin(-1).tolist()) >= {0, 1, 2, 3, 5, 8}
+
+
+def test_a_mirrored_picture_is_seen_from_the_other_side() -> None:
+    pixels = torch.zeros(1, 4, 8, 8, dtype=torch.uint8)
+    pixels[:, :3] = 255
+    pixels[:, :, :, :3] = torch.tensor((0, 0, 0, 255))[:, None, None]  # something black on the left
+    lopsided = Subject("a thing", pixels, ("side",), torch.tensor(((90.0, 0.0),)))
+    source = CaptionSource([lopsided], replace(STILL, placed=1.0))
+    for seed in range(8):
+        sample = draw(source, seed=seed)
+        left = bool((sample.images[0, :, 4, 0] < 0.01).all())
+        assert left == (float(sample.viewpoints[0, 2]) > 0)  # sin(azimuth)
 
 
 def test_colors_that_are_kept_aside_are_never_drawn() -> None:
-    source = CaptionSource(SUBJECTS, CaptionDrawing(recolored=1.0, sided=0.0))
+    source = CaptionSource(SUBJECTS, CaptionDrawing(recolored=1.0))
     seen = {text for seed in range(300) for text in draw(source, seed=seed).texts}
     allowed = {color for color in COLORS if not is_unseen(color, "a chair")}
     assert {text.split()[1] for text in seen} == allowed
-    black = CaptionSource([make_subject("a black chair", (0, 0, 0))], CaptionDrawing(recolored=1.0, sided=0.0))
+    black = CaptionSource([make_subject("a black chair", (0, 0, 0))], CaptionDrawing(recolored=1.0))
     assert draw(black).texts == ("a black chair",) * 3
 
 
@@ -76,12 +95,14 @@ def test_bare_shapes_are_grey() -> None:
 
 def test_it_learns_what_captions_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_prior_stage, "SHOWN_THINGS", ("chair", "sky"))
-    model = ImageDenoiser(size=8, widths=(8, 16), blocks=1, embedding=4, embedder="test", memory=16, questions=2)
+    model = ImageDenoiser(
+        size=8, widths=(8, 16), blocks=1, embedding=VIEWPOINT, embedder="test", memory=16, questions=2, viewpoint=True
+    )
     source = CaptionSource(SUBJECTS, STILL)
     stage = TextPriorStage(model, source, source, embed=embed, judged=2)
     assert isinstance(stage, Stage)
     options = TrainingOptions(
-        steps=120, batch_size=4, learning_rate=1e-2, warmup_steps=5, ema_decay=0.9, evaluate_every=0, precision="fp32"
+        steps=300, batch_size=4, learning_rate=1e-2, warmup_steps=5, ema_decay=0.9, evaluate_every=0, precision="fp32"
     )
     result = train(stage, tmp_path / "run", options=options)
     assert result.evaluation is not None
@@ -110,10 +131,11 @@ def test_texts_are_embedded_once() -> None:
 
 def test_tokens_of_captions_are_sampled() -> None:
     tokens = known_tokens(embed(sample_texts(CaptionSource(SUBJECTS, STILL), count=20)))
-    assert tokens.shape[1] == 4 and {tuple(token) for token in tokens.tolist()} >= {(1, 0, 0, 0), (0, 1, 0, 0)}
+    assert tokens.shape[1] == VIEWPOINT
+    assert {tuple(token[:2]) for token in tokens.tolist()} == {(1, 0), (0, 1), (0, 0)}
 
 
 def test_a_new_prior_reads_sentences() -> None:
     config = make_text_prior(16, widths=(8, 8)).config
     assert (config["embedding"], config["embedder"], config["size"]) == (NUMBERS, MINILM, 16)
-    assert config["questions"] > 0
+    assert config["questions"] > 0 and config["viewpoint"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfldm3d.blocks import UNet
-from nfldm3d.models.priors.told import TokenReader, VectorReader
+from nfldm3d.models.priors.told import VIEWPOINT, TokenReader, VectorReader, ViewpointReader
 
 FREQUENCIES = 64
 """Pairs of sines and cosines that a time step is turned into."""
@@ -45,6 +45,7 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         questions: int = 0,
         directions: int = 128,
         predicts: Literal["velocity", "picture"] = "velocity",
+        viewpoint: bool = False,
     ):
         """For square pictures of ``size`` pixels.
 
@@ -58,6 +59,7 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             questions: what is asked of an embedding of several tokens; 0 for embeddings that are one.
             directions: in which embeddings differ, of which it is told; see ``tell_apart``.
             predicts: what the layers give; the answer is v always.
+            viewpoint: the last token holds ``told.tell_viewpoint``'s numbers, then zeros; see ``guidance.CameraPrior``.
         """
         super().__init__()
         if size % patch:
@@ -68,6 +70,11 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             self.told = TokenReader(embedding, questions, memory, min(directions, embedding))
         elif embedding:
             self.told = VectorReader(embedding, memory, min(directions, embedding))
+        self.place = None
+        if viewpoint:
+            if not questions or embedding < VIEWPOINT:
+                raise ValueError("a prior that is told viewpoints is told tokens of a text; set questions")
+            self.place = ViewpointReader(memory)
         inputs, outputs = (3 + beside) * patch**2, 3 * patch**2
         self.network = UNet(inputs, outputs, tuple(widths), blocks=blocks, condition=memory)
         for parameter in self.network.head.parameters():
@@ -84,13 +91,22 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         condition = self.time(_embed_time(timestep).to(self.dtype))
         if self.told is not None:
             assert embedding is not None
-            known = (embedding != 0).flatten(1).any(-1, keepdim=True)
-            condition = condition + known * self.told(embedding.to(self.dtype))
+            condition = condition + self._tell(embedding.to(self.dtype))
         seen = noisy if beside is None else torch.cat((noisy, beside), dim=1)
         patch = int(self.config["patch"])
         hidden = self.network(functional.pixel_unshuffle(seen.to(self.dtype), patch), functional.silu(condition))
         made = functional.pixel_shuffle(hidden, patch).to(noisy.dtype)
         return made if self.config["predicts"] == "velocity" else _velocity(made, noisy, timestep)
+
+    def _tell(self, embedding: Float[Tensor, "views *tokens numbers"]) -> Float[Tensor, "views memory"]:
+        """What conditions add to the time; that of nothing is learned where there is a viewpoint, else zero."""
+        viewpoint = None
+        if self.place is not None:
+            embedding, viewpoint = embedding[:, :-1], embedding[:, -1, :VIEWPOINT]
+        assert self.told is not None
+        known = (embedding != 0).flatten(1).any(-1, keepdim=True)
+        told = known * self.told(embedding)
+        return told if viewpoint is None or self.place is None else told + self.place(told, viewpoint)
 
     def tell_apart(self, embeddings: Float[Tensor, "samples numbers"]) -> None:
         """Before training: by which directions a sample of what it will be told differs, tokens or whole embeddings."""

@@ -1,8 +1,20 @@
-"""What a prior is told, an embedding or the tokens of a text, as numbers that its blocks can use."""
+"""What a prior is told, an embedding or the tokens of a text, and from where, as numbers that its blocks can use."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+VIEWPOINT = 8
+"""Numbers that tell from where a thing is seen; zeros where that is not known."""
+
+
+def tell_viewpoint(
+    azimuth: Float[Tensor, "*views"], elevation: Float[Tensor, "*views"]
+) -> Float[Tensor, "*views viewpoint"]:
+    """Angles in degrees, from the front to the left and above the horizon, as numbers without jumps."""
+    around, up = torch.deg2rad(azimuth), torch.deg2rad(elevation)
+    waves = [wave for order in (1, 2) for wave in ((order * around).cos(), (order * around).sin())]
+    return torch.stack((torch.ones_like(up), *waves, up.cos(), up.sin(), (2 * up).cos()), dim=-1)
 
 
 class Whitening(nn.Module):
@@ -71,3 +83,20 @@ class VectorReader(nn.Module):
 
     def forward(self, embedding: Float[Tensor, "views numbers"]) -> Float[Tensor, "views memory"]:
         return self.answer(self.whitening(embedding))
+
+
+class ViewpointReader(nn.Module):
+    """Joins what a text tells with the viewpoint: what a thing looks like from behind depends on both."""
+
+    def __init__(self, memory: int):
+        super().__init__()
+        self.place = nn.Sequential(nn.Linear(VIEWPOINT, memory), nn.SiLU(), nn.Linear(memory, memory))
+        self.join = nn.Sequential(nn.Linear(2 * memory, 2 * memory), nn.SiLU(), nn.Linear(2 * memory, memory))
+        for parameter in self.join[-1].parameters():
+            nn.init.zeros_(parameter)  # first the text alone
+
+    def forward(
+        self, told: Float[Tensor, "views memory"], viewpoint: Float[Tensor, "views viewpoint"]
+    ) -> Float[Tensor, "views memory"]:
+        known = (viewpoint != 0).any(-1, keepdim=True)
+        return self.join(torch.cat((told, known * self.place(viewpoint)), dim=-1))

@@ -4,6 +4,7 @@ Perp-Neg (Armandpour et al. 2023): what the prompts of other sides add to the no
 taken away, so that an object does not show its face to all sides.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,11 +12,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from nfldm3d.guidance import Prior
+from nfldm3d.guidance import CameraPrior, Prior
 from nfldm3d.guidance.perpendicular import OtherSides
 
 SIDES = ("front", "side", "back", "overhead")
 FRONT, SIDE, BACK, OVERHEAD = range(4)
+MIDDLES = ((0.0, 15.0), (90.0, 15.0), (180.0, 15.0), (0.0, 75.0))
+"""Azimuth and elevation of each side, in degrees, for priors that are told them as numbers."""
 OVERHEAD_DEGREES = 60.0
 """Elevation above which a view is from overhead."""
 SIDE_DEGREES = 45.0
@@ -50,16 +53,21 @@ class Prompts:
     sides: Float[Tensor, "sides tokens numbers"]
     """In the order of ``SIDES``."""
     avoided: Float[Tensor, "1 tokens numbers"]
+    place: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    """Of a prior that is told angles instead of the names of sides."""
 
     @staticmethod
     def embed(prior: Prior, prompt: str, negative: str = "") -> "Prompts":
         """What a prior makes of a prompt; a ValueError if there is none, or the prior takes no texts."""
         if not prompt.strip():
             raise ValueError("the prompt is empty: say what to dream of, such as 'a wooden chair'")
-        texts = [prompt, *(f"{prompt}, {side} view" for side in SIDES)]
-        found = torch.cat([prior.embed([text]) for text in texts])
-        avoided = prior.embed([negative]) if negative.strip() else prior.embed_nothing(1)
-        return Prompts(found[:1], found[1:], avoided.to(found))
+        plain = prior.embed([prompt])
+        avoided = (prior.embed([negative]) if negative.strip() else prior.embed_nothing(1)).to(plain)
+        if isinstance(prior, CameraPrior):
+            sides = prior.place(plain.expand(len(SIDES), -1, -1), *torch.tensor(MIDDLES).unbind(-1))
+            return Prompts(plain, sides, avoided, prior.place)
+        sides = torch.cat([prior.embed([f"{prompt}, {side} view"]) for side in SIDES])
+        return Prompts(plain, sides, avoided)
 
     def conditions(
         self,
@@ -72,15 +80,20 @@ class Prompts:
         """What views at angles in degrees are told.
 
         Args:
-            kind: prompts of the sides mixed by the azimuth, or the nearest side's, or the same from everywhere.
+            kind: prompts of the sides mixed by the azimuth, or the nearest side's, or the same from everywhere; for a
+                ``CameraPrior`` the angles themselves, or those of the nearest side's middle, or none.
             perp_neg: mixes them and adds what Perp-Neg avoids.
         """
         views = len(azimuth)
         avoided = self.avoided.expand(views, -1, -1)
         if kind == "none" and not perp_neg:
             return Conditions(self.plain.expand(views, -1, -1), avoided)
-        shares = nearest_side(azimuth, elevation) if kind == "threshold" and not perp_neg else mix(azimuth, elevation)
-        wanted = torch.einsum("vs,stn->vtn", shares.to(self.sides), self.sides)
+        nearest = kind == "threshold" and not perp_neg
+        if self.place is not None and not nearest:
+            wanted = self.place(self.plain.expand(views, -1, -1), azimuth, elevation)
+        else:
+            shares = nearest_side(azimuth, elevation) if nearest else mix(azimuth, elevation)
+            wanted = torch.einsum("vs,stn->vtn", shares.to(self.sides), self.sides)
         if not perp_neg:
             return Conditions(wanted, avoided)
         chosen, weights = perpendicular_weights(azimuth, elevation)
