@@ -134,7 +134,8 @@ def write_own(folder: Path) -> Path:
 
 def write_own_texts(folder: Path) -> Path:
     """Our own text prior and judge, of 16 pixels, with a tiny sentence encoder beside them."""
-    own = ImageDenoiser(size=16, widths=(8, 16), blocks=1, embedding=SENTENCE, embedder=MINILM, memory=16, questions=2)
+    told = {"embedding": SENTENCE, "embedder": MINILM, "memory": 16, "questions": 2, "viewpoint": True}
+    own = ImageDenoiser(size=16, widths=(8, 16), blocks=1, **told)
     with torch.no_grad():
         for parameter in own.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -18,7 +18,7 @@ from small_priors import (
 from torch import Tensor
 
 from nfldm3d.files import DataFormatError
-from nfldm3d.guidance import Prior, add_noise, load_prior, remove_noise
+from nfldm3d.guidance import CameraPrior, Prior, add_noise, load_prior, remove_noise
 
 WRITERS = {
     "texts": write_latent_texts,
@@ -64,6 +64,21 @@ def test_every_kind_answers_the_contract(kind: str, priors: dict[str, Prior], ge
     assert torch.allclose(alone, noise[1:], atol=1e-5)
     assert not torch.allclose(prior.predict_noise(latents, t, nothing), noise, atol=1e-7)
     assert prior.to_images(latents).shape == (2, 3, prior.image_size, prior.image_size)
+
+
+def test_our_text_prior_is_told_viewpoints(priors: dict[str, Prior], generator: torch.Generator) -> None:
+    prior, noisy = priors["own texts"], torch.randn(4, 3, 16, 16, generator=generator)
+    assert isinstance(prior, CameraPrior) and not isinstance(priors["pixels"], CameraPrior)
+    plain = prior.embed(["a red car"] * 4)
+    around, up = torch.tensor((0.0, 90.0, 360.0, 0.0)), torch.tensor((10.0, 10.0, 10.0, 60.0))
+    placed = prior.place(plain, around, up)
+    assert torch.equal(placed[:, :-1], plain[:, :-1]) and not plain[:, -1].any()
+    t, noisy = torch.full((4,), 500), noisy[:1].expand(4, -1, -1, -1)
+    noise, without = (prior.predict_noise(noisy, t, condition) for condition in (placed, plain))
+    assert torch.allclose(noise[2], noise[0], atol=1e-5)
+    for other in (noise[1], noise[3], without[0]):
+        assert not torch.allclose(other, noise[0], atol=1e-5)
+    assert torch.allclose(prior.place(placed, around, up), placed)
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -40,7 +40,7 @@ def test_equal_captions_are_all_right() -> None:
         make_matcher(16), make_source(SUBJECTS), {}, embed=lambda texts: torch.ones(len(texts), 1, 384)
     )
     batch = stage.source.collate([stage.source.sample(0, torch.Generator().manual_seed(n)) for n in range(3)])
-    batch = batch.__class__(batch.images, ("a chair",) * 3)
+    batch = batch.__class__(batch.images, ("a chair",) * 3, batch.viewpoints)
     loss, figures = stage.loss(batch, torch.Generator())
     assert abs(float(loss.detach())) < 1e-5 and float(figures["right"]) == 1
 

@@ -65,6 +65,12 @@ def test_every_token_matters_and_zeros_are_none(generator: torch.Generator) -> N
         assert torch.allclose(network(noisy, t, torch.zeros(2, 1, 5)), nothing, atol=1e-6)
 
 
+def test_viewpoints_need_tokens_to_stand_among() -> None:
+    for told in ({"questions": 0, "embedding": 12}, {"questions": 2, "embedding": 4}):
+        with pytest.raises(ValueError, match="told viewpoints is told tokens"):
+            make(viewpoint=True, **told)
+
+
 def test_sizes_that_cannot_be_cut_are_refused() -> None:
     with pytest.raises(ValueError, match="21 pixels cannot be cut into patches of 2"):
         ImageDenoiser(size=21, widths=(8, 8, 8))

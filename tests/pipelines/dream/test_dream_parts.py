@@ -124,6 +124,25 @@ def test_prompts_say_the_side() -> None:
         Prompts.embed(Words(), "  ")  # type: ignore[arg-type]
 
 
+class Angles(Words):
+    """The same, told angles."""
+
+    def place(self, condition: Tensor, azimuth: Tensor, elevation: Tensor) -> Tensor:
+        return torch.stack((condition[:, 0, 0], azimuth + elevation / 1000), dim=-1)[:, None]
+
+
+def test_a_prior_that_is_told_angles_is_told_them() -> None:
+    prompts = Prompts.embed(Angles(), "a red chair")  # type: ignore[arg-type]
+    angles = (torch.tensor((-40.0, 100.0)), torch.tensor((10.0, 80.0)))
+    told = prompts.conditions(*angles).wanted[:, 0]
+    torch.testing.assert_close(told, torch.tensor(((11.0, -39.99), (11.0, 100.08))))
+    torch.testing.assert_close(prompts.conditions(*angles, "threshold").wanted[:, 0, 1], torch.tensor((0.015, 0.075)))
+    assert prompts.conditions(*angles, "none").wanted.equal(prompts.plain.expand(2, -1, -1))
+    away = prompts.conditions(*angles, perp_neg=True)
+    assert away.others is not None and away.wanted.equal(prompts.conditions(*angles).wanted)
+    torch.testing.assert_close(away.others.conditions[0, :, 0, 1], torch.tensor((0.015, 90.015)))
+
+
 def test_shading_begins_with_albedo_and_is_mixed_afterwards(generator: torch.Generator) -> None:
     options = DreamOptions(albedo_share=0.2)
     assert {draw_shading(options, 0.19, generator) for _ in range(30)} == {"albedo"}
