@@ -18,6 +18,7 @@ from small_views import write_balls
 
 from nfldm3d import Box
 from nfldm3d.data.scene_shards import ShardIndex, write_index, write_shard
+from nfldm3d.evaluation import dreams
 from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
 from nfldm3d.models.views.xunet import XUNet
 from nfldm3d.pipelines import refining
@@ -160,6 +161,7 @@ FEW_DREAMS = ["--steps", "2", "--size", "8", "--detail", "12"]
 @pytest.mark.slow
 def test_text_to_3d(folder, monkeypatch, capsys):
     pytest.importorskip("tokenizers")
+    monkeypatch.setattr(dreams, "SIZE", 16)
     weights, out = str(write_own_texts(folder / "texts")), folder / "dreams"
     given = ["--prior", weights, "--retriever", weights, "--frames", "2", "--out", str(out), *FEW_DREAMS]
     run("05_text_to_3d.py", ["a red car", "a chair", *given], monkeypatch)
@@ -171,6 +173,7 @@ def test_text_to_3d(folder, monkeypatch, capsys):
 @pytest.mark.slow
 def test_dream_ablations(folder, monkeypatch, capsys):
     pytest.importorskip("tokenizers")
+    monkeypatch.setattr(dreams, "SIZE", 16)
     weights = str(write_own_texts(folder / "judge"))
     (folder / "prompts.txt").write_text("a red car\na chair\n")
     given = ["--prior", weights, "--retriever", weights, "--out", str(folder / "ablations"), *FEW_DREAMS]

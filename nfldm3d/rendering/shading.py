@@ -5,7 +5,7 @@ a is 1 (Poole et al. 2022). Every sample of a ray is shaded by itself, so that g
 normals; ``Appearance`` shades once for each ray.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -81,6 +81,8 @@ class ShadedRays:
     away: Float[Tensor, " rays"] | None = None
     """Weighted sum of max(0, n · direction)²: how far what is seen faces away from its viewer (Verbin et al. 2022). Its
     weights have no gradient."""
+    shade: Float[Tensor, " rays"] | None = None
+    """Weighted sum of how bright the samples are: the bare shape, in grey. None as for ``normals``."""
 
 
 def look_shaded(
@@ -111,13 +113,13 @@ def look_shaded(
         sums = composite_samples(density, albedo, distances, counts, step)
         return ShadedRays(sums.features, sums.opacity, sums.distance)
     normals = field_normals(field, points, options)
-    color = albedo if options.shading == "albedo" else shade_points(points, normals, light)
-    color = albedo * color if options.shading == "lambertian" else color.expand_as(albedo)
-    sums = composite_samples(density, torch.cat((color, normals), dim=-1), distances, counts, step)
+    shade = shade_points(points, normals, light)
+    color = {"albedo": albedo, "lambertian": albedo * shade, "textureless": shade.expand_as(albedo)}[options.shading]
+    sums = composite_samples(density, torch.cat((color, normals, shade), dim=-1), distances, counts, step)
     away = (normals * lines.directions).sum(-1, keepdim=True).relu().square()
     turned = composite_samples(density.detach(), away, distances, counts, step)
     seen, turned_away = sums.features, turned.features[:, 0]
-    return ShadedRays(seen[:, :3], sums.opacity, sums.distance, seen[:, 3:], turned_away)
+    return ShadedRays(seen[:, :3], sums.opacity, sums.distance, seen[:, 3:6], turned_away, seen[:, 6])
 
 
 def shade_points(
@@ -158,20 +160,50 @@ def render_shaded(
         light: by default a lamp at each camera.
         background: behind the field; black if None.
     """
-    cells, views = occupied_cells(field), []
+    return _paint(_look_around(field, camera, options, light), camera, background)
+
+
+@torch.no_grad()
+def render_with_shape(
+    field: Field,
+    camera: Camera,
+    *,
+    light: Light | None = None,
+    background: Float[Tensor, "3"] | None = None,
+) -> tuple[Rendering, Float[Tensor, "*views 3 height width"]]:
+    """``render_shaded`` in lit colours, and pictures of the bare shape in the same light, at the price of one."""
+    looks = _look_around(field, camera, ShadingOptions("lambertian"), light)
+    bare = []
+    for look in looks:
+        assert look.shade is not None
+        bare.append(replace(look, color=look.shade[:, None].expand(-1, 3)))
+    return _paint(looks, camera, background), _paint(bare, camera, background).image
+
+
+def _look_around(field: Field, camera: Camera, options: ShadingOptions | None, light: Light | None) -> list[ShadedRays]:
+    """All pixels of each view."""
+    cells, views = occupied_cells(field), list[ShadedRays]()
     flat_camera = camera.reshape(-1)
     for number in range(len(flat_camera)):
         view = flat_camera[number]
-        rays, lamp = view.rays(), light or Light(view.centers)
-        flat = rays.reshape(-1)
+        rays, lamp = view.rays().reshape(-1), light or Light(view.centers)
         pieces = [
-            look_shaded(field, flat[first : first + RAYS_AT_ONCE], lamp, options, cells=cells, with_normals=True)
-            for first in range(0, len(flat), RAYS_AT_ONCE)
+            look_shaded(field, rays[first : first + RAYS_AT_ONCE], lamp, options, cells=cells, with_normals=True)
+            for first in range(0, len(rays), RAYS_AT_ONCE)
         ]
-        color, opacity, total, normals = (
-            torch.cat([getattr(piece, name) for piece in pieces])
-            for name in ("color", "opacity", "distance", "normals")
-        )
+        names = [part.name for part in fields(ShadedRays)]
+        views.append(ShadedRays(*(torch.cat([getattr(piece, name) for piece in pieces]) for name in names)))
+    return views
+
+
+def _paint(looks: list[ShadedRays], camera: Camera, background: Float[Tensor, "3"] | None) -> Rendering:
+    """Pictures before a background, with depths and normals, of what all pixels of each view see."""
+    views, flat_camera = [], camera.reshape(-1)
+    for number, look in enumerate(looks):
+        view = flat_camera[number]
+        rays = view.rays()
+        color, opacity, total, normals = look.color, look.opacity, look.distance, look.normals
+        assert normals is not None
         seen = opacity > MIN_OPACITY
         distance = torch.where(seen, total / opacity.clamp(min=MIN_OPACITY), 0.0)
         behind = color.new_zeros(3) if background is None else background.to(color)

@@ -149,7 +149,7 @@ def make_image_prior(source: PictureSource, *, widths: tuple[int, ...] = (96, 19
 def sample_features(
     source: PictureSource, embed: Callable[[Tensor], Tensor], count: int = 200
 ) -> Float[Tensor, "samples numbers"]:
-    """Embeddings of pictures of ``count`` scenes, for ``ImageDenoiser.tell_apart``."""
+    """Embeddings of pictures of at most ``count`` scenes, for ``ImageDenoiser.tell_apart``."""
     generator = torch.Generator().manual_seed(0)
-    chosen = torch.randint(len(source), (count,), generator=generator).tolist()
+    chosen = torch.randperm(len(source), generator=generator)[:count].tolist()
     return torch.cat([embed(source.sample(number, generator).images) for number in chosen]).float().cpu()

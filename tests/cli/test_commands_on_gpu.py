@@ -22,6 +22,7 @@ from nfldm3d.cli import main
 from nfldm3d.cli.commands import Command
 from nfldm3d.cli.train import Train
 from nfldm3d.cli.view import View
+from nfldm3d.evaluation import dreams
 from nfldm3d.models.views.xunet import XUNet
 from nfldm3d.pipelines.scene_generator import SceneGenerator
 from nfldm3d.viewer.frames import WHOLE, Look, draw
@@ -173,7 +174,8 @@ def test_stages_are_trained(stage: str, shards: Path, encoded: Path, tmp_path: P
 
 
 @pytest.mark.cuda
-def test_objects_are_dreamt(tmp_path: Path) -> None:
+def test_objects_are_dreamt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dreams, "SIZE", 16)
     few = ["--steps", "1", "--detail", "12", "--size", "8", "--coarse-size", "8", "--frames", "1"]
     prior = write_own_texts(tmp_path / "prior")
     run("dream", "a car", "--prior", prior, "--out", tmp_path / "car", *few)

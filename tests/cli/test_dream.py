@@ -9,6 +9,7 @@ from small_priors import write_own_texts, write_pixel_texts
 
 from nfldm3d import Scene
 from nfldm3d.cli import main
+from nfldm3d.evaluation import dreams
 from nfldm3d.fields import NeuralField
 
 FEW = ["--steps", "2", "--detail", "16", "--size", "8", "--coarse-size", "8", "--frames", "2", "--device", "cpu"]
@@ -44,7 +45,10 @@ def test_what_cannot_be_dreamt_is_refused(
     assert message in capsys.readouterr().err
 
 
-def test_dreams_of_our_own_prior_are_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dreams_of_our_own_prior_are_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dreams, "SIZE", 16)
     weights, out = str(write_own_texts(tmp_path / "weights")), tmp_path / "dreams"
     assert main(["dream", "a chair", "--out", str(out / "chair"), "--prior", weights, "--no-mesh", *FEW]) == 0
     capsys.readouterr()

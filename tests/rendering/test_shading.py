@@ -22,6 +22,7 @@ from nfldm3d.rendering.shading import (
     opacity_penalty,
     orientation_penalty,
     render_shaded,
+    render_with_shape,
 )
 
 CENTER = torch.tensor(BOX.center)
@@ -130,6 +131,15 @@ def test_pictures_show_the_ball_over_its_background() -> None:
     assert float((pictures.normals[:, :, 5, 7] * towards).sum(-1).min()) > 0.9
     assert float(pictures.image[:, :, 5, 7].min()) > 0.9  # the lamp is at the camera
     assert 3.0 < float(pictures.depth[0, 5, 7]) < 3.5
+
+
+def test_colors_and_shape_are_seen_at_once() -> None:
+    camera, grey = Camera.orbit(BOX.center, 4.0, views=2, width=14, height=10), torch.full((3,), 0.4)
+    lit, bare = render_with_shape(solid(), camera, background=grey)
+    for shading, image in (("lambertian", lit.image), ("textureless", bare)):
+        alone = render_shaded(solid(), camera, ShadingOptions(shading), background=grey)
+        torch.testing.assert_close(image, alone.image)
+        torch.testing.assert_close(lit.normals, alone.normals)
 
 
 def test_backgrounds_are_learned_and_kept(generator: torch.Generator) -> None:

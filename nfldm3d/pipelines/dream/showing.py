@@ -15,7 +15,7 @@ from nfldm3d.pictures import save_contact_sheet
 from nfldm3d.pipelines.dream.canvas import field_of
 from nfldm3d.pipelines.dream.dreaming import RADIUS, Dream
 from nfldm3d.pipelines.dream.views import circle_views
-from nfldm3d.rendering.shading import ShadingOptions, render_shaded
+from nfldm3d.rendering.shading import render_with_shape
 from nfldm3d.rendering.video import write_video
 from nfldm3d.scene import Scene
 from nfldm3d.written_files import note_written
@@ -41,13 +41,10 @@ def preview(path: PathName, every: int, size: int = 128) -> Callable[[Dream, Ste
 def show_sides(field: Field, cameras: Camera) -> list[Float[Tensor, "views 3 height width"]]:
     """Colours in light, the shape without them, and normals as colours, on grey."""
     background = torch.tensor(GREY, device=field.device)
-    lit, bare = (
-        render_shaded(field, cameras, ShadingOptions(shading), background=background)
-        for shading in ("lambertian", "textureless")
-    )
-    assert bare.normals is not None
-    normals = bare.opacity[..., None, :, :] * (0.5 + 0.5 * bare.normals) + (1 - bare.opacity[..., None, :, :]) * 0.5
-    return [lit.image, bare.image, normals.clamp(0, 1)]
+    lit, bare = render_with_shape(field, cameras, background=background)
+    assert lit.normals is not None
+    normals = lit.opacity[..., None, :, :] * (0.5 + 0.5 * lit.normals) + (1 - lit.opacity[..., None, :, :]) * 0.5
+    return [lit.image, bare, normals.clamp(0, 1)]
 
 
 def save_sides(scene: Scene, path: PathName, size: int = 128) -> None:
