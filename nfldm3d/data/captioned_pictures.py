@@ -6,6 +6,7 @@ Such a folder holds pictures with transparency and ``metadata.jsonl``, a JSON ob
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,13 @@ def read_objects(
     return found
 
 
+def keep_common(subjects: Sequence[Subject], least: int) -> list[Subject]:
+    """Those whose kind, the last word of their captions, has ``least`` shapes or more: few pictures of many kinds teach
+    a small network none of them."""
+    shapes = Counter(_kind(subject) for subject in subjects)
+    return [subject for subject in subjects if shapes[_kind(subject)] >= least]
+
+
 def read_picture_folder(folder: PathName, split: Split, *, size: int = 64) -> list[Subject]:
     """Captioned pictures, scaled to ``size`` pixels; one in ten, by its caption, is for tests.
 
@@ -196,6 +204,10 @@ def _read_pixels(path: Path, size: int) -> UInt8[Tensor, "4 size size"]:
     layers = [Image.fromarray(before_white[..., k]).resize((size, size), Image.Resampling.BOX) for k in range(4)]
     scaled = np.stack([np.asarray(layer) for layer in layers])
     return torch.from_numpy((scaled * 255).round().clip(0, 255).astype(np.uint8))
+
+
+def _kind(subject: Subject) -> str:
+    return subject.caption.split()[-1]
 
 
 def _hash(text: str, salt: str) -> int:
