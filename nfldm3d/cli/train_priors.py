@@ -118,6 +118,7 @@ class TrainTextPrior:
     def run(self) -> None:
         """Trains and writes the weights."""
         require_at_least(self, least_shapes=1)
+        from nfldm3d.data.captioned_pictures import keep_common
         from nfldm3d.guidance.sentences import SentenceEmbedder
         from nfldm3d.training.text_prior_stage import (
             CaptionSource,
@@ -128,7 +129,11 @@ class TrainTextPrior:
         )
 
         sentences = SentenceEmbedder.load(self.sentences)
-        source, held_out = CaptionSource(self._subjects("train")), CaptionSource(self._subjects("test"))
+        learned, unseen = self._subjects("train"), self._subjects("test")
+        held_out = CaptionSource(keep_common(unseen, self.least_shapes, learned) or unseen)
+        source = CaptionSource(keep_common(learned, self.least_shapes))
+        if not source.subjects:
+            raise ValueError(f"no kind of object has {self.least_shapes} shapes; lower --least-shapes")
         model = make_text_prior(int(source.subjects[0].pixels.shape[-1]), sentences.numbers)
         model.tell_apart(known_tokens(sentences.embed(sample_texts(source))))
         begin_with(model, self.start_from, "image_prior")
@@ -136,13 +141,9 @@ class TrainTextPrior:
         run_stage(stage, ("image_prior", model), self.out, self.options, self.resume)
 
     def _subjects(self, split: Literal["train", "test"]) -> "list[Subject]":
-        from nfldm3d.data.captioned_pictures import keep_common, read_objects, read_picture_folder
+        from nfldm3d.data.captioned_pictures import read_objects, read_picture_folder
 
         found = read_objects(self.objects, split, maps=self.sources, leave_out=self.leave_out)
-        if split == "train":
-            found = keep_common(found, self.least_shapes)
-            if not found:
-                raise ValueError(f"no kind of object has {self.least_shapes} shapes; lower --least-shapes")
         if self.pictures is not None:
             size = int(found[0].pixels.shape[-1])
             found += read_picture_folder(self.pictures, split, size=size)

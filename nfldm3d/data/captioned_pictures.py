@@ -105,10 +105,10 @@ def read_objects(
     return found
 
 
-def keep_common(subjects: Sequence[Subject], least: int) -> list[Subject]:
-    """Those whose kind, the last word of their captions, has ``least`` shapes or more: few pictures of many kinds teach
-    a small network none of them."""
-    shapes = Counter(_kind(subject) for subject in subjects)
+def keep_common(subjects: Sequence[Subject], least: int, among: Sequence[Subject] | None = None) -> list[Subject]:
+    """Those whose kind, the last word of their captions, has ``least`` shapes or more, there or in ``among``: few
+    pictures of many kinds teach a small network none of them."""
+    shapes = Counter(_kind(subject) for subject in (subjects if among is None else among))
     return [subject for subject in subjects if shapes[_kind(subject)] >= least]
 
 

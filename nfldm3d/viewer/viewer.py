@@ -26,6 +26,7 @@ from nfldm3d.viewer.tasks import FAILURES, TaskRunner
 if TYPE_CHECKING:
     import viser
 
+    from nfldm3d.guidance import Prior
     from nfldm3d.models.priors.restorer import Restorer
     from nfldm3d.pipelines import SceneGenerator
 
@@ -46,6 +47,7 @@ class Viewer:
         pipeline: "SceneGenerator | None" = None,
         *,
         restorer: "Restorer | None" = None,
+        prior: "Prior | None" = None,
         host: str = LOOPBACK,
         port: int = 0,
         origins: Sequence[str] = (),
@@ -56,6 +58,7 @@ class Viewer:
             scenes: names and scenes; they stay where they are computed.
             pipeline: makes scenes and parts of them; None leaves the panel out.
             restorer: sharpens scenes in that panel.
+            prior: of pictures by texts, to dream of objects; None leaves that panel out.
             host: the address to listen at; whoever reaches it can use the page.
             port: 0 takes one that is free.
             origins: of other pages that may use it, as of a proxy that shows it under its own name.
@@ -65,7 +68,7 @@ class Viewer:
             ImportError: the extra ``viewer`` is missing.
         """
         self.server = open_server(host, port, origins)
-        self.pipeline, self.restorer = pipeline, restorer
+        self.pipeline, self.restorer, self.prior = pipeline, restorer, prior
         self.scenes: dict[str, ShownScene] = {}
         self.look = Look()
         self.views: dict[int, LiveView] = {}
@@ -81,6 +84,7 @@ class Viewer:
         self.server.on_client_disconnect(self._forget)
 
     def _build(self) -> None:
+        from nfldm3d.viewer.dream_panel import DreamPanel
         from nfldm3d.viewer.keep_panel import KeepPanel
         from nfldm3d.viewer.make_panel import MakePanel
         from nfldm3d.viewer.paint_panel import PaintPanel
@@ -101,13 +105,16 @@ class Viewer:
         tabs = gui.add_tab_group()
         with tabs.add_tab("View"):
             self.view_panel = ViewPanel(self)
-        self.paint_panel = self.make_panel = None
+        self.paint_panel = self.make_panel = self.dream_panel = None
         if self.pipeline is not None:
             with tabs.add_tab("Make"):
                 self.make_panel = MakePanel(self, self.pipeline, self.restorer)
             if self.pipeline.map_size:
                 with tabs.add_tab("Paint"):
                     self.paint_panel = PaintPanel(self, self.pipeline)
+        if self.prior is not None:
+            with tabs.add_tab("Dream"):
+                self.dream_panel = DreamPanel(self, self.prior)
         with tabs.add_tab("Keep"):
             self.keep_panel = KeepPanel(self)
 

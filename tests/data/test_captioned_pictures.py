@@ -15,6 +15,7 @@ from nfldm3d.data.captioned_pictures import (
     add_color,
     bare_pixels,
     is_unseen,
+    keep_common,
     lay_over,
     read_objects,
     read_picture_folder,
@@ -32,6 +33,9 @@ def test_objects_come_with_captions_and_sides(tmp_path: Path) -> None:
     found = read_objects(write_objects(tmp_path), "train", maps=["furniture"], leave_out=["table", "tab"])
     assert [subject.caption for subject in found] == [THINGS[0], THINGS[2]]
     assert found[0].sides == SIDES and found[0].relief is None
+    torch.testing.assert_close(
+        found[0].angles, torch.tensor(((0.0, 0.0), (90.0, 0.0), (180.0, 0.0), (0.0, 88.57))), atol=0.01, rtol=0
+    )
     scene = object_scene(0)
     assert scene.alpha is not None
     assert torch.equal(found[0].pixels, torch.cat((scene.images, scene.alpha[:, None]), dim=1))
@@ -139,3 +143,11 @@ def test_bare_shapes_have_no_colors() -> None:
     assert subject.relief is not None
     image = lay_over(bare_pixels(subject.pixels.float() / 255, subject.relief), torch.zeros(4, 3))
     assert torch.allclose(image[:, :, 4, 4], torch.full((4, 3), 200 / 255)) and not image[:, :, 0].any()
+
+
+def test_rare_kinds_are_left_out() -> None:
+    subjects = [make_subject(f"a {name}", (9, 9, 9)) for name in ("chair", "red chair", "table")]
+    assert [each.caption for each in keep_common(subjects, 1)] == ["a chair", "a red chair", "a table"]
+    assert [each.caption for each in keep_common(subjects, 2)] == ["a chair", "a red chair"]
+    assert [each.caption for each in keep_common(subjects, 2, among=subjects[2:] * 2)] == ["a table"]
+    assert keep_common(subjects, 3) == []

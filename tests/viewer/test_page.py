@@ -10,11 +10,14 @@ import pytest
 import torch
 import trimesh
 from browser import missing_browser, open_browser
+from small_priors import write_own_texts
 from small_rooms import scene_generator
 
 from nfldm3d import Box, Rgb, Scene, VoxelField
+from nfldm3d.guidance import load_prior
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser
 from nfldm3d.models.priors.restorer import BESIDE, DEVIATION, Restorer
+from nfldm3d.pipelines.dream import DreamOptions
 from nfldm3d.pipelines.refining import RefineOptions
 from nfldm3d.viewer.viewer import Viewer
 
@@ -36,9 +39,10 @@ def ball() -> Scene:
 
 
 @pytest.fixture(scope="module")
-def viewer() -> Iterator[Viewer]:
+def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     network = ImageDenoiser(16, widths=(8,), blocks=1, beside=BESIDE, deviation=DEVIATION)
-    viewer = Viewer([("ball", ball())], scene_generator(), restorer=Restorer(network))
+    prior = load_prior(write_own_texts(tmp_path_factory.mktemp("prior")))
+    viewer = Viewer([("ball", ball())], scene_generator(), restorer=Restorer(network), prior=prior)
     yield viewer
     viewer.close()
 
@@ -157,6 +161,26 @@ def test_a_scene_is_sharpened(viewer: Viewer, page: Any) -> None:
     coarse, fine = (viewer.scenes[name].scene.field for name in (made, f"{made}, sharper"))
     assert isinstance(coarse, VoxelField) and isinstance(fine, VoxelField)
     assert fine.resolution == tuple(2 * count for count in coarse.resolution)
+
+
+def test_an_object_is_dreamt(viewer: Viewer, page: Any) -> None:
+    panel = viewer.dream_panel
+    assert panel is not None
+    panel.options = DreamOptions(size=8, coarse_size=8, detail=12)
+    tab(page, "Dream")
+    panel.prompt.value, panel.steps.value = "  ", 2
+    press(page, "Dream")
+    until(lambda: "the prompt is empty" in viewer.status.value)
+    panel.prompt.value = "a red \n car"
+    press(page, "Dream")
+    until(lambda: viewer.status.value == "made: a red car" and not viewer.tasks.busy)
+    scene = viewer.scenes["a red car"].scene
+    assert isinstance(scene.field, VoxelField) and scene.metadata["prompt"] == "a red car"
+    panel.steps.value = 20_000
+    press(page, "Dream")
+    until(lambda: viewer.tasks.busy)
+    press(page, "Cancel")
+    until(lambda: viewer.status.value == "dreaming of a red car: cancelled" and not viewer.tasks.busy)
 
 
 def test_a_reload_in_mid_task_finds_it_running_and_it_can_be_cancelled(viewer: Viewer, browser: Any) -> None:
