@@ -45,8 +45,8 @@ class TrainViewDiffusion:
     """Numbers in which noise and pose are told."""
     dropout: float = 0.0
     """Share of channels left out in training."""
-    prediction: Literal["epsilon", "v"] = "v"
-    """What is learned: the noise as published, or v."""
+    prediction: Literal["epsilon", "v", "picture"] = "picture"
+    """What is learned: the noise as published, v, or the picture itself, soonest learned by small networks."""
     relative: bool = True
     """Whether azimuths are counted from the given view, so that a photograph needs none."""
     published: bool = False

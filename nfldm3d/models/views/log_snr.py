@@ -18,8 +18,9 @@ SHARP = 5.0
 _START = math.atan(math.exp(-CLEAN / 2))
 _SPAN = math.atan(math.exp(CLEAN / 2)) - _START
 
-Prediction: TypeAlias = Literal["epsilon", "v"]
-"""What a network says: the noise, or v = alpha noise - sigma x (Salimans & Ho 2022)."""
+Prediction: TypeAlias = Literal["epsilon", "v", "picture"]
+"""What a network says: the noise, v = alpha noise - sigma x (Salimans & Ho 2022), or x itself, which asks least of a small
+network: it need not carry the noise through to its end (Li & He 2025)."""
 
 
 def log_snr(t: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -50,8 +51,8 @@ def target_of(
     prediction: Prediction,
 ) -> Float[Tensor, "batch ..."]:
     """What a network should say."""
-    if prediction == "epsilon":
-        return noise
+    if prediction != "v":
+        return noise if prediction == "epsilon" else clean
     alpha, sigma = split_variance(log_snr, clean)
     return alpha * noise - sigma * clean
 
@@ -60,11 +61,12 @@ def weigh(log_snr: Float[Tensor, " batch"], prediction: Prediction) -> Float[Ten
     """How much errors at a log-SNR count in training.
 
     All alike where noise is predicted, as published. Those of v are the errors of the picture times 1 / sigma^2; beyond
-    ``SHARP`` times these, nothing but noise is left to learn (truncated as by Hang et al. 2023).
+    ``SHARP`` times these, nothing but noise is left to learn (truncated as by Hang et al. 2023). Pictures count alike.
     """
     if prediction == "epsilon":
         return torch.ones_like(log_snr)
-    return (SHARP * torch.sigmoid(-log_snr)).clamp(max=1)
+    variance = torch.sigmoid(-log_snr)
+    return (SHARP * variance).clamp(max=1) if prediction == "v" else (1 / variance).clamp(max=SHARP)
 
 
 def to_clean(
@@ -74,6 +76,8 @@ def to_clean(
     prediction: Prediction,
 ) -> Float[Tensor, "batch ..."]:
     """The picture that follows from what a network said of ``noisy``, within [-1, 1]."""
+    if prediction == "picture":
+        return said.clamp(-1, 1)
     alpha, sigma = split_variance(log_snr, noisy)
     clean = (noisy - sigma * said) / alpha if prediction == "epsilon" else alpha * noisy - sigma * said
     return clean.clamp(-1, 1)

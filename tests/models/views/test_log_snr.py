@@ -14,7 +14,7 @@ def test_the_schedule_falls_from_20_to_minus_20() -> None:
     assert torch.allclose(found, torch.tensor([20.0, 1.7625, 0.0, -1.7625, -20.0]), atol=1e-3)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "picture"])
 def test_pictures_follow_from_what_is_said(prediction, generator: torch.Generator) -> None:
     clean = torch.rand(4, 3, 5, 6, generator=generator) * 2 - 1
     noise, level = torch.randn(clean.shape, generator=generator), torch.tensor([9.0, 1.0, -2.0, -6.0])
@@ -23,7 +23,7 @@ def test_pictures_follow_from_what_is_said(prediction, generator: torch.Generato
     assert torch.allclose(alpha**2 + sigma**2, torch.ones_like(alpha))
     said = target_of(clean, noise, level, prediction)
     assert torch.allclose(to_clean(said, noisy, level, prediction), clean, atol=1e-3)
-    assert float(to_clean(torch.zeros_like(noisy), 50 * noisy, level, prediction).abs().max()) == 1
+    assert float(to_clean(50 * said, 50 * noisy, level, prediction).abs().max()) == 1
 
 
 def test_errors_of_v_count_less_where_there_is_little_noise() -> None:
@@ -31,6 +31,8 @@ def test_errors_of_v_count_less_where_there_is_little_noise() -> None:
     assert torch.equal(weigh(level, "epsilon"), torch.ones(4))
     found = weigh(level, "v")
     assert found[0] == 1 and found[1] == 1 and 0 < found[3] < found[2] < 1
+    ratio = weigh(level, "picture") * torch.sigmoid(-level) / found  # the same errors, said of the picture
+    torch.testing.assert_close(ratio, torch.ones(4))
 
 
 def test_a_step_is_that_of_diffusers(generator: torch.Generator) -> None:
