@@ -1,6 +1,6 @@
 """From sentences to objects: each is dreamt, judged by whether its sentence is found among all, and exported.
 
-python examples/05_text_to_3d.py "a red chair" "a white bathtub" --prior runs/text_prior --out out/dreams
+python examples/05_text_to_3d.py "a red chair" "a white lamp" --out out/dreams
 """
 
 import argparse
@@ -17,8 +17,8 @@ def main() -> None:
     """Writes a folder for each object, and prints how often its sentence was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prompts", nargs="+")
-    parser.add_argument("--prior", required=True)
-    parser.add_argument("--retriever", help="weights of the judge")
+    parser.add_argument("--prior", default="objects", help="weights that come with nfldm3d, a run, or a folder")
+    parser.add_argument("--retriever", default="objects", help="weights of the judge")
     parser.add_argument("--steps", type=int, default=DreamOptions().steps)
     parser.add_argument("--size", type=int, default=DreamOptions().size)
     parser.add_argument("--detail", type=int, default=DreamOptions().detail)
@@ -36,7 +36,7 @@ def main() -> None:
         save_sides(scene, folder / "preview.png")
         save_turntable(scene, folder / "turntable.mp4", frames=arguments.frames)
         export_mesh(scene, folder / "scene.glb")
-    if arguments.retriever and len(made) > 1:
+    if len(made) > 1:
         judges = {"retriever": MatcherJudge.load(arguments.retriever)}
         dreams = {name: lambda scene=scene: scene for name, scene in made.items()}
         print(json.dumps(measure_dreams(list(made), dreams, judges), indent=1))

@@ -1,6 +1,6 @@
 """What makes a dream three-dimensional (DreamFusion's Figure 6): each way of looking, switched on one after the other.
 
-    python examples/dream_ablations.py prompts.txt --prior runs/text_prior --retriever runs/retriever --steps 1500
+    python examples/dream_ablations.py prompts.txt --steps 1500
 
 ViewAug: cameras from everywhere, instead of a few steps about the front. ViewDep: prompts say the side. Lighting: light
 on the colours. Textureless: light on the bare shape. Each row has the same budget and seeds. Its dreams are judged by
@@ -43,8 +43,8 @@ def main() -> None:
     """Prints a table and writes the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prompts", type=Path)
-    parser.add_argument("--prior", required=True)
-    parser.add_argument("--retriever", required=True)
+    parser.add_argument("--prior", default="objects", help="weights that come with nfldm3d, a run, or a folder")
+    parser.add_argument("--retriever", default="objects", help="weights of the judge")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--size", type=int, default=DreamOptions().size)
     parser.add_argument("--detail", type=int, default=DreamOptions().detail)

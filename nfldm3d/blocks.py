@@ -87,7 +87,9 @@ class UNet(nn.Module):
         self,
         image: Float[Tensor, "views inputs height width"],
         condition: Float[Tensor, "views condition"] | None = None,
+        layout: Float[Tensor, "views second half_height half_width"] | None = None,
     ) -> Float[Tensor, "views outputs height width"]:
+        """``layout`` is added to what the second level sees."""
         hidden, kept = self.stem(image), []
         for number, blocks in enumerate(self.down):
             for block in blocks:  # type: ignore[union-attr]
@@ -95,6 +97,8 @@ class UNet(nn.Module):
             if number < len(self.shrink):
                 kept.append(hidden)
                 hidden = self.shrink[number](hidden)
+                if number == 0 and layout is not None:
+                    hidden = hidden + layout
         for number in reversed(range(len(self.up))):
             side = kept.pop()
             raised = functional.interpolate(self.grow[number](hidden), size=side.shape[-2:], mode="nearest")

@@ -14,6 +14,7 @@ from nfldm3d.cli.values import require_at_least
 from nfldm3d.export import export_mesh
 from nfldm3d.files import atomic_write
 from nfldm3d.fitting.checkpoint import is_under_way, remove_checkpoint
+from nfldm3d.models.weight_folders import OBJECTS
 from nfldm3d.pipelines.dream.options import DreamOptions
 from nfldm3d.written_files import writing
 
@@ -28,15 +29,15 @@ CHECKPOINT = ".dream.checkpoint.safetensors"
 class Dream:
     """Makes an object from a sentence (DreamFusion): a scene, a closed mesh in its colours, a turntable and a preview.
 
-    It needs a text-to-image model: one that nfldm3d train text-prior makes, or another, as diffusers keeps it."""
+    Its text-to-image model is the small one that comes with nfldm3d, or another, as diffusers keeps it."""
 
     prompt: Annotated[str, tyro.conf.Positional]
     """What to dream of, such as 'a wooden chair'."""
     out: Path
     """Folder for preview.png, turntable.mp4, scene.nfld, scene.glb and dream.json; a dream that was stopped goes on."""
-    prior: str
-    """A run of nfldm3d train text-prior, or a folder of a Stable Diffusion or DeepFloyd IF (first stage) pipeline,
-    weights in safetensors."""
+    prior: str = OBJECTS
+    """The small prior that comes with nfldm3d, a run of nfldm3d train text-prior, or a folder of a Stable Diffusion or
+    DeepFloyd IF (first stage) pipeline, weights in safetensors."""
     hub: bool = False
     """Take --prior for a name on the Hugging Face Hub, OWNER/NAME, and download it; nothing else asks a network."""
     options: Annotated[DreamOptions, tyro.conf.arg(name="")] = field(default_factory=DreamOptions)

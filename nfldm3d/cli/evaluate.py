@@ -56,12 +56,14 @@ class Evaluate:
     prompts: Path | None = None
     """Text file with a prompt a line, among which each dream's is looked for."""
     retriever: str | None = None
-    """Weights of the judge of dreams: a run of nfldm3d train retriever, or a folder."""
+    """Weights of the judge of dreams: a run of nfldm3d train retriever, or a folder; by default the one that comes with
+    nfldm3d."""
     clip: Path | None = None
     """Folder of a CLIP as transformers keeps it, to judge dreams by as well."""
-    weights: str = DEFAULT
-    """Weights of the auto-encoders, for ``generator`` of a scene generator or the GAUDI-style baseline: a name of those
-    that nfldm3d comes with, a folder, or a run of nfldm3d train."""
+    weights: str | None = None
+    """Weights of the auto-encoders, for ``generator`` of a scene generator or the GAUDI-style baseline, for ``views``
+    of what draws them: a name of those that nfldm3d comes with (by default driving, for ``views`` objects), a folder,
+    or a run of nfldm3d train."""
     hub: bool = False
     """Look for the weights on the Hugging Face Hub, by a name such as OWNER/NAME; nothing else ever asks a network."""
     split: Literal["train", "test", "all"] = "test"
@@ -132,7 +134,7 @@ class Evaluate:
         from nfldm3d.pictures import save_image
 
         device = open_device(self.device)
-        folder = find_weights(self.weights, hub=self.hub)
+        folder = find_weights(self.weights or DEFAULT, hub=self.hub)
         pipeline = _open_generator(folder, device)
         data = self._require_data()
         training, held_out = open_scenes(data, "train"), open_scenes(data, "test")
@@ -193,7 +195,7 @@ class Evaluate:
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines import Autoencoders
 
-        networks = Autoencoders.from_pretrained(self.weights, open_device(self.device), hub=self.hub)
+        networks = Autoencoders.from_pretrained(self.weights or DEFAULT, open_device(self.device), hub=self.hub)
         found = open_scenes(self._require_data(), self.split, whole=True, views=max(VIEWS, self.views + COMPARED))
         count = min(self.scenes, len(found))
         chosen = Selection(found, [number * len(found) // count for number in range(count)])

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nfldm3d.cli.devices import open_device
+from nfldm3d.models.weight_folders import OBJECTS
 
 if TYPE_CHECKING:
     from nfldm3d.data.captioned_pictures import Subject
@@ -36,11 +37,9 @@ def judge_dreams(options: DreamJudgement) -> dict[str, object]:
 
     if options.prompts is None or options.dreams is None:
         raise ValueError("dreams are judged among prompts: give --dreams FOLDER and --prompts FILE")
-    if options.retriever is None:
-        raise ValueError("dreams need a judge: give --retriever, the run of nfldm3d train retriever")
     device, prompts = open_device(options.device), read_prompts(options.prompts)
     found = find_dreams(options.dreams, prompts)
-    judges: dict[str, Judge] = {"retriever": MatcherJudge.load(options.retriever, device)}
+    judges: dict[str, Judge] = {"retriever": MatcherJudge.load(options.retriever or OBJECTS, device)}
     if options.clip is not None:
         judges["clip"] = ClipJudge.load(options.clip, device)
     scenes = {prompt: partial(Scene.load, path, device=device) for prompt, path in found.items()}

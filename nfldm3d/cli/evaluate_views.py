@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from nfldm3d.cli.devices import open_device
-from nfldm3d.models.weight_folders import find_weights
+from nfldm3d.models.weight_folders import OBJECTS, find_weights
 
 if TYPE_CHECKING:
     from nfldm3d.cli.evaluate import Evaluate
@@ -56,11 +56,12 @@ def _open_drawer(command: "Evaluate", device: torch.device) -> "tuple[DrawViews,
     from nfldm3d.pipelines.views.multiview import LAYERS, MultiViewGenerator, MultiViewSampling
 
     scale = command.guidance_scale
-    if (find_weights(command.weights, hub=command.hub) / LAYERS).is_dir():
+    weights = command.weights or OBJECTS
+    if (find_weights(weights, hub=command.hub) / LAYERS).is_dir():
         sampling = MultiViewSampling(command.steps or 10, guidance_given=1.0 if scale is None else scale)
-        model = MultiViewGenerator.from_pretrained(command.weights, device, hub=command.hub)
+        model = MultiViewGenerator.from_pretrained(weights, device, hub=command.hub)
         return together(model, sampling), model.image_size, model.surroundings
     guidance = 2.0 if scale is None else scale
     sampling = ViewSampling(command.steps or 256, guidance, command.conditioning, command.memory, command.eta)
-    drawer = ViewSynthesizer.from_pretrained(command.weights, device, hub=command.hub)
+    drawer = ViewSynthesizer.from_pretrained(weights, device, hub=command.hub)
     return one_by_one(drawer.network, sampling), drawer.image_size, False

@@ -12,6 +12,8 @@ from nfldm3d.files import DataFormatError, resolve_inside
 
 DEFAULT = "driving"
 """The weights that commands take."""
+OBJECTS = "objects"
+"""The same for single objects: dreams, their judge, and novel views."""
 INDEX = "model_index.json"
 
 
@@ -54,7 +56,7 @@ def shipped_weights() -> dict[str, Path]:
     roots = (package / "assets", package.parent / "assets")  # installed from a wheel; a checkout, editable or not
     found: dict[str, Path] = {}
     for root in roots if (package.parent / "pyproject.toml").is_file() else roots[:1]:
-        found |= {index.parent.name: index.parent for index in sorted(root.glob(f"*/{INDEX}"))}
+        found |= {config.parents[1].name: config.parents[1] for config in sorted(root.glob("*/*/config.json"))}
     return found
 
 

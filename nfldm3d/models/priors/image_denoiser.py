@@ -46,6 +46,7 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         directions: int = 128,
         predicts: Literal["velocity", "picture"] = "velocity",
         viewpoint: bool = False,
+        layout: int = 0,
     ):
         """For square pictures of ``size`` pixels.
 
@@ -60,6 +61,8 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             directions: in which embeddings differ, of which it is told; see ``tell_apart``.
             predicts: what the layers give; the answer is v always.
             viewpoint: the last token holds ``told.tell_viewpoint``'s numbers, then zeros; see ``guidance.CameraPrior``.
+            layout: channels of a map that is made of what is told alone, for the network's second level: convolutions
+                cannot tell where in an unseen picture something should be. 0 leaves it out.
         """
         super().__init__()
         if size % patch:
@@ -75,6 +78,11 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             if not questions or embedding < VIEWPOINT:
                 raise ValueError("a prior that is told viewpoints is told tokens of a text; set questions")
             self.place = ViewpointReader(memory)
+        self.plan = None
+        if layout:
+            if len(widths) < 2 or size % (2 * patch):
+                raise ValueError(f"a layout needs two levels, got widths {widths} and {size // patch} patches a side")
+            self.plan = Layout(memory, layout, size // patch // 2, widths[1])
         inputs, outputs = (3 + beside) * patch**2, 3 * patch**2
         self.network = UNet(inputs, outputs, tuple(widths), blocks=blocks, condition=memory)
         for parameter in self.network.head.parameters():
@@ -94,7 +102,10 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             condition = condition + self._tell(embedding.to(self.dtype))
         seen = noisy if beside is None else torch.cat((noisy, beside), dim=1)
         patch = int(self.config["patch"])
-        hidden = self.network(functional.pixel_unshuffle(seen.to(self.dtype), patch), functional.silu(condition))
+        layout = None if self.plan is None else self.plan(condition)
+        hidden = self.network(
+            functional.pixel_unshuffle(seen.to(self.dtype), patch), functional.silu(condition), layout
+        )
         made = functional.pixel_shuffle(hidden, patch).to(noisy.dtype)
         return made if self.config["predicts"] == "velocity" else _velocity(made, noisy, timestep)
 
@@ -122,6 +133,23 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
                 f"this prior is told embeddings of {self.config['embedding']} numbers, not {numbers}; give the network "
                 f"that it was trained with ({self.config['embedder']})"
             )
+
+
+class Layout(nn.Module):
+    """Draws a coarse map of features from what a network is told; nothing at first."""
+
+    def __init__(self, memory: int, channels: int, side: int, width: int):
+        super().__init__()
+        self.shape = (channels, side, side)
+        self.draw = nn.Sequential(
+            nn.SiLU(), nn.Linear(memory, 2 * memory), nn.SiLU(), nn.Linear(2 * memory, channels * side**2)
+        )
+        self.widen = nn.Conv2d(channels, width, 1)
+        for parameter in self.widen.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, condition: Float[Tensor, "views memory"]) -> Float[Tensor, "views width side side"]:
+        return self.widen(self.draw(condition).unflatten(-1, self.shape))
 
 
 def nearness(distance: Float[Tensor, "*views height width"]) -> Float[Tensor, "*views height width"]:

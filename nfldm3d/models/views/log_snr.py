@@ -19,8 +19,8 @@ _START = math.atan(math.exp(-CLEAN / 2))
 _SPAN = math.atan(math.exp(CLEAN / 2)) - _START
 
 Prediction: TypeAlias = Literal["epsilon", "v", "picture"]
-"""What a network says: the noise, v = alpha noise - sigma x (Salimans & Ho 2022), or x itself, which asks least of a small
-network: it need not carry the noise through to its end (Li & He 2025)."""
+"""What a network says: the noise, v = alpha noise - sigma x (Salimans & Ho 2022), or x itself, which asks least of a
+small network: it need not carry the noise through to its end (Li & He 2025)."""
 
 
 def log_snr(t: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
