@@ -66,7 +66,6 @@ def test_dreams_of_our_own_prior_are_judged(
     ("arguments", "message"),
     [
         (["dreams"], "give --dreams FOLDER and --prompts FILE"),
-        (["dreams", "--dreams", "nowhere", "--prompts", "nowhere"], "give --retriever"),
         (["dreams", "--dreams", "no", "--prompts", "no", "--retriever", "no"], "cannot be read as text"),
         (["autoencoders"], "autoencoders are measured on scenes: give --data"),
         (["generator"], "give --data"),

@@ -71,6 +71,23 @@ def test_viewpoints_need_tokens_to_stand_among() -> None:
             make(viewpoint=True, **told)
 
 
+def test_a_layout_is_made_of_what_is_told_alone(generator: torch.Generator) -> None:
+    network = make(embedding=4, layout=3)
+    assert network.plan is not None
+    told, t = torch.randn(2, 4, generator=generator), torch.tensor([900, 900])
+    maps = network.plan(torch.randn(2, 16, generator=generator))
+    assert maps.shape == (2, 16, 4, 4) and maps.flatten(2).std(-1).min() > 0
+    noisy = torch.zeros(2, 3, 16, 16)
+    with_map = network(noisy, t, told)
+    with torch.no_grad():
+        network.plan.widen.weight.zero_()
+        network.plan.widen.bias.zero_()
+    assert not torch.allclose(network(noisy, t, told), with_map, atol=1e-5)
+    for wrong in ({"layout": 3, "patch": 16}, {"layout": 3, "widths": (8,)}):
+        with pytest.raises(ValueError, match="a layout needs two levels"):
+            ImageDenoiser(size=16, embedding=4, **{"widths": (8, 16)} | wrong)  # type: ignore[arg-type]
+
+
 def test_sizes_that_cannot_be_cut_are_refused() -> None:
     with pytest.raises(ValueError, match="21 pixels cannot be cut into patches of 2"):
         ImageDenoiser(size=21, widths=(8, 8, 8))
