@@ -17,24 +17,35 @@ Kind = Literal["hash", "voxels"]
 ENCODING = {"levels": 8, "features": 2, "log2_rows": 15, "base_resolution": 16, "growth": 1.35}
 """Fine enough for pictures of 64 pixels: from 16 to 128 nodes."""
 COLORS = 3
+LEVELS, COARSEST = 4, 6
+"""Of the voxels that are drawn on: how many grids, and the fewest voxels along a side of one."""
 
 
 class VoxelCanvas(nn.Module):
-    """Densities before their softplus and albedo before its sigmoid, in the voxels of a cube around zero."""
+    """Densities before their softplus and albedo before its sigmoid, in the voxels of a cube around zero.
+
+    Both are sums over grids, each half as fine as the next: what an optimiser moves at once is then not single voxels,
+    whose gradients are mostly noise, but also the shape as a whole.
+    """
 
     def __init__(self, radius: float, detail: int):
         super().__init__()
         self.box = Box.from_center((0.0, 0.0, 0.0), (2 * radius,) * 3)  # type: ignore[arg-type]
-        self.radius = radius
+        self.radius, self.detail = radius, detail
+        sides = [side for level in range(LEVELS) if (side := -(-detail // 2**level)) >= COARSEST or not level]
+        self.grids = nn.ParameterList(torch.zeros(1, 1 + COLORS, side, side, side) for side in reversed(sides))
         strength, size = BLOBS["softplus"]
         distance = self.box.voxel_centers((detail,) * 3, torch.zeros(())).norm(dim=-1) / radius  # type: ignore[arg-type]
-        self.density = nn.Parameter(torch.where(distance < 1, strength * (1 - distance / size), -20.0))
-        self.albedo = nn.Parameter(torch.zeros(detail, detail, detail, COLORS))
+        with torch.no_grad():
+            self.grids[-1][0, 0] = torch.where(distance < 1, strength * (1 - distance / size), -20.0)
 
     def field(self) -> VoxelField:
         """What the parameters mean."""
-        density = functional.softplus(self.density) / self.radius
-        return VoxelField(density, torch.sigmoid(self.albedo), self.box)
+        values = self.grids[0]
+        for finer in self.grids[1:]:
+            values = finer + functional.interpolate(values, size=finer.shape[2:], mode="trilinear")
+        density = functional.softplus(values[0, 0]) / self.radius
+        return VoxelField(density, torch.sigmoid(values[0, 1:]).movedim(0, -1).contiguous(), self.box)
 
 
 Canvas = NeuralField | VoxelCanvas

@@ -167,7 +167,7 @@ def test_a_field_that_went_empty_is_named(generator: torch.Generator) -> None:
         canvas = make_canvas(kind, radius=1.0, detail=16, activation="softplus", generator=generator)  # type: ignore[arg-type]
         with torch.no_grad():
             if isinstance(canvas, VoxelCanvas):
-                canvas.density.fill_(-5.0)
+                canvas.grids[-1][0, 0] = -5.0
             else:
                 canvas.encoding.table.fill_(1.0)
                 canvas.weights[0].fill_(1.0)
