@@ -2,8 +2,8 @@
 
 Two frames of an object, one clean and one noisy, go through the same U-Net side by side; attention across frames lets
 the noisy one ask the clean one, and every pixel is told its ray. Follows the authors' own listing, with its slips set
-right. Ours are ``patch``, which folds pixels into channels so that small processors can train it, ``prediction`` and
-``relative``.
+right. Ours are ``patch``, which folds pixels into channels so that small processors can train it, ``prediction``,
+``relative`` and ``summary``.
 """
 
 import itertools
@@ -41,6 +41,7 @@ class XUNetOptions(TypedDict, total=False):
     dropout: float
     prediction: Prediction
     relative: bool
+    summary: bool
     kind: Literal["xunet", "concat"]
     objective: Literal["diffusion", "regression"]
 
@@ -80,6 +81,7 @@ class XUNet(ModelMixin, ConfigMixin):
         dropout: float = 0.0,
         prediction: Prediction = "v",
         relative: bool = True,
+        summary: bool = False,
         kind: Literal["xunet", "concat"] = "xunet",
         objective: Literal["diffusion", "regression"] = "diffusion",
     ):
@@ -92,6 +94,8 @@ class XUNet(ModelMixin, ConfigMixin):
             attention: sizes, in patches along a side, of the levels that have attention.
             memory: numbers in which noise and pose are told.
             relative: counts azimuths from the first frame's camera, so that a picture's own need not be known.
+            summary: tells the drawn frame at every pixel what the given one shows on the whole; attention alone finds
+                that out late.
             kind: ``concat`` puts both frames into the channels of one, the paper's baseline.
             objective: ``regression`` is a network that is shown no noise and says the picture at once: a baseline, too.
         """
@@ -111,6 +115,7 @@ class XUNet(ModelMixin, ConfigMixin):
         def resample(level: int) -> ModulatedBlock:
             return ModulatedBlock(widths[level], widths[level], memory, dropout)
 
+        self.gist = Summary(3 * patch**2, memory) if summary else None
         self.stem = nn.Conv2d(3 * together * patch**2, channels, 3, padding=1)
         self.down, kept = _make_way_down(channels, widths, blocks, block)
         self.shrink = nn.ModuleList(resample(level) for level in range(len(widths) - 1))
@@ -152,6 +157,10 @@ class XUNet(ModelMixin, ConfigMixin):
         frames = functional.pixel_unshuffle(pictures.flatten(0, 1).to(self.dtype), patch)
         frames = frames.reshape(objects * self.frames, -1, *frames.shape[2:])
         told = self.conditions(places, log_snr)
+        if self.gist is not None:
+            given = functional.pixel_unshuffle(clean.to(self.dtype), patch)
+            shown = torch.sigmoid(log_snr[:, :1]).to(self.dtype) * self.gist(given)
+            told = [self._tell_drawn(level, shown) for level in told]
         hidden = self._through(frames, told)
         said = self.head(functional.silu(self.norm(hidden)))
         said = said.unflatten(0, (objects, self.frames))[:, -1]
@@ -163,6 +172,12 @@ class XUNet(ModelMixin, ConfigMixin):
         camera = turn_to_first(camera) if self.config["relative"] else camera
         encoded = encode_rays(camera.resized(side, side)) * known[:, None, None, None, None]
         return self.conditions.place_rays(encoded.reshape(len(known), self.frames, -1, side, side).to(self.dtype))
+
+    def _tell_drawn(
+        self, level: Float[Tensor, "frames memory height width"], shown: Float[Tensor, "objects memory"]
+    ) -> Float[Tensor, "frames memory height width"]:
+        given, drawn = level.unflatten(0, (-1, self.frames)).split((self.frames - 1, 1), dim=1)
+        return torch.cat((given, drawn + shown[:, None, :, None, None]), dim=1).flatten(0, 1)
 
     def _through(
         self, frames: Float[Tensor, "frames inputs height width"], told: list[Tensor]
@@ -212,6 +227,28 @@ class Conditions(nn.Module):
         assert isinstance(first, nn.Linear)
         noise = self.noise(embed_log_snr(levels.flatten(), first.in_features).to(self.place.dtype))
         return [noise[..., None, None] + place.flatten(0, 1) for place in places]
+
+
+class Summary(nn.Module):
+    """What a picture shows on the whole, in its quarters; nothing at first."""
+
+    def __init__(self, inputs: int, memory: int):
+        super().__init__()
+        widths = (inputs, 64, 128, 256)
+        layers = [
+            nn.Sequential(nn.Conv2d(first, second, 3, padding=1), nn.SiLU())
+            for first, second in itertools.pairwise(widths)
+        ]
+        self.layers, self.answer = nn.ModuleList(layers), nn.Linear(4 * widths[-1], memory)
+        for parameter in self.answer.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, hidden: Float[Tensor, "pictures inputs height width"]) -> Float[Tensor, "pictures memory"]:
+        for number, layer in enumerate(self.layers):
+            hidden = layer(hidden)
+            if number < len(self.layers) - 1 and min(hidden.shape[2:]) > 2:
+                hidden = functional.avg_pool2d(hidden, 2)
+        return self.answer(functional.adaptive_avg_pool2d(hidden, 2).flatten(1))
 
 
 def _make_way_down(

@@ -137,3 +137,17 @@ def test_parameters_move_with_gradients() -> None:
     levels = torch.tensor([[20.0, 0.5], [20.0, -1.0]])
     network(views[:2], views[2:], levels, camera, torch.tensor([True, True])).square().mean().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("kind", ["xunet", "concat"])
+def test_a_summary_of_the_given_view_reaches_the_drawn_one(kind) -> None:
+    views, levels = look(1, cameras(4)), torch.tensor([[20.0, 0.5], [20.0, -1.0]])
+    with_it = tiny(summary=True, attention=(), kind=kind)  # nothing else looks across
+    assert with_it.gist is not None and sum(each.numel() for each in with_it.gist.parameters()) > 0
+    camera, known = cameras(4).reshape(2, 2), torch.ones(2).bool()
+    with torch.no_grad():
+        first, second = (with_it(given, views[2:], levels, camera, known) for given in (views[:2], 1 - views[:2]))
+        unknown = [with_it(given, views[2:], -levels.abs(), camera, known) for given in (views[:2], 1 - views[:2])]
+    assert not torch.allclose(first, second, atol=1e-4)
+    if kind == "xunet":
+        assert torch.allclose(*unknown, atol=1e-4)  # a view of noise alone is not summed up
