@@ -19,6 +19,8 @@ from nfldm3d.training.text_prior_stage import CaptionDrawing, Captioned, Caption
 POOL = 20
 """Captions among which the right one is looked for."""
 JUDGED_VIEWS = 4
+ZOOM, SHIFT = (0.75, 1.2), 0.06
+"""What is judged is seen from anywhere."""
 
 
 class MatcherStage:
@@ -75,7 +77,7 @@ class MatcherStage:
 
 def make_source(subjects: Sequence[Subject]) -> CaptionSource:
     """Single pictures, some of bare shapes; no caption says the side."""
-    return CaptionSource(subjects, CaptionDrawing(views=1, bare=0.4))
+    return CaptionSource(subjects, CaptionDrawing(views=1, bare=0.4, zoom=ZOOM, shift=SHIFT))
 
 
 def make_held_out(subjects: Sequence[Subject]) -> dict[str, CaptionSource]:
@@ -90,7 +92,7 @@ def make_held_out(subjects: Sequence[Subject]) -> dict[str, CaptionSource]:
             f"a judge of dreams is judged by held-out objects of two captions at least, with {JUDGED_VIEWS} views, but "
             f"there are {len(captions)}; record more, or leave less out"
         )
-    drawing = CaptionDrawing(views=JUDGED_VIEWS)
+    drawing = CaptionDrawing(views=JUDGED_VIEWS, zoom=ZOOM, shift=SHIFT)
     drawings = {"color": drawing, "shape": replace(drawing, recolored=0.0, bare=1.0)}
     return {name: CaptionSource(subjects, each) for name, each in drawings.items()}
 

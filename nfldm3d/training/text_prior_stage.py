@@ -54,9 +54,9 @@ class CaptionDrawing:
     """Share of objects in a colour that the caption names."""
     placed: float = 0.9
     """Share of pictures whose viewpoint is told, where it is known."""
-    zoom: tuple[float, float] = (0.75, 1.2)
+    zoom: tuple[float, float] = (0.9, 1.1)
     """Least and greatest size of a picture, of the recorded one."""
-    shift: float = 0.06
+    shift: float = 0.02
     """Greatest shift along each side, of a width."""
     bare: float = 0.0
     """Share of objects that are seen as bare shapes, where these are known; the captions stay as they are."""
