@@ -42,6 +42,8 @@ class Dream:
     """Take --prior for a name on the Hugging Face Hub, OWNER/NAME, and download it; nothing else asks a network."""
     options: Annotated[DreamOptions, tyro.conf.arg(name="")] = field(default_factory=DreamOptions)
     """How to dream."""
+    published: bool = False
+    """Take DreamFusion's own options where they are left as they are: for large models such as Stable Diffusion."""
     frames: int = 60
     """Of the turntable; 0 makes none."""
     mesh: bool = True
@@ -66,6 +68,10 @@ class Dream:
             self._dream(device, checkpoint)
         remove_checkpoint(checkpoint)
 
+    @property
+    def _chosen(self) -> DreamOptions:
+        return self.options.or_published() if self.published else self.options
+
     def _dream(self, device: torch.device, checkpoint: Path) -> None:
         from nfldm3d.guidance import load_prior
         from nfldm3d.pipelines.dream import dream, preview
@@ -73,10 +79,11 @@ class Dream:
         prior = load_prior(self.prior, device, **({"hub": True} if self.hub else {}))
         if not self.resume:
             remove_checkpoint(checkpoint)
-        every = self.options.preview_every
+        options = self._chosen
+        every = options.preview_every
         callbacks = [preview(self.out / PREVIEW, every)] if every else []
         start = time.monotonic()
-        scene = dream(self.prompt, prior, self.options, checkpoint=checkpoint, device=device, callbacks=callbacks)
+        scene = dream(self.prompt, prior, options, checkpoint=checkpoint, device=device, callbacks=callbacks)
         self._write(scene, time.monotonic() - start)
 
     def _write(self, scene: "Scene", seconds: float) -> None:
@@ -90,5 +97,5 @@ class Dream:
         if self.mesh:
             figures["faces"] = len(export_mesh(scene, self.out / MESH).faces)
         with atomic_write(self.out / RECORD) as temporary:
-            temporary.write_text(json.dumps(figures | {"options": asdict(self.options)}, indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps(figures | {"options": asdict(self._chosen)}, indent=1), encoding="utf-8")
         print(json.dumps(figures))  # noqa: T201 - the command's result

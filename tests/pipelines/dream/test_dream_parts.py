@@ -39,12 +39,12 @@ def test_cameras_lie_in_their_ranges(generator: torch.Generator) -> None:
 
 
 def test_cameras_are_spread_over_the_azimuth_and_jitter(generator: torch.Generator) -> None:
-    views = draw_views(ViewRanges(), 8, 16, generator=generator)
+    views = draw_views(ViewRanges.published(), 8, 16, generator=generator)
     parts = ((views.azimuth + 180) / 45).floor()
     assert torch.equal(parts, torch.arange(8.0))
     away = -torch.nn.functional.normalize(views.camera.centers, dim=-1)
     assert 0.001 < float((1 - (views.camera.forward * away).sum(-1)).mean()) < 0.1
-    again = draw_views(ViewRanges(), 8, 16, generator=torch.Generator().manual_seed(0))
+    again = draw_views(ViewRanges.published(), 8, 16, generator=torch.Generator().manual_seed(0))
     assert torch.equal(again.camera.world_from_camera, views.camera.world_from_camera)
 
 
@@ -144,7 +144,7 @@ def test_a_prior_that_is_told_angles_is_told_them() -> None:
 
 
 def test_shading_begins_with_albedo_and_is_mixed_afterwards(generator: torch.Generator) -> None:
-    options = DreamOptions(albedo_share=0.2)
+    options = replace(DreamOptions.published(), albedo_share=0.2)
     assert {draw_shading(options, 0.19, generator) for _ in range(30)} == {"albedo"}
     drawn = [draw_shading(options, 0.2, generator) for _ in range(400)]
     shares = [drawn.count(kind) / 400 for kind in ("albedo", "lambertian", "textureless")]
@@ -174,3 +174,10 @@ def test_a_field_that_went_empty_is_named(generator: torch.Generator) -> None:
                 canvas.weights[1].fill_(-1.0)
         with pytest.raises(ValueError, match=r"the field went empty: it hides at most \d+ % .* lower --opacity-weight"):
             require_visible(finish(canvas, generator))
+
+
+def test_published_options_fill_what_is_left() -> None:
+    options = DreamOptions(steps=7, views=ViewRanges(aim=0.3)).or_published()
+    published = DreamOptions.published()
+    assert options == replace(published, steps=7, views=replace(published.views, aim=0.3))
+    assert published.views.distance == (1.0, 1.5) and published.distillation.first_steps == (0.02, 0.98)

@@ -63,7 +63,8 @@ class Gaussian:
 VIEWS = ViewRanges(
     elevation=(-10.0, 30.0), distance=(DISTANCE, DISTANCE), focal=(1.0, 1.0), aim=0.0, roll=0.0, shift=0.0
 )
-QUICK = DreamOptions(
+QUICK = replace(
+    DreamOptions.published(),
     steps=4,
     detail=16,
     size=SIZE,
