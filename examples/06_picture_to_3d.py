@@ -1,7 +1,7 @@
 """One picture of an object in, a mesh out: views from all around by 3DiM, a field fitted to them, a GLB of it.
 
     nfldm3d train view-diffusion --data objects --out runs/views            # once
-    python examples/06_picture_to_3d.py chair.png --out out/chair
+    python examples/06_picture_to_3d.py chair.png --weights runs/views --out out/chair
 
 The picture is cut out (PNG with transparency), or --mask tells what is the object.
 """
@@ -40,7 +40,7 @@ def main(picture: Path, weights: str, out: Path, mask: Path | None, views: int, 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
-    parser.add_argument("--weights", default="objects", help="weights that come with nfldm3d, a run, or a folder")
+    parser.add_argument("--weights", required=True, help="a run of nfldm3d train view-diffusion, or a folder")
     parser.add_argument("--mask", type=Path)
     parser.add_argument("--out", type=Path, default=Path("out/object"))
     parser.add_argument("--views", type=int, default=24)

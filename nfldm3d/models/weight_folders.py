@@ -13,7 +13,7 @@ from nfldm3d.files import DataFormatError, resolve_inside
 DEFAULT = "driving"
 """The weights that commands take."""
 OBJECTS = "objects"
-"""The same for single objects: dreams, their judge, and novel views."""
+"""The same for dreams of single objects, and for their judge."""
 INDEX = "model_index.json"
 
 

@@ -34,7 +34,7 @@ def test_no_hub_is_asked_untold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked"))
     with pytest.raises(
-        DataFormatError, match=rf"assets/vizdoom: does not exist here; .*{DEFAULT}, vizdoom; .*say --hub"
+        DataFormatError, match=rf"assets/vizdoom: does not exist here; .*{DEFAULT}, objects, vizdoom; .*say --hub"
     ):
         find_weights("assets/vizdoom")
     with pytest.raises(DataFormatError, match="weigths: does not exist here; give a folder of weights or one of"):
