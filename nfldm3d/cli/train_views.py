@@ -49,7 +49,7 @@ class TrainViewDiffusion:
     """What is learned: the noise as published, v, or the picture itself, soonest learned by small networks."""
     relative: bool = True
     """Whether azimuths are counted from the given view, so that a photograph needs none."""
-    summary: bool = True
+    summary: bool = False
     """Whether every place is told what the given view shows on the whole, beside attention to its places."""
     published: bool = False
     """The published network for 128 pixels instead, 462 million weights; SIZE to DROPOUT say nothing then."""

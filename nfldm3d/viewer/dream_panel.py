@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nfldm3d.viewer.viewer import Viewer
 
 MAX_STEPS, MAX_GUIDANCE, LONGEST = 20_000, 200.0, 300
-"""The last in letters, of a sentence."""
+"""The last of a prompt, in letters."""
 
 
 class DreamPanel:
@@ -30,15 +30,19 @@ class DreamPanel:
             "Guidance", self.options.distillation.guidance_scale, min=0.0, max=MAX_GUIDANCE, step=0.5
         )
         self.field = gui.add_dropdown(
-            "Drawn on", ("voxels", "hash"), hint="voxels are faster on a processor, a hash grid shows finer detail"
+            "Drawn on",
+            ("voxels", "hash"),
+            hint="voxels are faster on a processor; a hash grid is what the paper's successors take",
         )
         start = gui.add_button("Dream", color="green")
         start.on_click(viewer.told(lambda _: self._dream()))
 
     def _dream(self) -> None:
-        prompt, steps = " ".join(self.prompt.value.split())[:LONGEST], int(self.steps.value)
+        prompt, steps = " ".join(self.prompt.value.split()), int(self.steps.value)
         if not prompt:
             raise ValueError("the prompt is empty: say what to dream of, such as 'a wooden chair'")
+        if len(prompt) > LONGEST:
+            raise ValueError(f"the prompt has {len(prompt)} letters; {LONGEST} are the most")
         if not 1 <= steps <= MAX_STEPS:
             raise ValueError(f"steps must lie between 1 and {MAX_STEPS}, got {steps}")
         field: Kind = "hash" if self.field.value == "hash" else "voxels"

@@ -171,6 +171,9 @@ def test_an_object_is_dreamt(viewer: Viewer, page: Any) -> None:
     panel.prompt.value, panel.steps.value = "  ", 2
     press(page, "Dream")
     until(lambda: "the prompt is empty" in viewer.status.value)
+    panel.prompt.value = 301 * "a"
+    press(page, "Dream")
+    until(lambda: "301 letters" in viewer.status.value)
     panel.prompt.value = "a red \n car"
     press(page, "Dream")
     until(lambda: viewer.status.value == "made: a red car" and not viewer.tasks.busy)

@@ -94,8 +94,7 @@ class XUNet(ModelMixin, ConfigMixin):
             attention: sizes, in patches along a side, of the levels that have attention.
             memory: numbers in which noise and pose are told.
             relative: counts azimuths from the first frame's camera, so that a picture's own need not be known.
-            summary: tells the drawn frame at every pixel what the given one shows on the whole; attention alone finds
-                that out late.
+            summary: tells the drawn frame at every pixel what the given one shows on the whole, too.
             kind: ``concat`` puts both frames into the channels of one, the paper's baseline.
             objective: ``regression`` is a network that is shown no noise and says the picture at once: a baseline, too.
         """

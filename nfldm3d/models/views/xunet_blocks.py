@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FEW_TOKENS = 256
+"""Up to which attention is computed as plain products where that is faster."""
 GROUPS = 32
 """Of channels in group norms, where they divide them."""
 HALF = math.sqrt(0.5)
@@ -82,7 +83,7 @@ def _attend(
     key: Float[Tensor, "frames heads tokens width"],
     value: Float[Tensor, "frames heads tokens width"],
 ) -> Float[Tensor, "frames heads tokens width"]:
-    """Scaled dot-product attention; on a CPU the plain products, of which gradients cost a sixth of the fused ones'."""
+    """Scaled dot-product attention; on a CPU, where gradients of the fused one are slow, the plain products."""
     if query.device.type != "cpu" or query.shape[2] > FEW_TOKENS or not torch.is_grad_enabled():
         return functional.scaled_dot_product_attention(query, key, value)
     return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1).to(value.dtype) @ value

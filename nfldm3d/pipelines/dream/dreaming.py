@@ -103,8 +103,8 @@ class Dream:
         """The field in each view, with gradients."""
         if isinstance(self.canvas, NeuralField) and step.number % OCCUPANCY_EVERY == 0:
             self.canvas.update_occupancy(generator=self.generator)
-        cells = cells_of(field_of(self.canvas))
         seen, options = field_of(self.canvas), ShadingOptions(shading, self.options.normals)
+        cells = cells_of(seen)
         options = replace(options, step_in_voxels=STEP_IN_VOXELS)
         looks = []
         for number in range(len(views.camera)):

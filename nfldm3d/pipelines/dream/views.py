@@ -17,8 +17,8 @@ Range = tuple[float, float]
 class ViewRanges:
     """What cameras and lights are drawn from; lengths are in radii of the object's ball, which lies around zero.
 
-    The cameras are by default those of ``recording.objects``, the only ones that our own text prior knows; models that
-    have seen everything are better asked from ``published()``'s.
+    The cameras are by default about those of ``recording.objects``, the only ones that our own text prior knows; models
+    that have seen everything are better asked from ``published()``'s.
     """
 
     elevation: Range = (-10.0, 75.0)
