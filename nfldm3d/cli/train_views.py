@@ -49,8 +49,9 @@ class TrainViewDiffusion:
     """What is learned: the noise as published, v, or the picture itself, soonest learned by small networks."""
     relative: bool = True
     """Whether azimuths are counted from the given view, so that a photograph needs none."""
-    summary: bool = False
-    """Whether every place is told what the given view shows on the whole, beside attention to its places."""
+    layout: int = 0
+    """Channels of a coarse map that is guessed from a summary of the given view and both poses; small networks learn
+    far sooner with 64."""
     published: bool = False
     """The published network for 128 pixels instead, 462 million weights; SIZE to DROPOUT say nothing then."""
     kind: Literal["xunet", "concat"] = "xunet"
@@ -81,7 +82,7 @@ class TrainViewDiffusion:
             "dropout": self.dropout,
             "prediction": self.prediction,
             "relative": self.relative,
-            "summary": self.summary,
+            "layout": self.layout,
         }
         options = PUBLISHED_128.copy() if self.published else options
         options |= {"kind": self.kind, "objective": self.objective}

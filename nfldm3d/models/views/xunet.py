@@ -3,7 +3,7 @@
 Two frames of an object, one clean and one noisy, go through the same U-Net side by side; attention across frames lets
 the noisy one ask the clean one, and every pixel is told its ray. Follows the authors' own listing, with its slips set
 right. Ours are ``patch``, which folds pixels into channels so that small processors can train it, ``prediction``,
-``relative`` and ``summary``.
+``relative`` and ``layout``.
 """
 
 import itertools
@@ -20,11 +20,13 @@ from torch.nn import functional
 from nfldm3d.camera import Camera
 from nfldm3d.memory import require_bytes
 from nfldm3d.models.views.log_snr import Prediction
+from nfldm3d.models.views.outline import Outline, tell_poses
 from nfldm3d.models.views.ray_encoding import ENCODED, encode_rays, turn_to_first
 from nfldm3d.models.views.xunet_blocks import FrameBlock, ModulatedBlock, embed_log_snr, make_norm, silence
 
-Places: TypeAlias = tuple[Float[Tensor, "pairs frames memory _ _"], ...]
-"""What is told of the rays of pairs of views, a map for each level of a network from fine to coarse."""
+Places: TypeAlias = tuple[Float[Tensor, "pairs *told"], ...]
+"""What is told of the rays of pairs of views, a map for each level of a network from fine to coarse; with a layout the
+poses follow."""
 
 
 class XUNetOptions(TypedDict, total=False):
@@ -41,7 +43,7 @@ class XUNetOptions(TypedDict, total=False):
     dropout: float
     prediction: Prediction
     relative: bool
-    summary: bool
+    layout: int
     kind: Literal["xunet", "concat"]
     objective: Literal["diffusion", "regression"]
 
@@ -81,7 +83,7 @@ class XUNet(ModelMixin, ConfigMixin):
         dropout: float = 0.0,
         prediction: Prediction = "v",
         relative: bool = True,
-        summary: bool = False,
+        layout: int = 0,
         kind: Literal["xunet", "concat"] = "xunet",
         objective: Literal["diffusion", "regression"] = "diffusion",
     ):
@@ -94,7 +96,8 @@ class XUNet(ModelMixin, ConfigMixin):
             attention: sizes, in patches along a side, of the levels that have attention.
             memory: numbers in which noise and pose are told.
             relative: counts azimuths from the first frame's camera, so that a picture's own need not be known.
-            summary: tells the drawn frame at every pixel what the given one shows on the whole, too.
+            layout: channels of a map for the drawn frame's second level, made of a summary of the given view and of both
+                poses (``Outline``), by which small networks learn far sooner; 0 leaves it out.
             kind: ``concat`` puts both frames into the channels of one, the paper's baseline.
             objective: ``regression`` is a network that is shown no noise and says the picture at once: a baseline, too.
         """
@@ -102,6 +105,8 @@ class XUNet(ModelMixin, ConfigMixin):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
         _require_fitting(size, patch, channels, multiples, blocks, attention, heads, memory)
+        if layout < 0 or (layout and len(multiples) < 2):
+            raise ValueError(f"a layout of {layout} channels needs two levels, got multiples {multiples}")
         self.frames = 2 if kind == "xunet" else 1
         together, fine = 2 // self.frames, size // patch  # pictures in a frame's channels; sides in patches
         widths = [channels * multiple for multiple in multiples]
@@ -114,7 +119,7 @@ class XUNet(ModelMixin, ConfigMixin):
         def resample(level: int) -> ModulatedBlock:
             return ModulatedBlock(widths[level], widths[level], memory, dropout)
 
-        self.gist = Summary(3 * patch**2, memory) if summary else None
+        self.outline = Outline(3 * patch**2, memory, layout, fine // 2, widths[0]) if layout else None
         self.stem = nn.Conv2d(3 * together * patch**2, channels, 3, padding=1)
         self.down, kept = _make_way_down(channels, widths, blocks, block)
         self.shrink = nn.ModuleList(resample(level) for level in range(len(widths) - 1))
@@ -155,12 +160,14 @@ class XUNet(ModelMixin, ConfigMixin):
         pictures = torch.stack((clean, noisy), dim=1)  # objects 2 3 height width
         frames = functional.pixel_unshuffle(pictures.flatten(0, 1).to(self.dtype), patch)
         frames = frames.reshape(objects * self.frames, -1, *frames.shape[2:])
-        told = self.conditions(places, log_snr)
-        if self.gist is not None:
+        told, outline = self.conditions(places[: len(self.down)], log_snr), None
+        if self.outline is not None:
             given = functional.pixel_unshuffle(clean.to(self.dtype), patch)
-            shown = torch.sigmoid(log_snr[:, :1]).to(self.dtype) * self.gist(given)
-            told = [self._tell_drawn(level, shown) for level in told]
-        hidden = self._through(frames, told)
+            shown = torch.sigmoid(log_snr[:, :1]).to(self.dtype)
+            noise = self.conditions.tell_noise(log_snr[:, 1])
+            outline, whole = self.outline(given, shown, places[-1], noise)
+            told = [self._to_drawn(level, whole[..., None, None]) for level in told]
+        hidden = self._through(frames, told, outline)
         said = self.head(functional.silu(self.norm(hidden)))
         said = said.unflatten(0, (objects, self.frames))[:, -1]
         return functional.pixel_shuffle(said, patch).to(noisy.dtype)
@@ -170,16 +177,22 @@ class XUNet(ModelMixin, ConfigMixin):
         side = int(self.config["size"]) // int(self.config["patch"])
         camera = turn_to_first(camera) if self.config["relative"] else camera
         encoded = encode_rays(camera.resized(side, side)) * known[:, None, None, None, None]
-        return self.conditions.place_rays(encoded.reshape(len(known), self.frames, -1, side, side).to(self.dtype))
+        encoded = encoded.reshape(len(known), self.frames, -1, side, side)
+        places = self.conditions.place_rays(encoded.to(self.dtype))
+        return places if self.outline is None else (*places, (tell_poses(camera) * known[:, None]).to(self.dtype))
 
-    def _tell_drawn(
-        self, level: Float[Tensor, "frames memory height width"], shown: Float[Tensor, "objects memory"]
-    ) -> Float[Tensor, "frames memory height width"]:
-        given, drawn = level.unflatten(0, (-1, self.frames)).split((self.frames - 1, 1), dim=1)
-        return torch.cat((given, drawn + shown[:, None, :, None, None]), dim=1).flatten(0, 1)
+    def _to_drawn(
+        self, frames: Float[Tensor, "frames channels height width"], more: Float[Tensor, "objects channels _ _"]
+    ) -> Float[Tensor, "frames channels height width"]:
+        """Adds to the frame that is drawn alone."""
+        given, drawn = frames.unflatten(0, (-1, self.frames)).split((self.frames - 1, 1), dim=1)
+        return torch.cat((given, drawn + more[:, None]), dim=1).flatten(0, 1)
 
     def _through(
-        self, frames: Float[Tensor, "frames inputs height width"], told: list[Tensor]
+        self,
+        frames: Float[Tensor, "frames inputs height width"],
+        told: list[Tensor],
+        outline: Float[Tensor, "objects channels _ _"] | None,
     ) -> Float[Tensor, "frames channels height width"]:
         hidden, kept = self.stem(frames), []
         kept.append(hidden)
@@ -189,6 +202,8 @@ class XUNet(ModelMixin, ConfigMixin):
                 kept.append(hidden)
             if level < len(self.shrink):
                 hidden = functional.avg_pool2d(self.shrink[level](hidden, told[level]), 2)
+                if level == 0 and outline is not None:
+                    hidden = self._to_drawn(hidden, outline)
                 kept.append(hidden)
         hidden = self.middle(hidden, told[-1])
         for number, blocks in enumerate(self.up):
@@ -222,32 +237,14 @@ class Conditions(nn.Module):
     ) -> list[Float[Tensor, "objects_frames memory _ _"]]:
         """One map for each level, from fine to coarse."""
         levels = log_snr if len(self.frame) == 2 else log_snr[:, 1:]
-        first = self.noise[0]
-        assert isinstance(first, nn.Linear)
-        noise = self.noise(embed_log_snr(levels.flatten(), first.in_features).to(self.place.dtype))
+        noise = self.tell_noise(levels.flatten())
         return [noise[..., None, None] + place.flatten(0, 1) for place in places]
 
-
-class Summary(nn.Module):
-    """What a picture shows on the whole, in its quarters; nothing at first."""
-
-    def __init__(self, inputs: int, memory: int):
-        super().__init__()
-        widths = (inputs, 64, 128, 256)
-        layers = [
-            nn.Sequential(nn.Conv2d(first, second, 3, padding=1), nn.SiLU())
-            for first, second in itertools.pairwise(widths)
-        ]
-        self.layers, self.answer = nn.ModuleList(layers), nn.Linear(4 * widths[-1], memory)
-        for parameter in self.answer.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, hidden: Float[Tensor, "pictures inputs height width"]) -> Float[Tensor, "pictures memory"]:
-        for number, layer in enumerate(self.layers):
-            hidden = layer(hidden)
-            if number < len(self.layers) - 1 and min(hidden.shape[2:]) > 2:
-                hidden = functional.avg_pool2d(hidden, 2)
-        return self.answer(functional.adaptive_avg_pool2d(hidden, 2).flatten(1))
+    def tell_noise(self, log_snr: Float[Tensor, " frames"]) -> Float[Tensor, "frames memory"]:
+        """What is told of noise levels."""
+        first = self.noise[0]
+        assert isinstance(first, nn.Linear)
+        return self.noise(embed_log_snr(log_snr, first.in_features).to(self.place.dtype))
 
 
 def _make_way_down(

@@ -140,14 +140,25 @@ def test_parameters_move_with_gradients() -> None:
 
 
 @pytest.mark.parametrize("kind", ["xunet", "concat"])
-def test_a_summary_of_the_given_view_reaches_the_drawn_one(kind) -> None:
+def test_a_layout_tells_the_drawn_frame_of_the_given_one_and_of_both_poses(kind) -> None:
     views, levels = look(1, cameras(4)), torch.tensor([[20.0, 0.5], [20.0, -1.0]])
-    with_it = tiny(summary=True, attention=(), kind=kind)  # nothing else looks across
-    assert with_it.gist is not None and sum(each.numel() for each in with_it.gist.parameters()) > 0
+    network = tiny(layout=4, attention=(), kind=kind)  # nothing else looks across
+    assert network.outline is not None
     camera, known = cameras(4).reshape(2, 2), torch.ones(2).bool()
-    with torch.no_grad():
-        first, second = (with_it(given, views[2:], levels, camera, known) for given in (views[:2], 1 - views[:2]))
-        unknown = [with_it(given, views[2:], -levels.abs(), camera, known) for given in (views[:2], 1 - views[:2])]
-    assert not torch.allclose(first, second, atol=1e-4)
+    given, other = views[:2], 1 - views[:2]
+
+    def draw(given, levels=levels, known=known):
+        with torch.no_grad():
+            return network(given, views[2:], levels, camera, known)
+
+    assert not torch.allclose(draw(given), draw(other), atol=1e-4)
     if kind == "xunet":
-        assert torch.allclose(*unknown, atol=1e-4)  # a view of noise alone is not summed up
+        noise = -levels.abs()
+        assert torch.allclose(draw(given, noise), draw(other, noise), atol=1e-4)  # one of noise alone is not summed up
+    places, poses = network.prepare(camera, known), network.prepare(camera, ~known)[-1]
+    assert poses.shape == (2, 28) and not poses.any() and places[-1].any()
+
+
+def test_a_layout_needs_two_levels() -> None:
+    with pytest.raises(ValueError, match="a layout of 4 channels needs two levels"):
+        tiny(layout=4, multiples=(1,), attention=())
