@@ -24,7 +24,7 @@ from nfldm3d.models.views.outline import Outline, tell_poses
 from nfldm3d.models.views.ray_encoding import ENCODED, encode_rays, turn_to_first
 from nfldm3d.models.views.xunet_blocks import FrameBlock, ModulatedBlock, embed_log_snr, make_norm, silence
 
-Places: TypeAlias = tuple[Float[Tensor, "pairs *told"], ...]
+Places: TypeAlias = tuple[Float[Tensor, "pairs ..."], ...]
 """What is told of the rays of pairs of views, a map for each level of a network from fine to coarse; with a layout the
 poses follow."""
 
