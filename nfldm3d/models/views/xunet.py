@@ -228,9 +228,14 @@ class Conditions(nn.Module):
         )
 
     def place_rays(self, encoded: Float[Tensor, "objects frames encoded height width"]) -> Places:
-        """What is told of rays."""
-        rays = (encoded + self.place + self.frame).flatten(0, 1)
-        return tuple(level(rays).unflatten(0, encoded.shape[:2]) for level in self.levels)
+        """What is told of rays; those of views need no gradients, what is learned of places is the same for all."""
+        rays, learned = encoded.flatten(0, 1), self.place + self.frame
+        made = []
+        for level in self.levels:
+            assert isinstance(level, nn.Conv2d)
+            same = functional.conv2d(learned, level.weight, None, level.stride, level.padding)
+            made.append(level(rays).unflatten(0, encoded.shape[:2]) + same)
+        return tuple(made)
 
     def forward(
         self, places: Places, log_snr: Float[Tensor, "objects 2"]
