@@ -1,6 +1,7 @@
 """Frames for one page: coarse ones while its camera moves, a full one when it rests; only the newest wish counts."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,14 @@ if TYPE_CHECKING:
     from nfldm3d.rendering import Renderer
 
 PREVIEW, FULL = 320 * 240, 960 * 720
-"""Pixels of a frame while the camera moves, and at most when it rests."""
+"""Pixels of a frame while the camera moves and when it rests, at most."""
+LEAST = PREVIEW // 6
+"""Pixels of a frame while the camera moves, at least."""
+SWIFT = 0.08
+"""Seconds that a frame may take while the camera moves; slower machines show smaller ones."""
 REST = 0.12
 """Seconds without a move after which the camera rests."""
-QUALITY = {PREVIEW: 75, FULL: 92}
+QUALITY, FULL_QUALITY = 75, 92
 """Of the JPEGs that are sent."""
 
 
@@ -37,6 +42,7 @@ class LiveView:
         self._wish, self._closed = threading.Event(), False
         self.frames = 0
         """How many have been sent."""
+        self._preview = PREVIEW
         self._thread = threading.Thread(target=self._run, name=f"page {client.client_id}", daemon=True)
         client.camera.on_update(lambda _: self.wish())
         self._wish.set()
@@ -66,14 +72,14 @@ class LiveView:
             if self._closed:
                 return
             self._wish.clear()
-            self._send(PREVIEW)
+            self._send(full=False)
             if not self._wish.wait(REST) and not self._closed:
-                self._send(FULL)
+                self._send(full=True)
 
-    def _send(self, pixels: int) -> None:
+    def _send(self, *, full: bool) -> None:
         page = self.client.camera
         with self._turn:
-            if pixels == FULL and self._wish.is_set():  # it moved while others had their turn
+            if full and self._wish.is_set():  # it moved while others had their turn
                 return
             try:
                 current = self._current()
@@ -82,14 +88,28 @@ class LiveView:
                     return
                 renderer, look = current
                 width, height = max(1, page.image_width), max(1, page.image_height)  # a folded window has none
-                size = fit_size(width / height, min(pixels, width * height))
-                image = draw(renderer, read_camera(page, *size), look, draft=pixels == PREVIEW).numpy()
+                size = fit_size(width / height, min(FULL if full else self._preview, width * height))
+                start = time.monotonic()
+                image = draw(renderer, read_camera(page, *size), look, draft=not full).numpy()
             except FAILURES as error:
                 text = " ".join(str(error).split())
                 self.client.add_notification("Cannot show this", text, color="red", auto_close_seconds=8)
                 return
-        if self._closed or (pixels == FULL and self._wish.is_set()):
+            if not full:
+                self._preview = pace(self._preview, time.monotonic() - start)
+        if self._closed or (full and self._wish.is_set()):
             return  # stale
-        self.client.scene.set_background_image(image, format="jpeg", jpeg_quality=QUALITY[pixels])
+        quality = FULL_QUALITY if full else QUALITY
+        self.client.scene.set_background_image(image, format="jpeg", jpeg_quality=quality)
         self.client.flush()
         self.frames += 1
+
+
+def pace(pixels: int, seconds: float) -> int:
+    """How many pixels the next frame of a moving camera has, after one of ``pixels`` took so long.
+
+    Sizes change by a half at most, so that one slow frame does not coarsen the view, and by no less than a fifth.
+    """
+    wanted = pixels * min(max(SWIFT / max(seconds, 1e-6), 0.5), 2.0)
+    wanted = round(min(max(wanted, LEAST), PREVIEW))
+    return pixels if 0.8 < wanted / pixels < 1.25 and wanted < PREVIEW else wanted

@@ -20,7 +20,7 @@ from nfldm3d.image_decoder import ImageDecoder
 from nfldm3d.rendering import make_path
 from nfldm3d.viewer.frames import Look, ShownScene, clip_box, draw, fit_size
 from nfldm3d.viewer.keeping import FORMATS, Film, encode_scene, screenshot
-from nfldm3d.viewer.live_view import FULL, PREVIEW
+from nfldm3d.viewer.live_view import FULL, LEAST, PREVIEW, SWIFT, pace
 from nfldm3d.viewer.page_camera import first_camera, read_camera, vertical_fov, viser_pose
 from nfldm3d.viewer.tasks import Cancelled, Progress, TaskRunner
 from nfldm3d.viewer.viewer import open_server
@@ -71,7 +71,7 @@ def test_drafts_are_drawn_once_and_the_scene_keeps_its_decoder(scene: Scene, cam
     whole, draft, again = (draw(renderer, camera, Look(), draft=draft) for draft in (False, True, False))
     assert decoder.averages and torch.equal(whole, again) and not torch.equal(whole, draft)
     decoder.averages = False
-    assert torch.equal(draw(renderer, camera, Look()), draft)
+    assert torch.equal(draw(renderer, camera, Look(step_in_voxels=1.0)), draft)  # in steps twice as long
 
 
 def test_a_clipping_box_cuts_the_scene_and_says_where(scene: Scene, camera: Camera) -> None:
@@ -94,6 +94,17 @@ def test_sizes_follow_the_page_within_bounds() -> None:
     for aspect in (1e-6, 1e6, 0.5):
         width, height = fit_size(aspect, PREVIEW)
         assert min(width, height) >= 2 and width * height < 1.1 * PREVIEW
+
+
+def test_slow_machines_show_smaller_frames_while_the_camera_moves() -> None:
+    """A frame costs a little, and as much as its pixels."""
+    for cost, least, most in ((4.0, LEAST, LEAST), (0.25, LEAST, PREVIEW - 1), (0.01, PREVIEW, PREVIEW)):
+        pixels = PREVIEW
+        for _ in range(20):
+            seconds = 0.005 + cost * pixels / PREVIEW
+            pixels = pace(pixels, seconds)
+        assert least <= pixels <= most and (pixels == LEAST or seconds < 1.3 * SWIFT)
+    assert pace(PREVIEW, 60.0) == PREVIEW // 2 and pace(LEAST, 1e-9) == 2 * LEAST  # one frame alone does not decide
 
 
 def test_a_page_looks_where_a_camera_looks(camera: Camera) -> None:
