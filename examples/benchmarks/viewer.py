@@ -1,28 +1,32 @@
 """What the browser page costs: frames while the camera moves, the picture when it rests, the start, and memory.
 
 A headless browser (Debian's chromium-headless-shell, or playwright's) turns the camera of a generated scene by its
-mouse; browser and server share the processor, as on a laptop. Memory is the server's own, read after warm-up moves and
-again after ``--moves`` more, and after ``--scenes`` scenes that are made on the page and taken from the list again.
+mouse; it draws with the processor, too, of which it takes more than ``nfldm3d view``. Memory is that command's, read
+after warm-up moves and again after ``--moves`` more, and that of a page after ``--scenes`` scenes that are made, looked
+at and taken from its list again.
 
     python examples/benchmarks/viewer.py [--json] [--moves 1000] [--scenes 20] [--steps 10]
 """
 
 import argparse
-import ctypes
 import gc
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nfldm3d import Camera, Scene
 from nfldm3d.pipelines import SceneGenerator
+from nfldm3d.viewer.frames import draw
 from nfldm3d.viewer.viewer import Viewer
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -36,6 +40,7 @@ WINDOW = {"width": 1360, "height": 720}
 PATIENCE = 120.0
 WARM_MOVES = 100
 MIB = 2**20
+JPEG = b"\xff\xd8\xff"
 
 
 def main() -> None:
@@ -46,143 +51,151 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=20)
     parser.add_argument("--steps", type=int, default=10, help="of the sampler, for each scene that is made")
     options = parser.parse_args()
-    from playwright.sync_api import sync_playwright
 
     pipeline = SceneGenerator.from_pretrained("driving")
-    scene = pipeline(num_inference_steps=options.steps, generator=torch.Generator().manual_seed(0)).scenes[0]
-    figures: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    scene = make_scene(pipeline, 0, options.steps)
+    with tempfile.TemporaryDirectory() as folder:
         scene.save(Path(folder) / "scene.nfld")
-        path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-        browser = playwright.chromium.launch(executable_path=path, args=list(DRAWN_BY_PROCESSOR))
-        figures["start_s"] = min(start_once(browser, Path(folder) / "scene.nfld") for _ in range(2))
-        viewer = Viewer([("scene", scene)], pipeline)
-        page = open_page(browser, viewer.url)
-        wait_for(lambda: viewer.views and next(iter(viewer.views.values())).frames >= 2)
-        view = next(iter(viewer.views.values()))
-        turn(page, WARM_MOVES)
-        figures |= {"frames_per_s": measure_frames(page, view), "rest_s": measure_rest(page, view)}
-        before = resident()
-        turn(page, options.moves)
-        figures["moves_mib"] = (resident() - before) / MIB
-        make_scenes(viewer, pipeline, 2, options.steps)
-        before = resident()
-        make_scenes(viewer, pipeline, options.scenes, options.steps)
-        figures["scenes_mib"] = (resident() - before) / MIB
-        browser.close()
-        viewer.close()
+        figures = look_at(Path(folder) / "scene.nfld", options.moves)
+    figures["scenes_mib"] = make_scenes(pipeline, options.scenes, options.steps)
     if options.json:
         print(json.dumps({name: round(value, 2) for name, value in figures.items()}))
         return
     print(f"start of nfldm3d view to the first picture, warm caches  {figures['start_s']:8.1f} s")
-    print(f"frames while the camera moves, about 320x240             {figures['frames_per_s']:8.1f} /s")
+    print(f"frames while the camera moves, at most 320x240           {figures['frames_per_s']:8.1f} /s")
     print(f"from rest to the full picture, about 960x720             {figures['rest_s']:8.2f} s")
     print(f"memory after {options.moves:5d} moves of the camera               {figures['moves_mib']:+8.0f} MiB")
     print(f"memory after {options.scenes:5d} scenes made and removed            {figures['scenes_mib']:+8.0f} MiB")
 
 
-def open_page(browser: Any, url: str) -> Any:
-    """The page in a window whose picture has about 960 x 720 pixels beside the panel."""
-    page = browser.new_page(viewport=WINDOW)
-    page.set_default_timeout(PATIENCE * 1000)
-    page.goto(url)
-    return page
+def look_at(scene: Path, moves: int) -> dict[str, float]:
+    """What a user of ``nfldm3d view`` waits for, and the memory of that process."""
+    from playwright.sync_api import sync_playwright
+
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(DRAWN_BY_PROCESSOR))
+        starts = []
+        for again in (True, False):
+            start = time.monotonic()
+            with serve(scene) as (process, address):
+                page = Page(browser, address)
+                page.wait_for_frames(1)
+                starts.append(time.monotonic() - start)
+                if again:  # the first start filled the caches
+                    continue
+                page.turn(WARM_MOVES)
+                figures = {"frames_per_s": page.measure_frames(), "rest_s": page.measure_rest()}
+                before = resident(process.pid)
+                page.turn(moves)
+                figures["moves_mib"] = (resident(process.pid) - before) / MIB
+        browser.close()
+    return {"start_s": min(starts)} | figures
 
 
-def start_once(browser: Any, scene: Path) -> float:
-    """Seconds from the command to its first picture in a browser that is already open."""
-    start = time.monotonic()
+@contextmanager
+def serve(scene: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``nfldm3d view`` and its address, until it is no longer needed."""
     command = [sys.executable, "-m", "nfldm3d.cli", "view", str(scene), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
-        while "http://" not in (line := process.stdout.readline()):
-            if not line:
-                raise RuntimeError("nfldm3d view ended before it was there")
-        address = next(word for word in line.split() if word.startswith("http://"))
-        page = open_page(browser, address)
-        page.wait_for_function("() => document.body.innerText.includes('Status')")
-        wait_for(lambda: is_drawn(page))
-        seconds = time.monotonic() - start
-        page.close()
-        return seconds
+        line = process.stdout.readline()
+        if "http://" not in line:
+            raise RuntimeError("nfldm3d view ended before it was there")
+        yield process, next(word for word in line.split() if word.startswith("http://"))
     finally:
         process.terminate()
         process.wait()
 
 
-def is_drawn(page: Any) -> bool:
-    """Whether the middle of the page shows more than one colour."""
-    shot = page.screenshot(clip={"x": 300, "y": 200, "width": 300, "height": 300})
-    return len(shot) > 6000  # a plain PNG of this size takes some 1,000 bytes
+class Page:
+    """The page in a browser, and when pictures came."""
+
+    def __init__(self, browser: Any, address: str):
+        self.frames: list[float] = []
+        self.page = browser.new_page(viewport=WINDOW)
+        self.page.set_default_timeout(PATIENCE * 1000)
+        self.page.on("websocket", lambda socket: socket.on("framereceived", self._receive))
+        self.page.goto(address)
+
+    def _receive(self, payload: Any) -> None:
+        if isinstance(payload, bytes) and JPEG in payload:
+            self.frames.append(time.monotonic())
+
+    def wait_for_frames(self, count: int) -> None:
+        """Until so many have come."""
+        end = time.monotonic() + PATIENCE
+        while len(self.frames) < count:
+            if time.monotonic() > end:
+                raise RuntimeError("the page was sent no picture in time")
+            self.page.wait_for_timeout(10)
+
+    def turn(self, moves: int) -> None:
+        """Drags the mouse over the picture to and fro."""
+        self.page.mouse.move(400, 360)
+        self.page.mouse.down()
+        for number in range(moves):
+            self.page.mouse.move(400 + 10 * (number % 40 - 20), 360 + 4 * (number % 20 - 10))
+        self.page.mouse.up()
+
+    def measure_frames(self, seconds: float = 8.0) -> float:
+        """Frames a second while the camera moves."""
+        self.page.mouse.move(400, 360)
+        self.page.mouse.down()
+        start, before, number = time.monotonic(), len(self.frames), 0
+        while time.monotonic() - start < seconds:
+            self.page.mouse.move(400 + 10 * (number % 40 - 20), 360)
+            number += 1
+        rate = (len(self.frames) - before) / (time.monotonic() - start)
+        self.page.mouse.up()
+        return rate
+
+    def measure_rest(self, times: int = 5) -> float:
+        """The median of seconds from a last move of the mouse to the last frame after it, which is the full one."""
+        waits = []
+        for number in range(times):
+            self.page.wait_for_timeout(1500)
+            self.page.mouse.move(400, 360)
+            self.page.mouse.down()
+            self.page.mouse.move(430 + number, 360)
+            start = time.monotonic()
+            self.page.mouse.up()
+            self.page.wait_for_timeout(3000)
+            waits.append(self.frames[-1] - start)
+        return sorted(waits)[times // 2]
 
 
-def wait_for(true: Callable[[], Any]) -> None:
-    """Until it is true."""
-    end = time.monotonic() + PATIENCE
-    while not true():
-        if time.monotonic() > end:
-            raise RuntimeError("the page did not answer in time")
-        time.sleep(0.01)
+def make_scene(pipeline: SceneGenerator, seed: int, steps: int) -> Scene:
+    """One scene."""
+    draws = torch.Generator().manual_seed(seed)
+    return pipeline(num_inference_steps=steps, generator=draws).scenes[0]
 
 
-def turn(page: Any, moves: int) -> None:
-    """Drags the mouse over the picture to and fro."""
-    page.mouse.move(400, 360)
-    page.mouse.down()
-    for number in range(moves):
-        page.mouse.move(400 + 200 * (number % 40 - 20) / 20, 360 + 40 * (number % 20 - 10) / 10)
-    page.mouse.up()
-
-
-def measure_frames(page: Any, view: Any, seconds: float = 8.0) -> float:
-    """Frames a second that a page is sent while its camera moves."""
-    page.mouse.move(400, 360)
-    page.mouse.down()
-    start, before, number = time.monotonic(), view.frames, 0
-    while time.monotonic() - start < seconds:
-        page.mouse.move(400 + 200 * (number % 40 - 20) / 20, 360)
-        number += 1
-    rate = (view.frames - before) / (time.monotonic() - start)
-    page.mouse.up()
-    return rate
-
-
-def measure_rest(page: Any, view: Any, times: int = 5) -> float:
-    """The median of seconds from a last move to the second frame after it, which is the full one."""
-    waits = []
-    for number in range(times):
-        time.sleep(1.5)
-        before, start = view.frames, time.monotonic()
-        page.mouse.move(400, 360)
-        page.mouse.down()
-        page.mouse.move(430 + number, 360)
-        page.mouse.up()
-        previous, seen = before, start
-        while time.monotonic() - start < 3.0:
-            if view.frames != previous:
-                previous, seen = view.frames, time.monotonic()
-            time.sleep(0.005)
-        waits.append(seen - start)
-    return sorted(waits)[times // 2]
-
-
-def make_scenes(viewer: Viewer, pipeline: SceneGenerator, scenes: int, steps: int) -> None:
-    """Makes scenes as the page does, shows each, and takes it from the list."""
-    for seed in range(scenes):
-        name = viewer.add("made", pipeline(num_inference_steps=steps, generator=torch.Generator().manual_seed(seed)).scenes[0])
+def make_scenes(pipeline: SceneGenerator, scenes: int, steps: int) -> float:
+    """MiB of this process, with the page in it, after scenes that are made, drawn and taken from the list; the first
+    two do not count."""
+    viewer, before = Viewer((), pipeline), 0
+    camera = Camera.orbit((0.0, 0.0, 0.0), 20.0, views=1, width=320, height=240)[0]
+    for seed in range(2 + scenes):
+        if seed == 2:
+            before = resident(os.getpid())
+        name = viewer.add("made", make_scene(pipeline, seed, steps))
         viewer.choose(name)
-        frames = sum(view.frames for view in viewer.views.values())
-        viewer.redraw()
-        wait_for(lambda before=frames: sum(view.frames for view in viewer.views.values()) > before)
+        seen = viewer.seen()
+        assert seen is not None
+        draw(seen[0], camera, seen[1])
+        del seen
         viewer.remove(name)
+    grown = (resident(os.getpid()) - before) / MIB
+    viewer.close()
+    return grown
 
 
-def resident() -> int:
-    """Bytes of memory that this process holds, without what the allocator keeps to itself."""
+def resident(process: int) -> int:
+    """Bytes of memory that a process holds."""
     gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
 
 

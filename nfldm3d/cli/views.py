@@ -45,8 +45,8 @@ class Views:
     out: Path
     """Folder for transforms.json, the pictures and the video."""
     weights: str = OBJECTS
-    """Weights of nfldm3d train view-diffusion, or for viewdiff of nfldm3d train multiview: a run or a folder; those that
-    come with nfldm3d (objects) are 3DiM's."""
+    """Weights of nfldm3d train view-diffusion, or for viewdiff of nfldm3d train multiview: a run or a folder;
+    those that come with nfldm3d (objects) are 3DiM's."""
     model: Literal["3dim", "viewdiff"] = "3dim"
     """3dim draws view after view, viewdiff all together."""
     text: str = ""
