@@ -52,7 +52,8 @@ class ImageDecoder(nn.Module):
         with torch.no_grad():
             for parameter in self.network.head.parameters():
                 parameter *= 0.1  # not 0: every layer learns from the first step on
-        self.register_buffer("anchor", torch.eye(4), persistent=False)
+        identity = torch.eye(4, device="cpu")  # where shapes alone are asked for, torch would import its compiler
+        self.register_buffer("anchor", identity, persistent=False)
 
     @property
     def channels(self) -> int:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import nfldm3d
+from nfldm3d.image_decoder import ImageDecoder
+
 PACKAGE = Path(__file__).parents[1] / "nfldm3d"
 
 # A module sees only the rows above its own; files of one folder see each other.
@@ -251,6 +254,19 @@ def test_every_public_name_resolves_and_is_explained() -> None:
 def test_commands_start_without_networks() -> None:
     """``nfldm3d --help`` waits for torch alone; diffusers and transformers would take ten seconds more."""
     code = "import sys, nfldm3d.cli\nprint(*{'diffusers', 'transformers', 'warp', 'viser'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0 and not run.stdout.split(), run.stderr + run.stdout
+
+
+def test_scenes_that_a_network_draws_are_read_without_its_compiler(tmp_path: Path) -> None:
+    """torch's takes three seconds to import, which whoever looks at a generated scene would wait for."""
+    box = nfldm3d.Box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    field = nfldm3d.VoxelField.zeros(box, (2, 2, 2), 4)
+    nfldm3d.Scene(field, ImageDecoder(4, widths=(8, 8))).save(tmp_path / "scene.nfld")
+    code = (
+        f"import sys, nfldm3d\nnfldm3d.Scene.load({str(tmp_path / 'scene.nfld')!r})\n"
+        "print(*{'torch._dynamo', 'sympy', 'diffusers', 'warp'} & set(sys.modules))"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0 and not run.stdout.split(), run.stderr + run.stdout
 

@@ -84,10 +84,7 @@ class Viewer:
         self.server.on_client_disconnect(self._forget)
 
     def _build(self) -> None:
-        from nfldm3d.viewer.dream_panel import DreamPanel
         from nfldm3d.viewer.keep_panel import KeepPanel
-        from nfldm3d.viewer.make_panel import MakePanel
-        from nfldm3d.viewer.paint_panel import PaintPanel
         from nfldm3d.viewer.view_panel import ViewPanel
 
         gui = self.server.gui
@@ -107,12 +104,18 @@ class Viewer:
             self.view_panel = ViewPanel(self)
         self.paint_panel = self.make_panel = self.dream_panel = None
         if self.pipeline is not None:
+            from nfldm3d.viewer.make_panel import MakePanel  # seconds, for those who only look at scenes
+
             with tabs.add_tab("Make"):
                 self.make_panel = MakePanel(self, self.pipeline, self.restorer)
             if self.pipeline.map_size:
+                from nfldm3d.viewer.paint_panel import PaintPanel
+
                 with tabs.add_tab("Paint"):
                     self.paint_panel = PaintPanel(self, self.pipeline)
         if self.prior is not None:
+            from nfldm3d.viewer.dream_panel import DreamPanel
+
             with tabs.add_tab("Dream"):
                 self.dream_panel = DreamPanel(self, self.prior)
         with tabs.add_tab("Keep"):
