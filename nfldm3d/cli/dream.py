@@ -4,7 +4,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import tyro
@@ -42,8 +42,9 @@ class Dream:
     """Take --prior for a name on the Hugging Face Hub, OWNER/NAME, and download it; nothing else asks a network."""
     options: Annotated[DreamOptions, tyro.conf.arg(name="")] = field(default_factory=DreamOptions)
     """How to dream."""
-    published: bool = False
-    """Take DreamFusion's own options where they are left as they are: for large models such as Stable Diffusion."""
+    preset: Literal["auto", "small", "published"] = "auto"
+    """Options where they are left as they are: those that suit our own small priors, or DreamFusion's, for large models
+    such as Stable Diffusion; auto takes what suits --prior."""
     frames: int = 60
     """Of the turntable; 0 makes none."""
     mesh: bool = True
@@ -68,10 +69,6 @@ class Dream:
             self._dream(device, checkpoint)
         remove_checkpoint(checkpoint)
 
-    @property
-    def _chosen(self) -> DreamOptions:
-        return self.options.or_published() if self.published else self.options
-
     def _dream(self, device: torch.device, checkpoint: Path) -> None:
         from nfldm3d.guidance import load_prior
         from nfldm3d.pipelines.dream import dream, preview
@@ -79,14 +76,15 @@ class Dream:
         prior = load_prior(self.prior, device, **({"hub": True} if self.hub else {}))
         if not self.resume:
             remove_checkpoint(checkpoint)
-        options = self._chosen
+        options = self.options.or_published() if self.preset == "published" else self.options
+        options = options.suiting(prior) if self.preset == "auto" else options
         every = options.preview_every
         callbacks = [preview(self.out / PREVIEW, every)] if every else []
         start = time.monotonic()
         scene = dream(self.prompt, prior, options, checkpoint=checkpoint, device=device, callbacks=callbacks)
-        self._write(scene, time.monotonic() - start)
+        self._write(scene, options, time.monotonic() - start)
 
-    def _write(self, scene: "Scene", seconds: float) -> None:
+    def _write(self, scene: "Scene", options: DreamOptions, seconds: float) -> None:
         from nfldm3d.pipelines.dream import save_sides, save_turntable
 
         scene.save(self.out / SCENE)
@@ -97,5 +95,5 @@ class Dream:
         if self.mesh:
             figures["faces"] = len(export_mesh(scene, self.out / MESH).faces)
         with atomic_write(self.out / RECORD) as temporary:
-            temporary.write_text(json.dumps(figures | {"options": asdict(self._chosen)}, indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps(figures | {"options": asdict(options)}, indent=1), encoding="utf-8")
         print(json.dumps(figures))  # noqa: T201 - the command's result

@@ -22,7 +22,8 @@ class DreamPanel:
 
     def __init__(self, viewer: "Viewer", prior: Prior):
         """Adds its elements to the page, in the container that is open."""
-        self.viewer, self.prior, self.options, gui = viewer, prior, DreamOptions(), viewer.server.gui
+        self.viewer, self.prior, gui = viewer, prior, viewer.server.gui
+        self.options = DreamOptions().suiting(prior)
         self.prompt = gui.add_text("Prompt", "a red chair")
         self.seed = gui.add_number("Seed", 0, min=0, max=MAX_SEED, step=1)
         self.steps = gui.add_number("Steps", self.options.steps, min=1, max=MAX_STEPS, step=1)
@@ -32,6 +33,7 @@ class DreamPanel:
         self.field = gui.add_dropdown(
             "Drawn on",
             ("voxels", "hash"),
+            initial_value=self.options.field,
             hint="voxels are faster on a processor; a hash grid is what the paper's successors take",
         )
         start = gui.add_button("Dream", color="green")

@@ -18,7 +18,7 @@ FEW = ["--steps", "2", "--detail", "16", "--size", "8", "--coarse-size", "8", "-
 def test_a_sentence_becomes_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("trimesh")
     prior = write_pixel_texts(tmp_path / "prior")
-    code = main(["dream", "a red car", "--out", str(tmp_path / "car"), "--prior", str(prior), "--published", *FEW])
+    code = main(["dream", "a red car", "--out", str(tmp_path / "car"), "--prior", str(prior), *FEW])
     assert code == 0, capsys.readouterr().err
     names = {path.name for path in (tmp_path / "car").iterdir() if not path.name.startswith(".")}
     assert names == {"preview.png", "turntable.mp4", "scene.nfld", "scene.glb", "dream.json"}
@@ -26,7 +26,7 @@ def test_a_sentence_becomes_files(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert isinstance(scene.field, NeuralField) and scene.metadata["prompt"] == "a red car"
     record = json.loads((tmp_path / "car" / "dream.json").read_text())
     assert record["faces"] > 100 and record["options"]["steps"] == 2
-    assert record["options"]["distillation"]["guidance_scale"] == 100
+    assert record["options"]["distillation"]["guidance_scale"] == 100  # as suits pipelines of others
     assert not list((tmp_path / "car").glob("*checkpoint*"))
 
 

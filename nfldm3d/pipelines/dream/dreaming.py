@@ -153,6 +153,7 @@ def dream(
 
     Args:
         prior: a model of pictures that takes texts, on ``device``.
+        options: None takes what suits the prior, ``DreamOptions.suiting``.
         checkpoint: a file that keeps the state once a minute; if it exists, the run goes on from there.
         callbacks: told of every step with the dream as it stands; what they return stands in the progress bar.
 
@@ -161,7 +162,7 @@ def dream(
         OptimisationError: a loss or a gradient is not finite; it names the step.
         DataFormatError: the checkpoint is damaged or belongs to another run.
     """
-    options = options or DreamOptions()
+    options = options or DreamOptions().suiting(prior)
     run = Dream.begin(prompt, options, device)
     prompts = Prompts.embed(prior, prompt, options.negative)
     schedule = Schedule(options.steps, options.time_budget, options.rate, name="dream")

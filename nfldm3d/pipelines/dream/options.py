@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass, field as member, fields, is_dataclass, replace
 from typing import Any, Literal
 
+from nfldm3d.guidance import Prior
 from nfldm3d.guidance.distillation import Distillation
+from nfldm3d.models.priors.image_denoiser import ImageDenoiser
 from nfldm3d.pipelines.dream.canvas import Kind
 from nfldm3d.pipelines.dream.prompts import ViewPrompts
 from nfldm3d.pipelines.dream.views import ViewRanges
@@ -26,7 +28,7 @@ WEIGHTS = ("opacity_weight", "first_orientation_weight", "last_orientation_weigh
 class DreamOptions:
     """How to dream. Weights of penalties are relative to a loss that is summed over all latents of a view.
 
-    The defaults suit our own small prior on a processor; ``published()`` are DreamFusion's.
+    The defaults suit our own small prior on a processor; ``published()`` are DreamFusion's, for large ones.
     """
 
     steps: int = 600
@@ -105,6 +107,10 @@ class DreamOptions:
     def or_published(self) -> "DreamOptions":
         """These, with ``published()`` in place of whatever stands at its default."""
         return _fill(self, DreamOptions(), DreamOptions.published())
+
+    def suiting(self, prior: Prior) -> "DreamOptions":
+        """These for our own small priors; for all others ``or_published()``."""
+        return self if isinstance(getattr(prior, "unet", None), ImageDenoiser) else self.or_published()
 
     def __post_init__(self):
         for name, (least, most) in LIMITS.items():

@@ -2,11 +2,14 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from small_priors import write_own_texts, write_pixel_texts
 from torch import Tensor
 
+from nfldm3d.guidance import load_prior
 from nfldm3d.guidance.distillation import Distillation
 from nfldm3d.pipelines.dream.canvas import VoxelCanvas, finish, make_canvas
 from nfldm3d.pipelines.dream.dreaming import draw_shading, require_visible
@@ -181,3 +184,9 @@ def test_published_options_fill_what_is_left() -> None:
     published = DreamOptions.published()
     assert options == replace(published, steps=7, views=replace(published.views, aim=0.3))
     assert published.views.distance == (1.0, 1.5) and published.distillation.first_steps == (0.02, 0.98)
+
+
+def test_options_suit_the_prior(tmp_path: Path) -> None:
+    chosen = DreamOptions(steps=7)
+    assert chosen.suiting(load_prior(write_own_texts(tmp_path / "own"))) == chosen
+    assert chosen.suiting(load_prior(write_pixel_texts(tmp_path / "other"))) == chosen.or_published()
