@@ -236,7 +236,7 @@ class TrainableGrid:
             self.look_into(self.occupancy)
 
     def refined(self, resolution: tuple[int, int, int]) -> "TrainableGrid":
-        """The same fog on a finer grid, read at its voxel centres, with fresh moments."""
+        """The same fog on a finer grid, read at its voxel centres, with fresh moments; this one is given up."""
         unit, channels = min(self.box.voxel_size(resolution)), self.features.shape[-1]
         matter = (self.density > 0).flatten(1).any(1)
         places = find_finer(self.level.places[matter], self.resolution, resolution)
@@ -249,13 +249,15 @@ class TrainableGrid:
         for _ in range(2):  # thin fog around matter lets holes close
             rim = grow(rim, places, field.map)
         density = torch.where(rim, density.clamp(min=RIM_ABSORPTION / unit), density) * field.inside
-        found = ops.build_pool_occupancy(density, field.map, SKIP_ABSORPTION / unit)
-        kept = touched_bricks(found)[places.long().unbind(-1)]
-        places = places[kept]
+        touched = touched_bricks(ops.build_pool_occupancy(density, field.map, SKIP_ABSORPTION / unit))
+        kept, missing = touched[places.long().unbind(-1)], (touched & (field.map.numbers < 0)).nonzero().int()
+        density = torch.cat((density[kept], density.new_zeros(len(missing), *density.shape[1:])))
+        places = torch.cat((places[kept], missing))
+        del field, rim, touched
         require_pool_memory(len(places) * BRICK**3, channels, resolution, self.density.device, copies=COPIES)
-        return TrainableGrid(
-            SparseField(density[kept], read_centers(self.features, *where, places), places, resolution, self.box)
-        )
+        features = read_centers(self._give_up()["features"], *where, places)
+        features[len(places) - len(missing) :] = 0.0
+        return TrainableGrid(SparseField(density, features, places, resolution, self.box))
 
     def finished(self) -> SparseField:
         """The field that remains: nothing where rays saw nothing, no features where nothing can be seen.
