@@ -33,7 +33,7 @@ from nfldm3d.files import (
 )
 from nfldm3d.geometry import find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder
-from nfldm3d.tensor_files import pack_tensors, plan_network, require_finite, require_floats, unpack_tensors
+from nfldm3d.tensor_files import pack_pieces, plan_network, require_finite, require_floats, unpack_tensors
 from nfldm3d.written_files import NOTE, atomic_folder
 
 FORMAT = "nfldm3d.scene"
@@ -59,22 +59,29 @@ def write(path: PathName, config: dict[str, Any], tensors: dict[str, Tensor]) ->
     """Writes a folder, or one file if the name ends in ``.nfld``, whole or not at all."""
     path = Path(path)
     _require_scene_name(path)
-    data = pack_tensors(tensors)
+    digest, size = hashlib.sha256(), 0
+    for piece in pack_pieces(tensors):
+        digest.update(piece)
+        size += len(piece)
     version = 1 if all(level["type"] == VoxelField.__name__ for level in config["levels"]) else VERSION
-    head = {"format": FORMAT, "version": version, "sha256": hashlib.sha256(data).hexdigest()}
+    head = {"format": FORMAT, "version": version, "sha256": digest.hexdigest()}
     try:
         text = json.dumps(head | config, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"cannot write {path}: metadata must be plain, finite JSON values ({error})") from error
     if path.suffix == ".nfld":
         with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name, content in ((CONFIG, text), (TENSORS, data)):
-                archive.writestr(_entry(name), content)
+            archive.writestr(_entry(CONFIG), text)
+            entry = _entry(TENSORS)
+            entry.file_size = size
+            with archive.open(entry, "w") as file:
+                file.writelines(pack_pieces(tensors))
     else:
         _require_replaceable(path)
         with atomic_folder(path, noted=False) as temporary:
             (temporary / CONFIG).write_text(text, encoding="utf-8")
-            (temporary / TENSORS).write_bytes(data)
+            with (temporary / TENSORS).open("wb") as file:
+                file.writelines(pack_pieces(tensors))
 
 
 def check_target(path: PathName) -> None:

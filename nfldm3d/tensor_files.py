@@ -1,5 +1,7 @@
 """Tensors in files: the one way to read and write safetensors, and to read other people's without running code."""
 
+import json
+import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,19 @@ COPY = "copy the file again"
 UnpicklingError = torch.serialization.pickle.UnpicklingError  # what torch.load raises for anything but tensors
 PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
 """Numbers that networks are kept in; others, such as float8, need a scale that the file does not tell."""
+KINDS = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.int64: "I64",
+}
+"""What safetensors calls numbers, in the order that it has for them."""
 
 
 def write_tensors(
@@ -33,14 +48,40 @@ def write_tensors(
 
 def pack_tensors(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> bytes:
     """The content of a safetensors file."""
-    from safetensors.torch import save
+    return b"".join(pack_pieces(tensors))
 
-    return save(_separate(tensors))
+
+def pack_pieces(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> Iterator[bytes | memoryview]:
+    """The same in pieces, a head and the memory of one tensor after the other, of which safetensors makes two copies.
+
+    They lie as safetensors lays them: the widest numbers first, so that all are aligned, and then by name.
+    """
+    order = sorted(tensors, key=lambda name: (-list(KINDS).index(tensors[name].dtype), name))
+    head, end = {}, 0
+    for name in order:
+        start, end = end, end + tensors[name].nbytes
+        head[name] = {"dtype": KINDS[tensors[name].dtype], "shape": list(tensors[name].shape)}
+        head[name]["data_offsets"] = [start, end]
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    yield struct.pack("<Q", len(text)) + text
+    for name in order:
+        value = tensors[name].detach().cpu().contiguous()
+        yield value.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _separate(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> Tensors:
-    """Tensors that do not share memory, which safetensors refuses to write."""
-    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    """Tensors that do not share memory, which safetensors refuses to write; copies just of those that do."""
+    separate: Tensors = {}
+    held: set[int] = set()
+    for name, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        memory = value.untyped_storage()
+        if memory.data_ptr() in held or memory.nbytes() != value.nbytes:  # tied to another one, or a part of one
+            value = value.clone()
+        held.add(value.untyped_storage().data_ptr())
+        separate[name] = value
+    return separate
 
 
 def read_tensors(path: PathName, *, remedy: str = COPY) -> Tensors:

@@ -10,6 +10,7 @@ import torch
 
 from nfldm3d.files import DataFormatError
 from nfldm3d.tensor_files import (
+    KINDS,
     pack_tensors,
     read_head,
     read_state,
@@ -49,6 +50,28 @@ def test_tensors_return(tmp_path: Path) -> None:
     unpacked = unpack_tensors(pack_tensors(shared), "memory")
     assert all(torch.equal(unpacked[name], value) for name, value in shared.items())
     assert read_state(tmp_path / "t.safetensors").keys() == shared.keys()
+
+
+def test_pieces_are_what_safetensors_writes() -> None:
+    from safetensors.torch import save
+
+    tensors = {f'{kind} "\u00e9"': torch.arange(6).reshape(2, 3).to(dtype) for dtype, kind in KINDS.items()}
+    tensors |= {"one": torch.tensor(3.0), "none": torch.zeros(0, 4), "z": torch.ones(3, dtype=torch.uint8)}
+    assert pack_tensors(tensors) == save(tensors) and pack_tensors({}) == save({})
+    turned = {"turned": torch.rand(3, 5).T.requires_grad_()}
+    assert pack_tensors(turned) == save({"turned": turned["turned"].detach().contiguous()})
+
+
+def test_nothing_is_copied_but_what_shares_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr("safetensors.torch.save_file", lambda tensors, path, head: written.update(tensors))
+    whole = torch.arange(12.0).reshape(3, 4)
+    tensors = {"whole": whole, "tied": whole, "part": whole[1:], "other": torch.zeros(5)}
+    write_tensors("nowhere", tensors)
+    pointers = {name: value.untyped_storage().data_ptr() for name, value in written.items()}
+    assert len(set(pointers.values())) == len(tensors) and all(torch.equal(written[n], tensors[n]) for n in tensors)
+    assert all(pointers[name] == tensors[name].untyped_storage().data_ptr() for name in ("whole", "other"))
+    assert written["part"].untyped_storage().nbytes() == written["part"].nbytes
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN.keys())

@@ -99,20 +99,23 @@ def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]
     renderer = prepare(scene)
     for numbers, group in zip(images.group_numbers(), images.groups(), strict=True):  # one size at a time
         camera: Camera = group.camera.to(scene.device)
-        truth, masks = group.load_images(), group.load_masks()
-        with torch.no_grad():
-            rendered = torch.stack([renderer.render(camera[number]).image.cpu() for number in range(len(camera))])
-        some = len(group) if masks is None else int(masks.flatten(1).any(1).sum())
-        if some:
-            sums["psnr"] += some * float(psnr(rendered, truth, masks))
-            sums["ssim"] += some * float(ssim(rendered, truth, masks))
-            if "psnr_exposed" in sums:
-                sums["psnr_exposed"] += some * float(psnr(match_exposures(rendered, truth, masks), truth, masks))
-            counted += some
-        picked = [place for place, number in enumerate(numbers) if number in shown]
-        if picked:
-            size = f", {camera.width}x{camera.height}" if images.sizes else ""
-            rows |= {f"photograph{size}": truth[picked], f"render{size}": rendered[picked]}
+        size, shown_here = f", {camera.width}x{camera.height}" if images.sizes else "", []
+        for place, number in enumerate(numbers):  # pictures of many megapixels would fill the memory
+            view = group[[place]]
+            truth, mask = view.load_images(), view.load_masks()
+            with torch.no_grad():
+                rendered = renderer.render(camera[[place]]).image.cpu()
+            if number in shown:
+                shown_here.append((truth, rendered))
+            if mask is None or bool(mask.any()):
+                sums["psnr"] += float(psnr(rendered, truth, mask))
+                sums["ssim"] += float(ssim(rendered, truth, mask))
+                if "psnr_exposed" in sums:
+                    sums["psnr_exposed"] += float(psnr(match_exposures(rendered, truth, mask), truth, mask))
+                counted += 1
+        if shown_here:
+            photographs, renders = (torch.cat(pictures) for pictures in zip(*shown_here, strict=True))
+            rows |= {f"photograph{size}": photographs, f"render{size}": renders}
     save_contact_sheet(rows, sheet)
     means = {name: round(total / counted, 4) if counted else None for name, total in sums.items()}
     return {"count": count, **means}

@@ -71,6 +71,15 @@ def extract_mesh(scene: Scene, *, options: MeshOptions | None = None) -> Mesh:
         ValueError: if there is no surface; it names the range of densities and what to change.
     """
     options = options or MeshOptions()
+    mesh, height = extract_surface(scene, options)
+    if options.texture_size is not None:
+        return bake_texture(scene, mesh, options.texture_size, height=height)
+    return replace(mesh, colors=color_points(scene, mesh.vertices, mesh.normals, height=height))
+
+
+@torch.no_grad()
+def extract_surface(scene: Scene, options: MeshOptions) -> tuple[Mesh, float]:
+    """The mesh of ``extract_mesh`` without colours, and how far above it a look at it begins, in voxels."""
     levels = scene.levels if options.surroundings else scene.levels[:1]
     holes = (None, *(field.box for field in levels))
     surfaces = []
@@ -92,11 +101,7 @@ def extract_mesh(scene: Scene, *, options: MeshOptions | None = None) -> Mesh:
         parts = [(surface, _decimate(part, budget * len(part[1]) // total)) for surface, part in parts]
     closed = options.closed or scene.cameras is None
     mesh = _join([Mesh(*part, _find_normals(surface, part, closed)) for surface, part in parts])
-    mesh = replace(mesh, single_sided=from_inside)
-    height = 1.5 if total > budget else 0.5
-    if options.texture_size is not None:
-        return bake_texture(scene, mesh, options.texture_size, height=height)
-    return replace(mesh, colors=color_points(scene, mesh.vertices, mesh.normals, height=height))
+    return replace(mesh, single_sided=from_inside), 1.5 if total > budget else 0.5
 
 
 def _keep_visible(

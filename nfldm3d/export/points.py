@@ -8,7 +8,7 @@ import torch
 from nfldm3d._types import PathName
 from nfldm3d.export.coloring import color_points
 from nfldm3d.export.mesh import PointCloud
-from nfldm3d.export.meshes import MeshOptions, extract_mesh
+from nfldm3d.export.meshes import MeshOptions, extract_mesh, extract_surface
 from nfldm3d.export.ply import encode_ply
 from nfldm3d.files import atomic_write
 from nfldm3d.scene import Scene
@@ -31,24 +31,28 @@ def extract_points(
             three for each voxel on the surface.
     """
     options = replace(options or MeshOptions(), texture_size=None)
-    mesh = extract_mesh(scene, options=options)
     if count is None:
+        mesh = extract_mesh(scene, options=options)
         assert mesh.colors is not None
         return PointCloud(mesh.vertices, mesh.normals, mesh.colors)
     if count < 1:
         raise ValueError(f"a point cloud needs at least one point, got count={count}")
+    mesh, _ = extract_surface(scene, options)  # its vertices are not shown, so nobody asks for their colours
     corners = mesh.vertices[mesh.faces]  # (faces 3 3)
     a, b, c = corners.unbind(1)
     area = torch.linalg.cross(b - a, c - a).norm(dim=-1).double().cumsum(0)
     where = None if generator is None else generator.device
     draw = torch.rand(count, 3, generator=generator, dtype=torch.float64, device=where).to(area.device)
-    face = torch.searchsorted(area, draw[:, 0] * area[-1]).clamp(max=len(area) - 1)
-    root = draw[:, 1].sqrt()  # uniform in a triangle: Osada et al. 2002, eq. 1
-    share = torch.stack((1 - root, root * (1 - draw[:, 2]), root * draw[:, 2]), dim=-1).to(a.dtype)[..., None]
+    order = draw[:, 0].argsort()  # by face, so that points beside each other read the same part of the field
+    drawn = draw[order]
+    face = torch.searchsorted(area, drawn[:, 0] * area[-1]).clamp(max=len(area) - 1)
+    root = drawn[:, 1].sqrt()  # uniform in a triangle: Osada et al. 2002, eq. 1
+    share = torch.stack((1 - root, root * (1 - drawn[:, 2]), root * drawn[:, 2]), dim=-1).to(a.dtype)[..., None]
     points = (share * corners[face]).sum(1)
     normals = torch.nn.functional.normalize((share * mesh.normals[mesh.faces[face]]).sum(1), dim=-1)
     height = 0.5 if options.max_faces is None else 1.5
-    return PointCloud(points, normals, color_points(scene, points, normals, height=height))
+    colors, drawn_as = color_points(scene, points, normals, height=height), order.argsort()
+    return PointCloud(points[drawn_as], normals[drawn_as], colors[drawn_as])
 
 
 def export_points(

@@ -1,10 +1,8 @@
 """Writes a scene's density, and its colour, as a sparse volume for renderers: .vdb (OpenVDB) or .nvdb (NanoVDB)."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -13,14 +11,15 @@ from nfldm3d._types import PathName
 from nfldm3d.export.coloring import color_features
 from nfldm3d.export.mesh import linear_from_srgb
 from nfldm3d.export.openvdb import LEAF, Grid, encode_vdb
-from nfldm3d.fields import Brick, SparseField, voxelize
+from nfldm3d.fields import SparseField, VoxelField, voxelize
+from nfldm3d.fields.packing import mark_bricks
 from nfldm3d.files import atomic_write
 from nfldm3d.geometry import Box
-from nfldm3d.ops.bricks import BRICK
+from nfldm3d.ops.bricks import BRICK, gather_bricks
 from nfldm3d.scene import Scene
 
 VOLUME_SUFFIXES = (".nvdb", ".vdb")
-AT_ONCE = 256
+AT_ONCE = 1024
 """Leaves coloured at a time."""
 
 assert BRICK == LEAF, "bricks of a field become leaves of a volume one by one"
@@ -60,16 +59,19 @@ def _collect_leaves(scene: Scene, box: Box | None, color: bool) -> tuple[Grid, G
     if not isinstance(field, SparseField):
         field = voxelize(field, box if box is not None and scene.box.overlaps(box) else None)
     starts, densities, masks, colors = [], [], [], []
-    for start, density, features in _stack_bricks(field.bricks(), field.channels):
-        offsets = torch.tensor(np.argwhere(np.ones((LEAF,) * 3)), device=density.device).view(LEAF, LEAF, LEAF, 3)
-        size, lower = (density.new_tensor(value) for value in (field.voxel_size, field.box.lower))
-        centers = lower + (start[:, None, None, None] + offsets + 0.5) * size
-        mask = density > 0 if box is None else (density > 0) & box.contains(centers)
+    size, lower = (torch.tensor(value, device=field.device) for value in (field.voxel_size, field.box.lower))
+    axis, limit = torch.arange(LEAF, device=field.device), torch.tensor(field.resolution, device=field.device)
+    offsets = torch.cartesian_prod(axis, axis, axis).view(LEAF, LEAF, LEAF, 3)
+    for start, density, features in _stack_leaves(field, color):
+        voxels = start[:, None, None, None] + offsets
+        mask, centers = (density > 0) & (voxels < limit).all(-1), lower + (voxels + 0.5) * size
+        if box is not None:
+            mask &= box.contains(centers)
         used = mask.flatten(1).any(1)
         starts.append(start[used])
         densities.append((density * mask)[used])
         masks.append(mask[used])
-        if color:
+        if features is not None:
             colors.append(_color_leaves(scene, features, centers, mask)[used])
     if not any(map(len, starts)):
         where = "" if box is None else f" from {box.lower} to {box.upper}"
@@ -85,25 +87,31 @@ def _collect_leaves(scene: Scene, box: Box | None, color: bool) -> tuple[Grid, G
     return density_grid, Grid("color", corner, torch.cat(colors).cpu().numpy(), active, **place)
 
 
-def _stack_bricks(
-    bricks: Iterator[Brick], channels: int
+def _stack_leaves(
+    field: VoxelField | SparseField, with_features: bool
 ) -> Iterator[
     tuple[
         Int[Tensor, "leaves 3"],
         Float[Tensor, "leaves x y z"],
-        Float[Tensor, "leaves x y z channels"],
+        Float[Tensor, "leaves x y z channels"] | None,
     ]
 ]:
-    """Groups of bricks as batches; bricks cut off at the end of the grid are filled up with zeros."""
-    while group := list(islice(bricks, AT_ONCE)):
-        device = group[0].density.device
-        density = torch.zeros(len(group), LEAF, LEAF, LEAF, device=device)
-        features = torch.zeros(*density.shape, channels, device=device)
-        for number, brick in enumerate(group):
-            x, y, z = brick.density.shape
-            density[number, :x, :y, :z] = brick.density
-            features[number, :x, :y, :z] = brick.features
-        yield torch.tensor([brick.start for brick in group], device=device), density, features
+    """The bricks that hold matter, some at a time: their first voxels, densities and features if wanted.
+
+    What lies beyond the end of the grid counts for nothing.
+    """
+    sparse = isinstance(field, SparseField)
+    used = (field.density > 0).flatten(1).any(1) if sparse else mark_bricks(field.density > 0)
+    for some in used.nonzero().split(AT_ONCE):
+        if sparse:
+            rows = some[:, 0]
+            places, density = field.places[rows], field.density[rows]
+            features = field.features[rows] if with_features else None
+        else:
+            places = some.int()
+            density = gather_bricks(field.density, places)
+            features = gather_bricks(field.features, places) if with_features else None
+        yield places.long() * LEAF, density.float(), None if features is None else features.float()
 
 
 def _color_leaves(

@@ -250,7 +250,9 @@ class SparseField:
     @property
     def inside(self) -> Bool[Tensor, "bricks 8 8 8"]:
         """Which voxels of the pool lie in the grid."""
-        return (self.voxels < self.places.new_tensor(self.resolution)).all(-1)
+        voxels = self.places[:, None] * BRICK + torch.arange(BRICK, device=self.device)[:, None]  # (bricks 8 3)
+        x, y, z = (voxels < self.places.new_tensor(self.resolution)).unbind(-1)
+        return x[:, :, None, None] & y[:, None, :, None] & z[:, None, None, :]
 
     @property
     def voxels(self) -> Int[Tensor, "bricks 8 8 8 3"]:

@@ -9,10 +9,12 @@ from jaxtyping import Float, Int64, Integer, UInt8
 from torch import Tensor
 
 from nfldm3d.camera import Camera
+from nfldm3d.data.image_files import map_parallel
 from nfldm3d.data.posed_images import PosedImages
 from nfldm3d.fitting.backdrops import Backdrop, cut_out
 from nfldm3d.fitting.hulls import Hull, find_hull
 from nfldm3d.geometry import Rays
+from nfldm3d.memory import require_bytes
 
 DENSE_DEPTH = 0.5
 """Share of usable pixels with depth from which on depth maps are taken to show every surface."""
@@ -51,17 +53,12 @@ class SizedPixels:
     @classmethod
     def load(cls, images: PosedImages, device: torch.device, backdrop: Backdrop | None = None) -> "SizedPixels":
         """Reads every image, depth map and mask of a group of views; opacity before a backdrop if there is one."""
-        pictures = images.load_images()  # (views 3 height width)
-        colors = (pictures * 255).round().to(torch.uint8).movedim(1, -1).reshape(-1, 3)
-        depth, masks, alpha = images.load_depth(), images.load_masks(), images.load_alpha()
+        colors, alpha = _read_pictures(images, backdrop)
+        depth, masks = images.load_depth(), images.load_masks()
         usable = None if masks is None else masks.reshape(-1).nonzero()[:, 0]
-        if alpha is not None:
-            alpha = (alpha.reshape(-1) * 255).round().to(torch.uint8)
-        elif backdrop is not None:
-            alpha = torch.cat([(255 * cut_out(picture, backdrop)).short().flatten() for picture in pictures])
         return cls(
             images.camera.to(device),
-            colors.contiguous().to(device),
+            colors.to(device),
             None if depth is None else depth.reshape(-1).to(device),
             None if usable is None else usable.to(device),
             images.names,
@@ -195,6 +192,35 @@ class PixelStore:
             _join([part.distances for part in parts], parts, 0.0),
             _join([part.opacities for part in parts], parts, 1.0),
         )
+
+
+def _read_pictures(
+    images: PosedImages, backdrop: Backdrop | None
+) -> tuple[UInt8[Tensor, "pixels 3"], Integer[Tensor, " pixels"] | None]:
+    """Colours and opacity of all pixels, picture by picture: as floats, all at once would take thrice four times that.
+
+    Opacity is None where no picture is transparent and no backdrop given.
+    """
+    views, size = len(images), images.camera.height * images.camera.width
+    what = f"{views} views of {images.camera.width}x{images.camera.height} pixels"
+    require_bytes(3 * views * size, what, "give fewer views or smaller ones with downscaled()", torch.device("cpu"))
+    colors = torch.zeros(views, size, 3, dtype=torch.uint8)
+
+    def read(number: int) -> Tensor | None:
+        view = images[[number]]
+        picture, alpha = view.load_images()[0], view.load_alpha()
+        colors[number] = (picture * 255).round().to(torch.uint8).flatten(1).T
+        if alpha is not None:
+            return (alpha.flatten() * 255).round().to(torch.uint8)
+        if backdrop is not None:
+            return (255 * cut_out(picture, backdrop)).short().flatten()
+        return None
+
+    found = map_parallel(read, range(views))
+    if all(alpha is None for alpha in found):
+        return colors.flatten(0, 1), None
+    blank = torch.full((size,), 255, dtype=torch.uint8)
+    return colors.flatten(0, 1), torch.cat([blank if alpha is None else alpha for alpha in found])
 
 
 def _join(values: Sequence[Tensor | None], parts: Sequence[RayBatch], blank: float) -> Tensor | None:

@@ -1,6 +1,7 @@
 """The grids while they are being fitted: bricks of values, gradients and Adam's moments, where there may be matter."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 
@@ -74,6 +75,7 @@ class TrainableGrid:
         parts |= {f"feature_{moment}": torch.zeros_like(features) for moment in MOMENTS}
         self.steps = 0
         self.occupancy: ops.PoolOccupancy
+        self.parts: dict[str, Tensor]
         self.hold(field.places, parts)
         self.refresh()
 
@@ -115,27 +117,41 @@ class TrainableGrid:
         return cls(field)
 
     @property
-    def parts(self) -> dict[str, Tensor]:
-        """Everything that is kept of each voxel, by name."""
-        return {
-            "density": self.density,
-            "features": self.features,
-            "log_density": self.log_density,
-            "density_mean": self.density_state.mean,
-            "density_variance": self.density_state.variance,
-            "feature_mean": self.feature_state.mean,
-            "feature_variance": self.feature_state.variance,
-        }
+    def density(self) -> Float[Tensor, "bricks 8 8 8"]:
+        """In 1/metre; follows from ``log_density``."""
+        return self.parts["density"]
+
+    @property
+    def features(self) -> Float[Tensor, "bricks 8 8 8 channels"]:
+        """What the appearance turns into colour."""
+        return self.parts["features"]
+
+    @property
+    def log_density(self) -> Float[Tensor, "bricks 8 8 8"]:
+        """Logarithm of the optical thickness of a voxel, which is what is optimised."""
+        return self.parts["log_density"]
 
     def hold(self, places: Int32[Tensor, "bricks 3"], parts: dict[str, Tensor]) -> None:
         """Takes other bricks, with all that is kept of them; gradients are lost."""
-        self.density, self.features, self.log_density = (parts[n] for n in ("density", "features", "log_density"))
-        self.density_state = brick_ops.AdamState(parts["density_mean"], parts["density_variance"])
-        self.feature_state = brick_ops.AdamState(parts["feature_mean"], parts["feature_variance"])
+        self.parts = parts
+        """Everything that is kept of each voxel, by name, with Adam's moments."""
         self.gradient = ops.FieldGradient(torch.zeros_like(self.density), torch.zeros_like(self.features))
         density, features = self.density.detach().requires_grad_(), self.features.detach().requires_grad_()
         self.level = SparseField(density, features, places, self.resolution, self.box)
         """The grid as a field whose gradients are wanted; shares memory."""
+
+    def _change(self, places: Int32[Tensor, "bricks 3"], change: Callable[[str, Tensor], Tensor]) -> None:
+        """Holds what becomes of each part, by its name; one after the other, so that just one is held twice."""
+        parts = self._give_up()
+        for name in parts:
+            parts[name] = change(name, parts[name])
+        self.hold(places, parts)
+
+    def _give_up(self) -> dict[str, Tensor]:
+        """The parts, which nothing else holds any longer."""
+        parts = self.parts
+        del self.parts, self.gradient, self.level
+        return parts
 
     def refresh(self) -> None:
         """Finds anew what rays may skip and which bricks are updated; takes those that samples have come to read."""
@@ -164,8 +180,8 @@ class TrainableGrid:
             brick_ops.add_smoothness_(self.features, self.gradient.features, *where, SMOOTH_COLOR * weight)
             brick_ops.add_smoothness_(self.log_density, self.gradient.density, *where, SMOOTH_DENSITY * weight)
         feature_state, density_state = (
-            brick_ops.AdamState(_in_a_row(state.mean), _in_a_row(state.variance))
-            for state in (self.feature_state, self.density_state)
+            brick_ops.AdamState(*(_in_a_row(self.parts[f"{part}_{moment}"]) for moment in MOMENTS))
+            for part in ("feature", "density")
         )
         feature_rates = brick_ops.AdamRates(rates.features, self.steps)
         brick_ops.adam_features_(features, feature_slopes, feature_state, feature_rates, bricks)
@@ -203,7 +219,7 @@ class TrainableGrid:
 
     def prune(self, visibility: Float[Tensor, "bricks 8 8 8"] | None = None) -> None:
         """Empties voxels that no ray has changed, that absorb next to nothing, or that nobody sees."""
-        empty = (self.density_state.variance == 0) | (self.density < SKIP_ABSORPTION / self.unit)
+        empty = (self.parts["density_variance"] == 0) | (self.density < SKIP_ABSORPTION / self.unit)
         if visibility is not None:  # a voxel between two rays is as visible as its neighbours
             empty |= ~grow(visibility >= MIN_VISIBILITY, self.level.places, self.level.map)
         self._empty(empty)
@@ -216,11 +232,11 @@ class TrainableGrid:
         near = functional.max_pool3d(near[None], 3, 1, 1)[0] > 0
         kept = near[self.level.places.long().unbind(-1)]
         if not bool(kept.all()):
-            self.hold(self.level.places[kept], {name: part[kept] for name, part in self.parts.items()})
+            self._change(self.level.places[kept], lambda _, part: part[kept])
             self.look_into(self.occupancy)
 
     def refined(self, resolution: tuple[int, int, int]) -> "TrainableGrid":
-        """The same fog on a finer grid, read at its voxel centres, with fresh moments."""
+        """The same fog on a finer grid, read at its voxel centres, with fresh moments; this one is given up."""
         unit, channels = min(self.box.voxel_size(resolution)), self.features.shape[-1]
         matter = (self.density > 0).flatten(1).any(1)
         places = find_finer(self.level.places[matter], self.resolution, resolution)
@@ -233,22 +249,29 @@ class TrainableGrid:
         for _ in range(2):  # thin fog around matter lets holes close
             rim = grow(rim, places, field.map)
         density = torch.where(rim, density.clamp(min=RIM_ABSORPTION / unit), density) * field.inside
-        found = ops.build_pool_occupancy(density, field.map, SKIP_ABSORPTION / unit)
-        kept = touched_bricks(found)[places.long().unbind(-1)]
-        places = places[kept]
+        touched = touched_bricks(ops.build_pool_occupancy(density, field.map, SKIP_ABSORPTION / unit))
+        kept, missing = touched[places.long().unbind(-1)], (touched & (field.map.numbers < 0)).nonzero().int()
+        density = torch.cat((density[kept], density.new_zeros(len(missing), *density.shape[1:])))
+        places = torch.cat((places[kept], missing))
+        del field, rim, touched
         require_pool_memory(len(places) * BRICK**3, channels, resolution, self.density.device, copies=COPIES)
-        return TrainableGrid(
-            SparseField(density[kept], read_centers(self.features, *where, places), places, resolution, self.box)
-        )
+        features = read_centers(self._give_up()["features"], *where, places)
+        features[len(places) - len(missing) :] = 0.0
+        return TrainableGrid(SparseField(density, features, places, resolution, self.box))
 
     def finished(self) -> SparseField:
-        """The field that remains: nothing where rays saw nothing, no features where nothing can be seen."""
+        """The field that remains: nothing where rays saw nothing, no features where nothing can be seen.
+
+        The grid is given up, to make room.
+        """
         with torch.no_grad():
             self.prune()
-            visible = grow(self.density > 0, self.level.places, self.level.map)
-            features = self.features * visible[..., None]
-            field = SparseField(self.density.clone(), features, self.level.places, self.resolution, self.box)
-            return field.pruned()
+            places, visible = self.level.places, grow(self.density > 0, self.level.places, self.level.map)
+            parts = self._give_up()
+            density, features = parts["density"], parts["features"]
+            del parts
+            features.mul_(visible[..., None])
+            return SparseField(density, features, places, self.resolution, self.box).pruned()
 
     def _empty(self, mask: Bool[Tensor, "bricks 8 8 8"]) -> None:
         self.density.masked_fill_(mask, 0.0)
@@ -257,12 +280,11 @@ class TrainableGrid:
     def _add(self, places: Int32[Tensor, "added 3"]) -> None:
         """Takes empty bricks in addition."""
         blank = {"log_density": LOG_FLOOR}
-        shape = (len(places), BRICK, BRICK, BRICK)
-        parts = {
-            name: torch.cat((part, part.new_full((*shape, *part.shape[4:]), blank.get(name, 0.0))))
-            for name, part in self.parts.items()
-        }
-        self.hold(torch.cat((self.level.places, places)), parts)
+
+        def extend(name: str, part: Tensor) -> Tensor:
+            return torch.cat((part, part.new_full((len(places), *part.shape[1:]), blank.get(name, 0.0))))
+
+        self._change(torch.cat((self.level.places, places)), extend)
 
 
 def _make_empty(

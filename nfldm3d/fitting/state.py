@@ -72,6 +72,7 @@ class FitState:
         while self.grids:
             field = self.grids.pop(0).finished()
             levels.append(field if self.options.sparse else field.to_dense())
+            del field
         background = self.constant if self.sky is None else EnvironmentMap(self.sky.detach().clamp(0, 1))
         return Scene(levels[0], self.appearance, background, tuple(levels[1:]))
 

@@ -52,11 +52,11 @@ def rank_views(
     order = views_of()
     for view in range(centers.shape[0]):
         way = centers[view] - point
-        distance = wp.max(wp.length(way), 1.0e-9)
-        cosine = float(1.0)
-        if has_normal:
-            cosine = wp.dot(way, normal) / distance
-        weight = cosine / (distance * distance)
+        facing = wp.dot(way, normal)
+        weight = float(0.0)
+        if facing > 0.0 or not has_normal:  # about half of the views are spared the square root
+            distance = wp.max(wp.length(way), 1.0e-9)
+            weight = wp.where(has_normal, facing / distance, 1.0) / (distance * distance)
         if weight > best[KEPT - 1]:
             seen = bool(False)
             if pictured.shape[0] > 0:

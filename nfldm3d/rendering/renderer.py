@@ -122,7 +122,8 @@ class Renderer:
         for part in fields(Rendering):
             values = [getattr(view, part.name) for view in views]
             if values and values[0] is not None:
-                stacked[part.name] = torch.stack(values).reshape(*camera.shape, *values[0].shape)
+                whole = torch.stack(values) if len(values) > 1 else values[0].contiguous()  # spares a frame its copy
+                stacked[part.name] = whole.reshape(*camera.shape, *values[0].shape)
         if not views:
             raise ValueError("the camera holds no views; give at least one")
         return Rendering(**stacked)
@@ -145,7 +146,7 @@ class Renderer:
             piece = self._look(flat, wanted)
             piece["depth"] = piece["distance"] * (flat.directions @ camera.forward)
             pieces.append({name: value.unflatten(0, rays.shape) for name, value in piece.items()})
-        whole = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        whole = {name: torch.cat([piece.pop(name) for piece in pieces]) for name in list(pieces[0])}
         if not self.scene.appearance.per_ray:
             seen = (whole["features"], whole["opacity"], whole["distance"], camera.rays())
             whole["image"] = shade(self.scene, *seen, whole.get("normals"))

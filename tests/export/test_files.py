@@ -12,7 +12,17 @@ import torch
 
 from nfldm3d.appearance import Rgb
 from nfldm3d.camera import Camera
-from nfldm3d.export import Mesh, MeshOptions, PointCloud, export_cameras, export_mesh, export_points, extract_points
+from nfldm3d.export import (
+    Mesh,
+    MeshOptions,
+    PointCloud,
+    export_cameras,
+    export_mesh,
+    export_points,
+    extract_points,
+    meshes,
+)
+from nfldm3d.export.coloring import color_points
 from nfldm3d.export.mesh import linear_from_srgb
 from nfldm3d.fields import VoxelField
 from nfldm3d.geometry import Box, look_at
@@ -252,6 +262,17 @@ def test_points_lie_on_the_surface_and_spread_evenly(scene: Scene, generator: to
     assert float((cloud.colors - expected).abs().max()) < 0.1
     with pytest.raises(ValueError, match="at least one point"):
         extract_points(scene, count=0)
+
+
+def test_points_come_as_they_were_drawn_each_with_its_colour(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meshes, "color_points", None)  # nobody colours the vertices
+    clouds = [extract_points(scene, count=count, generator=torch.Generator().manual_seed(3)) for count in (300, 300)]
+    assert torch.equal(clouds[0].points, clouds[1].points)
+    colors = color_points(scene, clouds[0].points, clouds[0].normals)
+    torch.testing.assert_close(clouds[0].colors, colors, atol=1e-5, rtol=0)
+    steps = (clouds[0].points[1:] - clouds[0].points[:-1]).norm(dim=-1)
+    apart = (clouds[0].points.roll(150, 0) - clouds[0].points).norm(dim=-1)
+    assert float(steps.mean()) > 0.7 * float(apart.mean()), "any first points are spread over the surface"
 
 
 def test_unknown_suffixes_are_refused_before_any_work(scene: Scene, tmp_path: Path) -> None:

@@ -62,6 +62,19 @@ def test_sparse_fields_are_written_brick_by_brick(
     assert (tmp_path / "sparse.vdb").read_bytes() == (tmp_path / "dense.vdb").read_bytes()
 
 
+def test_what_a_pool_holds_beyond_its_grid_is_left_out(
+    tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make_scene(CUBES, RESOLUTION, generator)
+    sparse = SparseField.from_dense(scene.field)
+    monkeypatch.setattr(volumes, "AT_ONCE", 1)
+    export_volume(replace(scene, field=sparse), tmp_path / "a.vdb")
+    beyond = torch.where(sparse.inside, sparse.density, 5.0)
+    assert bool((beyond != sparse.density).any())
+    export_volume(replace(scene, field=replace(sparse, density=beyond)), tmp_path / "b.vdb")
+    assert (tmp_path / "a.vdb").read_bytes() == (tmp_path / "b.vdb").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("box", "kind"),
     [(CUBES, "UniformScaleTranslateMap"), (Box((-1.0, 2.0, 0.5), (0.3, 4.2, 3.3)), "ScaleTranslateMap")],

@@ -90,7 +90,7 @@ def test_bricks_come_when_samples_read_them_and_go_when_nothing_is_near(generato
     before = grid.features.clone()
     grid.step(StepSizes(0.1, 0.1, smoothness=1.0, decay=1e-9))
     assert bool((grid.features != before).all()) and not bool(grid.gradient.features.any())
-    assert float(grid.feature_state.variance[1:].max()) > 0
+    assert float(grid.parts["feature_variance"][1:].max()) > 0
     parts = {name: part[0].clone() for name, part in grid.parts.items()}
     grid.density.zero_()
     grid.density[0, 4, 4, 4] = 30.0

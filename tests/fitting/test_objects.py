@@ -46,6 +46,27 @@ def test_alpha_is_read_and_none_where_pictures_are_opaque(capture: PosedImages) 
     assert batch.opacities is not None and 0 < float(batch.opacities.mean()) < 0.6
 
 
+def test_pictures_are_read_one_by_one(capture: PosedImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, alpha = capture.load_images(), capture.load_alpha()
+    assert alpha is not None
+    opaque = PosedImages.from_tensors(images, capture.camera)
+    mixed = replace(capture, frames=(*capture.frames[:5], *opaque.frames[5:]))
+    load = PosedImages.load_images
+
+    def load_one(views: PosedImages) -> torch.Tensor:
+        assert len(views) == 1
+        return load(views)
+
+    monkeypatch.setattr(PosedImages, "load_images", load_one)
+    for views, shown in ((capture, 12), (mixed, 5)):
+        pixels = SizedPixels.load(views, torch.device("cpu"))
+        assert torch.equal(pixels.colors.view(12, 30, 40, 3), (images * 255).round().byte().movedim(1, -1))
+        assert pixels.alpha is not None
+        seen = pixels.alpha.view(12, 30, 40)
+        assert torch.equal(seen[:shown], (alpha[:shown] * 255).round().byte()) and bool((seen[shown:] == 255).all())
+    assert SizedPixels.load(opaque, torch.device("cpu")).alpha is None
+
+
 def test_the_box_is_that_of_the_hull_and_nothing_lies_around(capture: PosedImages) -> None:
     box, surroundings = estimate_boxes(capture)
     assert surroundings == 0

@@ -191,3 +191,13 @@ def test_scenes_render_and_export_themselves(generator, tmp_path):
         assert (tmp_path / name).stat().st_size > 0
     with pytest.raises(ValueError, match=r"unknown format '.stl'; use one of .glb .* .vdb, or save\(\)"):
         scene.export(tmp_path / "a.stl")
+
+
+def test_one_view_is_what_it_is_among_several(generator):
+    scene, camera = Scene(blob_field(generator), Rgb()), cameras(views=3)
+    several = render(scene, camera, with_normals=True, with_features=True, rays_per_chunk=60)
+    for number, (one, shape) in enumerate(((camera[:1], (1,)), (camera[1], ()), (camera[[2]], (1,)))):
+        alone = render(scene, one, with_normals=True, with_features=True, rays_per_chunk=100)
+        for name in ("image", "opacity", "distance", "depth", "normals", "features"):
+            found, expected = vars(alone)[name], vars(several)[name][number]
+            assert found.is_contiguous() and found.equal(expected.expand(*shape, *expected.shape)), name
