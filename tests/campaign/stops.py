@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from campaign import newer_commands
 from campaign.commands import COMMANDS, Ending, digest, leftovers, run
 
 NEW_MOUNTS = 0x20000
@@ -103,7 +104,7 @@ def starve(root: Path, name: str, limits: list[Callable[[], None]]) -> tuple[Cou
 
 def overwriting(name: str) -> list[str]:
     """What lets a command write over its results."""
-    return ["--overwrite"] if name in ("fit", "assemble", "capture") else []
+    return ["--overwrite"] if name in ("fit", "assemble", "capture", *newer_commands.OVERWRITES) else []
 
 
 def files_up_to(size: int) -> Callable[[], None]:
