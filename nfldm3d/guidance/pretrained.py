@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any
 
@@ -97,20 +98,19 @@ def load_tokenizer(folder: Path) -> Any:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """transformers reports every weight that a network has no use for, and draws a bar for a second's reading."""
-    if (transformers := sys.modules.get("transformers")) is None:
-        yield
-        return
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    """They report every weight and option that a network has no use for, and draw a bar for a second's reading."""
+    loaded = [sys.modules[name].utils.logging for name in ("diffusers", "transformers") if name in sys.modules]
+    before = [(logging, logging.get_verbosity(), logging.is_progress_bar_enabled()) for logging in loaded]
+    for logging in loaded:
+        logging.set_verbosity(CRITICAL)
+        logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+        for logging, level, bars in before:
+            logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()
 
 
 def freeze(network: Any, device: torch.device) -> Any:

@@ -35,20 +35,19 @@ def _use_prior(prior) -> None:
 
 
 def _make_pipelines(folder: Path) -> None:
-    from small_priors import write_latent_pictures, write_latent_texts, write_pixel_texts
+    from small_priors import write_latent_pictures, write_latent_texts
 
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries that write them
         write_latent_texts(folder / "latents")
-        write_pixel_texts(folder / "pixels")
         write_latent_pictures(folder / "pictures")
 
 
 def _read_pipelines(folder: Path) -> None:
     from nfldm3d.guidance import load_prior
 
-    for name in ("latents", "pixels", "pictures"):
+    for name in ("latents", "pictures"):
         load_prior(folder / name)
 
 
@@ -66,7 +65,7 @@ def _read_clip(folder: Path) -> None:
 
 
 def _make_view_weights(folder: Path) -> None:
-    from small_priors import write_latent_texts
+    from small_priors import write_pixel_texts
     from small_refining import make_restorer
 
     from nfldm3d.models.priors.restorer import FOLDER
@@ -80,7 +79,7 @@ def _make_view_weights(folder: Path) -> None:
     make_restorer().network.save_pretrained(folder / "restorer" / FOLDER)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        write_latent_texts(folder / "viewdiff")
+        write_pixel_texts(folder / "viewdiff")
     unet = open_text_model(folder / "viewdiff").unet
     ViewLayers.of(unet, rank=2, grid=8).save_pretrained(folder / "viewdiff" / LAYERS)  # type: ignore[arg-type]
 

@@ -196,6 +196,22 @@ def test_pictures_within_meshes_are_of_known_formats(tmp_path: Path):
         read_furniture(list_furniture(tmp_path)[0])
 
 
+@pytest.mark.parametrize(
+    "noted",
+    [
+        {},
+        {"sides": {"0": "left"}, "problems": {}},
+        {"sides": {"1": "train"}, "problems": {}},
+        {"sides": {"0": "train"}, "problems": {"9" * 5000: "none"}},
+        {"sides": {"0": "train"}, "problems": {"0": 1}},
+    ],
+)
+def test_notes_of_other_objects_are_refused(tmp_path: Path, chair: ObjectFile, noted: dict[str, object]):
+    (tmp_path / "objects.json").write_text(json.dumps(noted))
+    with pytest.raises(DataFormatError, match="objects.json"):
+        recorder.look_at_objects(tmp_path, [chair], progress=False)
+
+
 def test_liveries_and_sizes_stay_on_one_side(tmp_path: Path):
     things = [ObjectFile("cars", f"car{n}", "a car", f"group{n // 2}", "mesh", Path(f"{n}.obj")) for n in range(200)]
     shapes = {n: f"shape{n // 3}" for n in range(200) if n != 7}
