@@ -6,7 +6,7 @@ from pathlib import Path
 
 CPU = ["--device", "cpu"]
 FEW = ["--steps", "4", "--detail", "16", "--size", "8", "--coarse-size", "8", "--frames", "2"]
-TRAIN = ["--out", "new", "--steps", "4", "--save-every", "2", "--evaluate-every", "0", "--batch-size", "2", "--resume"]
+TRAIN = ["--out", "new", "--steps", "6", "--save-every", "2", "--evaluate-every", "0", "--batch-size", "2", "--resume"]
 TRAIN += ["--precision", "fp32", *CPU]
 ON_OBJECTS = ["--objects", "objects", "--sentences", "sentences"]
 TINY_VIEWS = ["--size", "8", "--channels", "8", "--multiples", "1", "--attention", "4", "--memory", "8", "--pairs", "1"]

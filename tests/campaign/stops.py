@@ -38,6 +38,8 @@ def kill(root: Path, name: str, times: int, rng: random.Random) -> tuple[Counter
         for _ in range(rng.choice((1, 1, 2, 3))):
             ending = run(root, COMMANDS[name], number=signal.SIGKILL, after=rng.uniform(0, seconds))
             counts["killed" if ending.status == -signal.SIGKILL else "ended before"] += 1
+            if ending.status == 0:  # what it has made is whole, and is not made again
+                shutil.rmtree(root / "new", ignore_errors=True)
         ending = run(root, COMMANDS[name])
         problem = _find_problem(ending, root, wanted)
         counts["went on" if problem is None else "failed"] += 1

@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 from nfldm3d.data.xml_files import read_xml
-from nfldm3d.files import DataFormatError, resolve_inside
+from nfldm3d.files import DataFormatError
 
 PACKAGE = "flightgear-data-ai"
 LICENCE = "GPL-2.0-or-later (FlightGear, https://www.flightgear.org)"
@@ -107,11 +107,8 @@ def _includes(description: Path, root: Path) -> Iterator[tuple[Path, Element]]:
 
 def _resolve(name: str, folder: Path, root: Path) -> Path | None:
     """A file or folder by its name relative to a description, or to the folder above AI."""
-    for place in (folder, root.parents[1]):
-        try:
-            found = resolve_inside(place, name, source=folder)
-        except DataFormatError:  # it leads elsewhere
-            continue
-        if os.path.exists(found):
-            return found
-    return None
+    parts = PurePosixPath(name).parts
+    if ".." in parts or name.startswith("/"):
+        return None
+    places = (folder.joinpath(*parts), root.parents[1].joinpath(*parts))
+    return next((place for place in places if os.path.exists(place)), None)
