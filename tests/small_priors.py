@@ -119,6 +119,21 @@ def write_words(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
+def write_clip(folder: Path) -> Path:
+    """CLIP, of 16 pixels, for the words of ``write_words``."""
+    from transformers import CLIPConfig, CLIPModel
+
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPConfig(
+        text_config={**size, "vocab_size": 100, "bos_token_id": 0, "eos_token_id": 1},
+        vision_config={**size, "image_size": 16, "patch_size": 8},
+        projection_dim=6,
+    )
+    CLIPModel(config).save_pretrained(folder)
+    write_words(folder)
+    return folder
+
+
 def write_own(folder: Path) -> Path:
     """Our own prior, of 16 pixels, on a tiny classifier's features."""
     from nfldm3d.models.nfldm.readers import FrameClassifier

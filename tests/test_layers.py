@@ -16,9 +16,10 @@ PACKAGE = Path(__file__).parents[1] / "nfldm3d"
 
 # A module sees only the rows above its own; files of one folder see each other.
 LAYERS = (
-    ("_types", "_lazy", "_moved", "evaluation.edge_vgg", "file_names", "messages", "signals", "temporary_files"),
+    ("_types", "_lazy", "_moved", "file_names", "messages", "signals", "temporary_files"),
     ("blocks", "camera_paths", "file_locks", "files", "geometry", "lens", "memory", "ops"),
     ("tensor_files", "written_files"),
+    ("evaluation.edge_vgg",),
     ("evaluation.metrics",),
     ("evaluation.distributions", "evaluation.features", "evaluation.retrieval"),
     ("appearance", "camera", "fields", "image_decoder", "jobs", "pictures", "placement"),

@@ -64,7 +64,8 @@ class Dream:
             raise ValueError("the prompt is empty: say what to dream of, such as 'a wooden chair'")
         names = [PREVIEW, SCENE, RECORD, *([TURNTABLE] if self.frames else []), *([MESH] if self.mesh else [])]
         checkpoint = self.out / CHECKPOINT
-        overwrite = self.overwrite or is_under_way(checkpoint)  # the preview that is there is its own
+        is_begun = is_under_way(checkpoint) or not any((self.out / name).exists() for name in names if name != PREVIEW)
+        overwrite = self.overwrite or is_begun  # a preview that is there, perhaps alone, is its own
         with writing(*(self.out / name for name in names), overwrite=overwrite):
             self._dream(device, checkpoint)
         remove_checkpoint(checkpoint)

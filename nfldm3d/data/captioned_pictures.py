@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ from nfldm3d._types import PathName
 from nfldm3d.data.image_files import open_picture
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scene_sample import SceneSample
-from nfldm3d.files import DataFormatError, parse_json, resolve_inside
+from nfldm3d.files import DataFormatError, parse_json, read_lines, resolve_inside
 
 LIST_NAME = "metadata.jsonl"
+MAX_BYTES = 256 * 2**20
+"""Of a list."""
 TEST_SHARE = 10
 COLORS = {
     "red": (0.82, 0.11, 0.1),
@@ -92,7 +94,7 @@ def read_objects(
     for number in range(len(data)):
         sample = data[number]
         caption, sides = sample.metadata.get("caption"), sample.metadata.get("view_names")
-        if sample.alpha is None or not isinstance(caption, str) or not isinstance(sides, list):
+        if sample.alpha is None or not _is_caption(caption) or not _are_texts(sides):
             raise DataFormatError(data.folder, f"scene {sample.key} is no object with a caption; record objects")
         if set(caption.split()) & set(leave_out):
             continue
@@ -122,14 +124,25 @@ def read_picture_folder(folder: PathName, split: Split, *, size: int = 64) -> li
     path = root / LIST_NAME
     if not path.is_file():
         raise DataFormatError(path, "is missing; give a folder of pictures with a list of their captions")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+    for number, line in enumerate(read_lines(path, MAX_BYTES, "write one picture a line")):
         row = parse_json(line, f"{path}:{number + 1}")
         name, caption = (row.get(key) for key in ("file_name", "text")) if isinstance(row, dict) else (None, None)
-        if not isinstance(name, str) or not isinstance(caption, str) or not caption.strip():
+        if not isinstance(name, str) or not _is_caption(caption):
             raise DataFormatError(path, f"line {number + 1} has no file_name and text; write both")
         if (_hash(caption, "split") % TEST_SHARE == 0) == (split == "test"):
             found.append(Subject(caption, _read_pixels(resolve_inside(root, name, source=path), size)[None]))
     return found
+
+
+def _is_caption(value: object) -> TypeGuard[str]:
+    """Whether it is a text that says something, in letters that can be written."""
+    return (
+        isinstance(value, str) and bool(value.strip()) and not any(0xD800 <= ord(letter) < 0xE000 for letter in value)
+    )
+
+
+def _are_texts(values: object) -> TypeGuard[list[str]]:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def write_picture_list(folder: Path, captions: dict[str, str]) -> None:

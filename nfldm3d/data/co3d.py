@@ -33,6 +33,7 @@ from nfldm3d.placement import Up
 FRAMES, POINTS = "frame_annotations.jgz", "pointcloud.ply"
 MAX_UNPACKED = 2 * 2**30
 """Bytes of annotations: those of the largest categories are some hundred MB, and 200 MB of zeros pack into 200 kB."""
+BLOCK = 2**20
 FORMATS = ("ndc_norm_image_bounds", "ndc_isotropic")
 """Units of focal lengths and principal points; the first where a file does not say."""
 
@@ -160,9 +161,11 @@ class Co3dCategory:
 def read_jgz(path: Path, limit: int = MAX_UNPACKED) -> Any:
     """The content of a gzipped JSON file, of at most ``limit`` bytes when unpacked."""
     refuse_special(path)
+    content = bytearray()
     try:
         with gzip.open(path, "rb") as file:
-            content = file.read(limit + 1)
+            while len(content) <= limit and (block := file.read(BLOCK)):  # at once, it takes memory up to the limit
+                content += block
     except (OSError, EOFError, zlib.error) as error:
         raise DataFormatError(path, f"cannot be unpacked ({error}); download it again") from error
     if len(content) > limit:

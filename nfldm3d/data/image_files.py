@@ -199,14 +199,19 @@ def open_quietly(source: Path | io.BytesIO, formats: tuple[str, ...], said: list
 
 
 @contextmanager
-def open_picture(path: Path, formats: tuple[str, ...] = FORMATS) -> "Iterator[Image]":
-    """A picture that is closed after the block; whatever is wrong with it becomes a DataFormatError."""
+def open_picture(path: Path, formats: tuple[str, ...] = FORMATS, content: bytes | None = None) -> "Iterator[Image]":
+    """A picture that is closed after the block; whatever is wrong with it becomes a DataFormatError.
+
+    Args:
+        content: of the file, where it has been read already; ``path`` then only names it.
+    """
     from PIL import Image
 
     said: list[str] = []
-    refuse_special(path)
+    if content is None:
+        refuse_special(path)
     try:
-        with open_quietly(path, formats, said) as image:
+        with open_quietly(path if content is None else io.BytesIO(content), formats, said) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _bomb(path, f"{image.width}x{image.height} pixels")
             yield image
@@ -217,7 +222,8 @@ def open_picture(path: Path, formats: tuple[str, ...] = FORMATS) -> "Iterator[Im
     except Image.DecompressionBombError as error:
         raise _bomb(path, "too many pixels") from error
     except Image.UnidentifiedImageError as error:
-        raise DataFormatError(path, "is not a PNG, JPEG or WebP picture; convert it") from error
+        known = ", ".join(formats[:-1]) + (" or " if formats[1:] else "") + formats[-1]
+        raise DataFormatError(path, f"is not a {known.replace('WEBP', 'WebP')} picture; convert it") from error
     except DAMAGED as error:
         problem = "; ".join((str(error), *said))
         raise DataFormatError(path, f"cannot be decoded ({problem}); write the picture again") from error

@@ -98,6 +98,9 @@ def read_srn(path: PathName, *, background: Vector = WHITE) -> PosedImages:
         )
         for name in names
     ]
+    bare = [frame.name for frame in frames if frame.depth is None]
+    if bare and len(bare) < len(frames):
+        raise DataFormatError(folder / "depth", f"lacks the depth of {bare[0]}; restore it, or remove the folder")
     has_alpha = capture_files.check_files(frames)
     metadata: dict[str, object] = {"place": folder.resolve().name}
     return PosedImages(

@@ -3,21 +3,23 @@
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nfldm3d._types import PathName
+from nfldm3d.data.json_record import Record
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.evaluation.metrics import Lpips
 from nfldm3d.evaluation.scene_scores import INPUTS, SceneScores, judge_field, mean_scores, split_views
-from nfldm3d.files import DataFormatError, atomic_write
+from nfldm3d.files import DataFormatError, atomic_write, parse_json
 from nfldm3d.models.nfldm.quantizer import perplexity
 from nfldm3d.models.nfldm.scene_voxels import background_of, field_of, voxels_of
 from nfldm3d.pipelines.autoencoders import Autoencoders
-from nfldm3d.tensor_files import read_tensors_and_head, write_tensors
+from nfldm3d.tensor_files import read_tensors_and_head, require_finite, write_tensors
 
 SHOWN = 8
 """Scenes on the page of pictures."""
@@ -69,8 +71,11 @@ class AutoencoderReport:
         """Keeps the report, of one scene perhaps, as safetensors."""
         tensors = {f"codes.{name}.{n}": part for name, parts in self.codes.items() for n, part in enumerate(parts)}
         tensors |= {f"strips.{number}": strip for number, strip in enumerate(self.strips)}
-        scores = {name: [vars(score) for score in getattr(self, name)] for name in SCORES}
-        plain = {"voxel_errors": self.voxel_errors, "book_sizes": self.book_sizes, "views": self.views}
+        scores = {
+            name: [{key: _spell(value) for key, value in vars(score).items()} for score in getattr(self, name)]
+            for name in SCORES
+        }
+        plain = {"voxel_errors": [*map(_spell, self.voxel_errors)], "book_sizes": self.book_sizes, "views": self.views}
         with atomic_write(path) as temporary:
             write_tensors(temporary, tensors, {"report": json.dumps(scores | plain)})
 
@@ -79,16 +84,24 @@ class AutoencoderReport:
         """What ``save`` kept; raises DataFormatError for anything else."""
         remedy = "delete it and evaluate again"
         tensors, head = read_tensors_and_head(path, remedy=remedy)
-        try:
-            plain = json.loads(head["report"])
-            scores = {name: [SceneScores(**score) for score in plain.pop(name)] for name in SCORES}
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataFormatError(path, f"is no report ({error}); {remedy}") from error
+        require_finite(tensors, path, remedy)
+        record = Record.of(Path(path), parse_json(head.get("report", "null"), path), "report")
+        scores = {name: [_read_score(record, name, score) for score in record.items(name)] for name in SCORES}
         codes = {
             name: [part for key, part in tensors.items() if key.startswith(f"codes.{name}.")] for name in ("c", "f")
         }
         strips = [tensors[name] for name in sorted(tensors) if name.startswith("strips.")]
-        return cls(**scores, **plain, codes=codes, strips=strips)
+        sizes = _read_sizes(record, codes)
+        if any(strip.dim() != 3 or not strip.dtype.is_floating_point for strip in strips):
+            raise DataFormatError(path, f"holds a strip that is no picture; {remedy}")
+        return cls(
+            **scores,
+            voxel_errors=_read_errors(record),
+            book_sizes=sizes,
+            views=_read_count(record, "views"),
+            codes=codes,
+            strips=strips,
+        )
 
     @classmethod
     def join(cls, reports: Iterable["AutoencoderReport"]) -> "AutoencoderReport":
@@ -146,6 +159,52 @@ def judge_autoencoders(
     if not report.encoded:
         raise ValueError("there are no scenes to judge by; check the folder and the split")
     return report
+
+
+def _read_score(record: Record, name: str, values: object) -> SceneScores:
+    score = Record.of(record.source, values, name)
+    known = {part.name for part in fields(SceneScores)}
+    if score.values.keys() - known:
+        raise DataFormatError(record.source, f"{name} has figures of another version; delete it and evaluate again")
+    figures = {key: _read_figure(score, key) for key in known - {"surfaces"} if score.values.get(key) is not None}
+    try:
+        return SceneScores(**figures, surfaces=_read_count(score, "surfaces"))  # type: ignore[arg-type]
+    except TypeError as error:
+        raise DataFormatError(record.source, f"{name} lacks figures; delete it and evaluate again") from error
+
+
+def _spell(value: object) -> object:
+    """JSON knows no infinity and no NaN."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _read_figure(record: Record, key: str) -> float:
+    value = record.values[key]
+    return float(value) if value in ("nan", "inf", "-inf") else record.number(key)
+
+
+def _read_errors(record: Record) -> list[float]:
+    values = Record(record.source, {str(number): value for number, value in enumerate(record.items("voxel_errors"))})
+    return [_read_figure(values, key) for key in values.values]
+
+
+def _read_count(record: Record, key: str) -> int:
+    value = record.number(key)
+    if value != int(value) or value < 0:
+        raise record.problem(key, "it must be a whole number")
+    return int(value)
+
+
+def _read_sizes(record: Record, codes: dict[str, list[Tensor]]) -> dict[str, int]:
+    """Sizes of the books that the codes are numbers of pages of."""
+    books = Record.of(record.source, record.values.get("book_sizes"), "book_sizes")
+    sizes = {name: books.integer(name) for name in books.values}
+    for name, parts in codes.items():
+        for part in parts:
+            plain = part.dim() == 1 and part.dtype == torch.int64 and part.numel()
+            if not plain or not 0 <= int(part.min()) <= int(part.max()) < sizes.get(name, 0):
+                raise DataFormatError(record.source, f"codes.{name} are of no book; delete it and evaluate again")
+    return sizes
 
 
 def _rounded(scores: SceneScores) -> dict[str, float | None]:

@@ -4,6 +4,7 @@ Each dream is looked at from four sides, and each picture asks which of all prom
 whether the object itself is right, or a flat picture of it painted on something else.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from torch.nn import functional
 from nfldm3d._types import PathName
 from nfldm3d.data.captioned_pictures import COLORS, Subject, add_color, bare_pixels, lay_over, recolor
 from nfldm3d.evaluation.retrieval import precision
-from nfldm3d.files import DataFormatError, read_json
+from nfldm3d.files import DataFormatError, read_json, read_lines
 from nfldm3d.guidance.embedders import CLIP_DEVIATION, CLIP_MEAN
+from nfldm3d.guidance.pretrained import import_transformers, load_pretrained, load_tokenizer
 from nfldm3d.guidance.sentences import SentenceEmbedder, average_tokens
 from nfldm3d.models.priors.matcher import PictureTextMatcher
 from nfldm3d.models.weight_folders import find_weights
@@ -31,6 +33,8 @@ from nfldm3d.scene import Scene
 RETRIEVER = "retriever"
 """Folder of our own judge in its weights."""
 RECORD, SCENE = "dream.json", "scene.nfld"
+MAX_BYTES = 2**20
+"""Of a list of prompts."""
 VIEWS, ELEVATION, SIZE = 4, 30.0, 128
 KINDS = ("color", "shape")
 
@@ -85,18 +89,9 @@ class ClipJudge:
             DataFormatError: the folder holds no CLIP.
             ImportError: transformers is missing.
         """
-        try:
-            from transformers import AutoTokenizer, CLIPModel
-        except ImportError as error:
-            raise ImportError("CLIP needs transformers: pip install 'nfldm3d[guidance]'") from error
-        try:
-            network = CLIPModel.from_pretrained(str(folder), use_safetensors=True, local_files_only=True)
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DataFormatError(folder, f"holds no CLIP in safetensors: {line}; copy the whole folder") from error
-        torch.nn.Module.to(network, device)
-        return cls(network.eval(), tokenizer)
+        network = import_transformers().CLIPModel
+        loaded = load_pretrained(network, Path(folder), torch.device(device), {}, "dtype")
+        return cls(loaded, load_tokenizer(Path(folder)))
 
     @torch.no_grad()
     def score(
@@ -118,12 +113,9 @@ class ClipJudge:
 
 def read_prompts(path: PathName) -> list[str]:
     """The prompts of a text file, one a line; a DataFormatError says that there are too few, or one twice."""
-    try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataFormatError(path, f"cannot be read as text ({error}); write one prompt a line") from error
+    lines = [line.strip() for line in read_lines(path, MAX_BYTES, "write one prompt a line")]
     prompts = [line for line in lines if line]
-    twice = next((prompt for prompt in prompts if prompts.count(prompt) > 1), None)
+    twice = next((prompt for prompt, count in Counter(prompts).items() if count > 1), None)
     if twice is not None:
         raise DataFormatError(path, f"holds {twice!r} twice; leave one out")
     if len(prompts) < 2:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from nfldm3d._types import PathName
+from nfldm3d.data.json_record import Record
 from nfldm3d.evaluation.features import EfficientNetFeatures
 from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.guidance.embedders import (
@@ -19,7 +20,7 @@ from nfldm3d.guidance.embedders import (
 from nfldm3d.guidance.latent_prior import LatentPrior
 from nfldm3d.guidance.noise_schedule import NoiseSchedule
 from nfldm3d.guidance.pixel_prior import PixelPrior, PlacedPixelPrior
-from nfldm3d.guidance.pretrained import WHOLE, first_line, freeze, import_transformers, load_pretrained, read_config
+from nfldm3d.guidance.pretrained import freeze, import_transformers, load_pretrained, load_tokenizer, read_config
 from nfldm3d.guidance.prior import Prior
 from nfldm3d.guidance.sentences import MINILM, SentenceEmbedder
 from nfldm3d.models.nfldm.readers import FrameClassifier
@@ -58,7 +59,7 @@ def load_prior(weights: PathName, device: torch.device | str | None = None, **op
         raise DataFormatError(folder, f"holds neither {OWN} nor {INDEX}; give weights of image-prior or a pipeline")
     index = read_json(folder / INDEX)
     kind = index.get("_class_name") if isinstance(index, dict) else None
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise DataFormatError(folder / INDEX, f"is of a {kind}; known are {', '.join(KINDS)}")
     try:
         return _load_pipeline(folder, KINDS[kind], place, options)
@@ -109,16 +110,10 @@ def _load_texts(folder: Path, device: torch.device, options: dict[str, Any]) -> 
     config = read_config(encoder_folder)
     kinds = {"clip_text_model": transformers.CLIPTextModel, "t5": transformers.T5EncoderModel}
     kind = config.get("model_type")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise DataFormatError(encoder_folder / CONFIG, f"is of a {kind}; known are {', '.join(kinds)}")
     encoder = load_pretrained(kinds[kind], encoder_folder, device, options, "dtype")
-    if not (tokenizer_folder / "tokenizer_config.json").is_file():
-        raise DataFormatError(tokenizer_folder, f"holds no tokenizer_config.json; {WHOLE}")
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise DataFormatError(tokenizer_folder, f"holds no readable tokenizer: {first_line(error)}; {WHOLE}") from error
-    return TextEmbedder(encoder, tokenizer)
+    return TextEmbedder(encoder, load_tokenizer(tokenizer_folder))
 
 
 def _load_pictures(folder: Path, device: torch.device, options: dict[str, Any]) -> ClipPictureEmbedder:
@@ -126,8 +121,9 @@ def _load_pictures(folder: Path, device: torch.device, options: dict[str, Any]) 
     network = transformers.CLIPVisionModelWithProjection
     encoder = load_pretrained(network, folder / "image_encoder", device, options, "dtype")
     path = folder / "feature_extractor" / "preprocessor_config.json"
-    config = read_json(path) if path.is_file() else {}
-    values = [config.get(name, default) for name, default in (("image_mean", CLIP_MEAN), ("image_std", CLIP_DEVIATION))]
-    if not all(isinstance(each, list | tuple) and len(each) == 3 and all(value for value in each) for each in values):
+    record = Record.of(path, read_json(path) if path.is_file() else {})
+    mean = record.numbers("image_mean") if "image_mean" in record else CLIP_MEAN
+    deviation = record.numbers("image_std") if "image_std" in record else CLIP_DEVIATION
+    if len(mean) != 3 or len(deviation) != 3 or not min(deviation) > 1e-3:
         raise DataFormatError(path, "has no three numbers in image_mean and image_std; copy the file again")
-    return ClipPictureEmbedder(encoder, *values)
+    return ClipPictureEmbedder(encoder, mean, deviation)

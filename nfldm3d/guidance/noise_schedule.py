@@ -9,9 +9,11 @@ from diffusers import DDPMScheduler
 from jaxtyping import Float, Int64
 from torch import Tensor, device
 
+from nfldm3d.data.json_record import Record
 from nfldm3d.files import DataFormatError, read_json
 from nfldm3d.guidance.prior import LEAST_NOISE, share_at
 
+MOST_STEPS = 100_000
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
@@ -27,6 +29,8 @@ class NoiseSchedule:
     def __post_init__(self):
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"a network predicts one of {', '.join(PREDICTIONS)}, not {self.prediction!r}")
+        if not bool(((self.alphas_cumprod >= 0) & (self.alphas_cumprod <= 1)).all()):
+            raise ValueError("shares of signal lie between 0 and 1; its betas do not give such")
 
     @staticmethod
     def from_scheduler(scheduler: DDPMScheduler) -> "NoiseSchedule":
@@ -39,12 +43,15 @@ class NoiseSchedule:
         path = folder / "scheduler_config.json"
         if not path.is_file():
             raise DataFormatError(folder, f"holds no {path.name}; copy the whole folder of the pipeline")
-        config = read_json(path)
+        config = Record.of(path, read_json(path)).values
+        steps = config.get("num_train_timesteps", 1000)
+        if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
+            raise DataFormatError(path, f"num_train_timesteps is {str(steps)[:40]}; write a number up to {MOST_STEPS}")
         try:
             taken = inspect.signature(DDPMScheduler).parameters  # other schedulers' options are about sampling
             known: dict[str, Any] = {name: value for name, value in config.items() if name in taken}
             return NoiseSchedule.from_scheduler(DDPMScheduler(**known))
-        except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
+        except (AttributeError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise DataFormatError(path, f"describes no schedule of noise: {error}") from error
 
     def to(self, device: device) -> "NoiseSchedule":

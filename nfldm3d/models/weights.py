@@ -53,6 +53,12 @@ def load_network(cls: type[Network], folder: PathName, variant: str | None = Non
     return network.eval()
 
 
+def read_weight_shapes(folder: Path, variant: str | None = None) -> Shapes:
+    """The shapes of the weights in a folder, from the heads of their files; raises as ``load_network``."""
+    path = _find(folder, variant)
+    return _read_shapes(_find_places(path), path)
+
+
 def take_over(network: nn.Module, other: nn.Module) -> list[str]:
     """Copies weights of another network where names and shapes agree; returns the names of those that stay as they are.
 

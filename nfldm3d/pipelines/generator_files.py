@@ -1,5 +1,6 @@
 """Folders of a scene generator's weights."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,9 @@ def read_scheduler(folder: Path) -> Any:
     steps = config.get("num_train_timesteps", 1000)
     if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
         raise DataFormatError(path, f"num_train_timesteps is {steps!r}; write a whole number up to {MOST_STEPS}")
+    known = inspect.signature(cls).parameters
+    options = {name: value for name, value in config.items() if name in known or name.startswith("_")}
     try:
-        return cls.from_config(config)  # type: ignore[attr-defined]
+        return cls.from_config(options)  # type: ignore[attr-defined] - of other options it would print
     except (ValueError, TypeError, AttributeError, RuntimeError, NotImplementedError, LookupError) as error:
         raise DataFormatError(path, f"describes no {name}: {error}; copy the file again") from error

@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 
 from nfldm3d.files import DataFormatError, read_content
 
+LARGEST = 1e9
+"""Of all numbers: coordinates in metres, numbers of vertices, textures that repeat."""
 LINES = (1, 2)
 """Kinds of surfaces that are closed or open lines; they are left out."""
 STRIP = 4
@@ -62,7 +64,7 @@ def read_ac3d(path: Path) -> list[Part]:
     cursor = _Cursor(path, lines)
     try:
         return _read_model(cursor)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, RecursionError) as error:
         if isinstance(error, DataFormatError):
             raise
         raise DataFormatError(path, f"line {cursor.number}: {error}; export the model again") from error
@@ -84,13 +86,26 @@ class _Cursor:
 
     def take_numbers(self, count: int) -> Float[np.ndarray, "rows columns"]:
         """``count`` lines of equally many numbers."""
+        if count < 0:
+            raise ValueError(f"{count} lines were announced")
         rows = [line.split() for line in self.lines[self.number : self.number + count]]
         self.number += count
         if len(rows) < count or len({len(row) for row in rows}) > 1:
             raise ValueError(f"{count} lines of equally many numbers were announced")
         if not rows:
             return np.zeros((0, 3))
-        return np.array(rows, dtype=np.float64).reshape(count, -1)
+        return _to_numbers([word for row in rows for word in row]).reshape(count, -1)
+
+
+def _to_numbers(words: list[str]) -> Float[np.ndarray, " numbers"]:
+    """Of sizes that things have: later sums and products stay finite."""
+    return _bounded(np.array(words, dtype=np.float64))
+
+
+def _bounded(numbers: np.ndarray) -> np.ndarray:
+    if not (np.abs(numbers) <= LARGEST).all():
+        raise ValueError(f"a number is infinite, none, or beyond {LARGEST:g}")
+    return numbers
 
 
 @dataclass
@@ -122,8 +137,8 @@ def _read_model(cursor: _Cursor) -> list[Part]:
 def _read_material(line: str) -> _Material:
     words = shlex.split(line)
     start = words.index("rgb") + 1
-    red, green, blue = (float(word) for word in words[start : start + 3])
-    clear = float(words[words.index("trans") + 1]) if "trans" in words else 0.0
+    red, green, blue = _to_numbers(words[start : start + 3]).clip(0.0, 1.0).tolist()
+    clear = _to_numbers([words[words.index("trans") + 1]]).item() if "trans" in words else 0.0
     return (red, green, blue), 1.0 - min(max(clear, 0.0), 1.0)
 
 
@@ -157,9 +172,9 @@ def _read_property(cursor: _Cursor, thing: _Object, word: str, rest: str) -> Non
         if not name.startswith("empty_texture"):
             thing.textures.append(name)
     elif word == "loc":
-        thing.origin = thing.origin + thing.turn @ np.array(rest.split(), dtype=np.float64)
+        thing.origin = _bounded(thing.origin + thing.turn @ _to_numbers(rest.split()))
     elif word == "rot":
-        thing.turn = thing.turn @ np.array(rest.split(), dtype=np.float64).reshape(3, 3).T
+        thing.turn = _bounded(thing.turn @ _to_numbers(rest.split()).reshape(3, 3).T)
     elif word == "data":
         cursor.take()
     elif word == "numvert":
@@ -188,7 +203,7 @@ def _split_materials(thing: _Object) -> list[_Object]:
 
 def _to_parts(thing: _Object, materials: list[_Material]) -> list[Part]:
     corners, triangles, normals, start = [], [], [], 0
-    points = thing.vertices[:, :3] @ thing.turn.T + thing.origin
+    points = _bounded(thing.vertices[:, :3] @ thing.turn.T + thing.origin)
     for kind, _, refs in thing.surfaces:
         if kind in LINES or len(refs) < 3:
             continue

@@ -8,9 +8,10 @@ from concurrent.futures import as_completed
 from pathlib import Path
 
 from nfldm3d._types import PathName
+from nfldm3d.data.json_record import Record
 from nfldm3d.data.scene_folder import SPLITS_NAME
 from nfldm3d.file_locks import locked
-from nfldm3d.files import atomic_write, read_json
+from nfldm3d.files import DataFormatError, atomic_write, read_json
 from nfldm3d.jobs import Share, claim_folder
 from nfldm3d.recording.shards import LOCK, RECORDING_NAME, RecordingReport, ShardPlan
 from nfldm3d.recording.workers import start_workers
@@ -67,7 +68,10 @@ def _note_splits(folder: Path, splits: dict[str, list[str]]) -> None:
     """Adds scenes to the list, which processes that share the work all write to."""
     path = folder / SPLITS_NAME
     with locked(folder / LOCK):
-        known = read_json(path) if path.is_file() else {}
-        merged = {side: sorted({*known.get(side, ()), *keys}) for side, keys in splits.items()}
+        known = Record.of(path, read_json(path) if path.is_file() else {})
+        names = {side: known.items(side) if side in known else [] for side in splits}
+        if not all(isinstance(name, str) for side in names.values() for name in side):
+            raise DataFormatError(path, "must list names of captures under train and test; restore or remove it")
+        merged = {side: sorted({*names[side], *keys}) for side, keys in splits.items()}
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(merged, indent=1), encoding="utf-8")

@@ -1,7 +1,6 @@
 """The furniture catalogue of Sweet Home 3D: meshes in zips, with names, categories, sizes, licences and authors."""
 
-import re
-import zipfile
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,9 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Float
 
-from nfldm3d.data.image_files import DAMAGED
+from nfldm3d.data.number_files import parse_length
 from nfldm3d.files import DataFormatError
-from nfldm3d.recording.mesh_files import LARGEST_FILE, parse_mesh
+from nfldm3d.recording.archives import Read, open_archive, read_properties
+from nfldm3d.recording.mesh_files import parse_mesh
 from nfldm3d.recording.meshes import Mesh, join_meshes
 
 PACKAGE = "sweethome3d-furniture"
@@ -22,7 +22,6 @@ CATALOGUE = "PluginFurnitureCatalog.properties"
 CENTIMETRE = 0.01
 AHEAD_FROM_FILE = np.array(((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)))
 """Files have y up and their fronts at +z, as glTF's; here x lies ahead and z is up."""
-_ENTRY = re.compile(r"\s*(\w+)#(\d+)\s*=\s*(.*)")
 
 
 @dataclass(frozen=True)
@@ -72,18 +71,10 @@ def list_furniture(folder: Path | None = None) -> list[Furniture]:
 
 def read_catalogue(archive: Path) -> list[Furniture]:
     """The pieces that a zip holds."""
-    text = _open(archive)(CATALOGUE)
+    text = _open_now(archive)(CATALOGUE)
     if text is None:
         raise DataFormatError(archive, f"holds no {CATALOGUE}; give a furniture library of Sweet Home 3D")
-    shared: dict[str, str] = {}
-    entries: dict[int, dict[str, str]] = {}
-    for line in text.decode("latin-1").splitlines():
-        found = _ENTRY.fullmatch(line)
-        if found:
-            entries.setdefault(int(found[2]), {})[found[1]] = _unescape(found[3].strip())
-        elif "=" in line and not line.startswith("#"):
-            key, _, value = line.partition("=")
-            shared[key.strip()] = _unescape(value.strip())
+    shared, entries = read_properties(text)
     return [_read_piece(archive, number, entry, shared) for number, entry in sorted(entries.items())]
 
 
@@ -93,7 +84,7 @@ def read_furniture(piece: Furniture) -> Mesh:
     Raises:
         DataFormatError: it cannot be read, has no faces, or lacks textures.
     """
-    read, folder = _open(piece.archive), PurePosixPath(piece.model).parent
+    read, folder = _open_now(piece.archive), PurePosixPath(piece.model).parent
     source, data = piece.archive / piece.model, read(piece.model)
     if data is None:
         raise DataFormatError(source, "is missing in the zip; get it again")
@@ -118,16 +109,19 @@ def to_pose(linear: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4 4"]:
 
 def _read_piece(archive: Path, number: int, entry: Mapping[str, str], shared: Mapping[str, str]) -> Furniture:
     def size(key: str, default: float | None = None) -> float:
-        try:
-            return float(entry[key]) * CENTIMETRE
-        except (KeyError, ValueError) as error:
-            if default is not None and key not in entry:
-                return default
-            raise DataFormatError(archive, f"entry {number} has no number {key!r}; get the zip again") from error
+        if default is not None and key not in entry:
+            return default
+        value = parse_length(entry.get(key, "missing"), archive, f"{key} of entry {number}") * CENTIMETRE
+        if default is None and not value > 0:
+            raise DataFormatError(archive, f"{key} of entry {number} is {value}; it must be above 0")
+        return value
 
     if not {"model", "name", "category"} <= entry.keys():
         raise DataFormatError(archive, f"entry {number} has no model, name or category; get the zip again")
-    rotation = tuple(float(word) for word in entry.get("modelRotation", "").split())
+    words = entry.get("modelRotation", "").split()
+    rotation = tuple(parse_length(word, archive, f"modelRotation of entry {number}") for word in words)
+    if len(rotation) == 9 and not 0.1 < abs(np.linalg.det(np.reshape(rotation, (3, 3)))) < 10:
+        raise DataFormatError(archive, f"modelRotation of entry {number} is no rotation; get the zip again")
     return Furniture(
         archive,
         entry["model"].lstrip("/"),
@@ -143,29 +137,15 @@ def _read_piece(archive: Path, number: int, entry: Mapping[str, str], shared: Ma
     )
 
 
-def _unescape(text: str) -> str:
-    """Java's escapes in property files: backslashed letters and \\uXXXX."""
-    return re.sub(r"\\(?:u([0-9a-fA-F]{4})|(.))", lambda m: chr(int(m[1], 16)) if m[1] else m[2], text)
-
-
 @lru_cache(maxsize=16)
-def _open(archive: Path):
-    """Reads files of a zip by their names, whatever their case; None for those that it lacks."""
+def _open(archive: Path, size: int, changed_ns: int) -> Read:
+    """Kept open, as long as the file is the same."""
+    return open_archive(archive)
+
+
+def _open_now(archive: Path) -> Read:
     try:
-        opened = zipfile.ZipFile(archive)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataFormatError(archive, f"is no zip file ({error}); get it again") from error
-    names = {name.lower(): name for name in opened.namelist()}
-
-    def read(name: str) -> bytes | None:
-        found = names.get(name.lower())
-        if found is None:
-            return None
-        if opened.getinfo(found).file_size > LARGEST_FILE:
-            raise DataFormatError(archive / found, f"has more than {LARGEST_FILE} bytes; leave it out")
-        try:
-            return opened.read(found)
-        except (*DAMAGED, zipfile.BadZipFile, RuntimeError) as error:
-            raise DataFormatError(archive / found, f"is damaged ({error}); get the zip again") from error
-
-    return read
+        status = os.stat(archive)
+    except (OSError, ValueError) as error:
+        raise DataFormatError(archive, f"cannot be read ({error}); get it again") from error
+    return _open(archive, status.st_size, status.st_mtime_ns)

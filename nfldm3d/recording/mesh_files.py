@@ -5,6 +5,8 @@ can draw. Meshes keep the axes of their files but for AC3D's, which are y up the
 """
 
 import io
+import os
+import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -13,9 +15,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from nfldm3d.data.image_files import DAMAGED
+from nfldm3d.data.image_files import DAMAGED, MAX_PIXELS, open_picture
 from nfldm3d.files import DataFormatError, read_content
 from nfldm3d.recording.ac3d import Part, read_ac3d
+from nfldm3d.recording.gltf_pictures import list_pictures
 from nfldm3d.recording.meshes import Mesh, Patch
 
 AC3D_SUFFIXES = (".ac", ".acc")
@@ -25,7 +28,8 @@ LARGEST_FILE = 256 * 2**20
 MOST_TRIANGLES = 4_000_000
 LARGEST_TEXTURE = 512
 """Pixels along a side: more is not seen in small pictures."""
-MOST_PIXELS = 64 * 2**20
+FARTHEST = 1e9
+"""Of all coordinates: later sums and products stay finite."""
 FORMATS = ("PNG", "JPEG", "WEBP", "SGI", "BMP", "GIF", "TGA", "TIFF")
 
 _STAND_IN = (
@@ -59,16 +63,25 @@ def parse_mesh(data: bytes, kind: str, fetch: Fetch, source: Path) -> Mesh:
         raise ImportError("reading meshes needs trimesh: pip install nfldm3d[objects]") from error
     if len(data) > LARGEST_FILE:
         raise DataFormatError(source, f"has {len(data)} bytes, more than {LARGEST_FILE}; simplify the mesh")
-    beside = _make_resolver(fetch)
+    for picture in list_pictures(data, fetch, source) if kind in ("glb", "gltf") else ():
+        with open_picture(source, FORMATS, picture):
+            pass
+    beside = _make_resolver(fetch, kind)
     try:
-        scene = trimesh.load_scene(io.BytesIO(data), file_type=kind, resolver=beside)
-        patches = [patch for name in scene.graph.nodes_geometry for patch in _from_node(scene, name, beside)]
-    except (*DAMAGED, TypeError, AttributeError, NotImplementedError, RecursionError, AssertionError) as error:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # what comes of odd numbers is checked below
+            scene = trimesh.load_scene(io.BytesIO(data), file_type=kind, resolver=beside)
+            patches = [patch for name in scene.graph.nodes_geometry for patch in _from_node(scene, name, beside)]
+    except DataFormatError:
+        raise
+    except (*DAMAGED, TypeError, AttributeError, ArithmeticError, RuntimeError, AssertionError) as error:
         raise DataFormatError(source, f"is no mesh that trimesh reads ({error}); export it again") from error
     used = beside.used if kind == "obj" else beside.missing
     missing = sorted(name for name in used if not (beside.libraries and name.lower().endswith(".mtl")))
     if missing:
-        raise DataFormatError(source, f"names files that are missing: {', '.join(missing)}; put them beside it")
+        raise DataFormatError(
+            source, f"names files that are missing: {', '.join(missing)}; put them beside it, pictures as PNG or JPEG"
+        )
     return check_mesh(Mesh(tuple(patches)), source)
 
 
@@ -80,8 +93,8 @@ def check_mesh(mesh: Mesh, source: Path) -> Mesh:
     if count > MOST_TRIANGLES:
         raise DataFormatError(source, f"has {count} triangles, more than {MOST_TRIANGLES}; simplify the mesh")
     points = mesh.points()
-    if not np.isfinite(points).all():
-        raise DataFormatError(source, "has corners at NaN or infinity; repair the mesh")
+    if not (np.abs(points) <= FARTHEST).all():
+        raise DataFormatError(source, f"has corners at NaN, infinity or beyond {FARTHEST:g}; repair the mesh")
     if not np.ptp(points, axis=0).max() > 0:
         raise DataFormatError(source, "is a single point; scale the mesh")
     return Mesh(tuple(patch for patch in mesh.patches if len(patch.triangles)))
@@ -89,20 +102,17 @@ def check_mesh(mesh: Mesh, source: Path) -> Mesh:
 
 def open_texture(data: bytes, source: object) -> UInt8[np.ndarray, "height width 4"]:
     """The pixels of a picture, row 0 on top, at most ``LARGEST_TEXTURE`` high and wide."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return shrink_picture(image)
-    except (*DAMAGED, Image.DecompressionBombError) as error:
-        raise DataFormatError(str(source), f"is no picture ({error}); copy it again") from error
+    with open_picture(Path(str(source)), FORMATS, data) as image:
+        return shrink_picture(image)
 
 
 def shrink_picture(image: Any) -> UInt8[np.ndarray, "height width 4"]:
     """A Pillow picture as a texture."""
     from PIL import Image
 
-    if image.width * image.height > MOST_PIXELS:
+    if image.format is not None and image.format not in FORMATS:
+        raise ValueError(f"{image.format} is no format of textures")
+    if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels are too many")
     picture = image.convert("RGBA")
     if max(picture.size) > LARGEST_TEXTURE:
@@ -118,7 +128,7 @@ def _find(name: str, folders: Sequence[Path]) -> Path | None:
         return None
     inside = ".." not in parts and ":" not in parts[0]
     ways = (*((Path(*parts),) if inside else ()), Path(parts[-1]))
-    return next((folder / way for folder in folders for way in ways if (folder / way).is_file()), None)
+    return next((folder / way for folder in folders for way in ways if os.path.isfile(folder / way)), None)
 
 
 def _fetch(name: str, folders: Sequence[Path]) -> bytes | None:
@@ -126,7 +136,7 @@ def _fetch(name: str, folders: Sequence[Path]) -> bytes | None:
     return None if path is None else read_content(path, LARGEST_FILE, "restore the file")
 
 
-def _make_resolver(fetch: Fetch) -> Any:
+def _make_resolver(fetch: Fetch, kind: str) -> Any:
     """What trimesh asks for files beside a mesh; it remembers what was missing, which trimesh does not tell."""
     from trimesh.resolvers import Resolver
 
@@ -142,7 +152,7 @@ def _make_resolver(fetch: Fetch) -> Any:
             data = fetch(key)
             is_library = key.lower().endswith(".mtl")
             self.libraries += is_library and data is not None
-            if data is not None:
+            if data is not None and (is_library or kind == "gltf" or _is_picture(data, key)):
                 return data
             self.missing.add(key)
             if is_library:
@@ -160,6 +170,15 @@ def _make_resolver(fetch: Fetch) -> Any:
             return []
 
     return Beside()
+
+
+def _is_picture(data: bytes, name: str) -> bool:
+    """Whether a file is of a format that no other program is started for."""
+    try:
+        with open_picture(Path(name), FORMATS, data):
+            return True
+    except DataFormatError:
+        return False
 
 
 def _from_node(scene: Any, name: str, beside: Any) -> list[Patch]:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from nfldm3d.data.bev_map import to_rows
+from nfldm3d.data.image_files import open_picture
 from nfldm3d.files import DataFormatError
 from nfldm3d.pipelines.bev_input import classes_of_colors
 
@@ -111,17 +113,12 @@ class PaintedMap:
             ValueError: too large, of another size, or of colours that are not in the palette.
             DataFormatError: it is no PNG.
         """
-        from PIL import Image, UnidentifiedImageError
-
         if len(data) > MAX_BYTES:
             raise ValueError(f"the file has {len(data)} bytes, more than {MAX_BYTES}: a map is a small PNG")
-        try:
-            with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-                if max(image.size) > MAX_SIDE:
-                    raise ValueError(f"the picture has {image.width} x {image.height} pixels; a map is a small PNG")
-                pixels = torch.from_numpy(np.array(image.convert("RGBA")))
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataFormatError("the file", "is no PNG that can be read: save the map as PNG") from error
+        with open_picture(Path("the file"), ("PNG",), data) as image:
+            if max(image.size) > MAX_SIDE:
+                raise DataFormatError("the file", f"has {image.width} x {image.height} pixels; a map is a small PNG")
+            pixels = torch.from_numpy(np.array(image.convert("RGBA")))
         size = tuple(self.cells.shape)
         if tuple(pixels.shape[:2]) != (size[1], size[0]):
             found = f"{pixels.shape[1]} x {pixels.shape[0]}"

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 import tqdm
 
+from campaign import newer_commands
+
 FIT = ["--steps", "60", "--rays-per-step", "64", "--voxels", "1000", "--surroundings", "0", "--degree", "0"]
 GENERATE = ["--weights", "weights", "--steps", "2", "--frames", "0", "--no-mesh", "--width", "8", "--height", "6"]
 TRAIN = ["train", "denoiser", "--level", "g", "--latents", "latents", "--held-out", "latents", "--out", "new"]
@@ -40,6 +42,7 @@ COMMANDS: Mapping[str, list[str]] = {
     "assemble": ["assemble", "--out", "new/weights", "--latents", "latents", "--parts", "weights"],
     "train": [*TRAIN, "--steps", "6", "--save-every", "2", "--evaluate-every", "3", "--batch-size", "2"],
     "capture": ["capture", "vizdoom", "--out", "new/capture", "--views", "4", "--size", "16"],
+    **newer_commands.COMMANDS,
 }
 
 
@@ -62,6 +65,7 @@ def make_data(root: Path) -> None:
     write_index(root / "shards", ShardIndex((shard,), scenes))
     given = ["--weights", str(root / "weights"), "--keep", "latents", "--turns", "0", "--device", "cpu"]
     assert main(["encode", str(root / "shards"), "--out", str(root / "latents"), *given]) == 0
+    newer_commands.make_data(root)
 
 
 @dataclass(frozen=True)

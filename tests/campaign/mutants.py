@@ -16,7 +16,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from campaign.readers import FORMATS, Format, mutate
+from campaign.formats import Format
+from campaign.readers import FORMATS, mutate
 
 MEMORY = 2 * 2**30
 SECONDS = 5.0

@@ -4,34 +4,15 @@ import hashlib
 import io
 import json
 import random
-import struct
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-Step = Callable[[Path], None]
-
-
-@dataclass(frozen=True)
-class Format:
-    """A kind of file."""
-
-    make: Step
-    """Fills a folder."""
-    read: Step
-    """Reads from the folder all that there is to read, and uses it a little."""
-    changed: tuple[str, ...] = ("*",)
-    """Glob patterns of the files that are changed."""
-    sign: Step | None = None
-    """Puts right what is only a sum over the rest, so that a reader looks further."""
-    linked: bool = False
-    """Its files may be links to other places: users name them, or they are of large data sets or download caches."""
-    slow: bool = False
-    """Reads take more than a tenth of a second."""
+from campaign import picture_readers, prior_readers, recorder_readers
+from campaign.formats import Format
 
 
 def _save_scene(folder: Path, name: str) -> None:
@@ -244,21 +225,6 @@ def _read_fit(folder: Path) -> None:
 
     views, options = _fit_inputs()
     fit(views, options=options, checkpoint=folder / "fit.safetensors", progress=False)
-
-
-def _sign_fit(folder: Path) -> None:
-    from nfldm3d.fitting.checkpoint import _digest
-    from nfldm3d.tensor_files import read_tensors_and_head
-
-    path = folder / "fit.safetensors"
-    tensors, texts = read_tensors_and_head(path)
-    texts.pop("sha256", None)
-    content = path.read_bytes()
-    size = struct.unpack("<Q", content[:8])[0]
-    head = json.loads(content[8 : 8 + size])
-    head["__metadata__"] = texts | {"sha256": _digest(tensors, texts)}
-    text = json.dumps(head).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + size :])
 
 
 def _make_run(folder: Path) -> None:
@@ -481,7 +447,6 @@ def _read_bev(folder: Path) -> None:
         assert str(error).startswith(str(path))
 
 
-COLMAP = ("capture/sparse/**/*",)
 FORMATS = {
     "scene.nfld": Format(
         lambda folder: _save_scene(folder, "scene.nfld"),
@@ -519,7 +484,7 @@ FORMATS = {
     "shards": Format(_make_shards, _read_shards, sign=_drop_index),
     "encodings": Format(_make_encodings, _read_encodings, linked=True),
     "weights": Format(_make_weights, _read_weights, ("**/*",), linked=True, slow=True),
-    "fit checkpoint": Format(_make_fit, _read_fit, sign=_sign_fit, slow=True, linked=True),
+    "fit checkpoint": Format(_make_fit, _read_fit, sign=prior_readers.sign_checkpoint, slow=True, linked=True),
     "training run": Format(_make_run, _read_run, ("run/*.json*", "run/checkpoints/**/*"), sign=_sign_run),
     "note": Format(_make_note, _read_note, (".nfldm3d.json",)),
     "camera path": Format(_make_path, _read_path, ("*.json",), linked=True),
@@ -529,6 +494,9 @@ FORMATS = {
     "map picture": Format(_make_bev, _read_bev, linked=True),
     "embeddings": Format(_make_embeddings, _read_embeddings, linked=True),
     "data set": Format(_make_job, _read_job, ("**/*.json",), linked=True),
+    **recorder_readers.FORMATS,
+    **prior_readers.FORMATS,
+    **picture_readers.FORMATS,
 }
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from campaign import newer_commands
 from campaign.commands import COMMANDS, Ending, digest, leftovers, run
 
 NEW_MOUNTS = 0x20000
@@ -37,6 +38,8 @@ def kill(root: Path, name: str, times: int, rng: random.Random) -> tuple[Counter
         for _ in range(rng.choice((1, 1, 2, 3))):
             ending = run(root, COMMANDS[name], number=signal.SIGKILL, after=rng.uniform(0, seconds))
             counts["killed" if ending.status == -signal.SIGKILL else "ended before"] += 1
+            if ending.status == 0:  # what it has made is whole, and is not made again
+                shutil.rmtree(root / "new", ignore_errors=True)
         ending = run(root, COMMANDS[name])
         problem = _find_problem(ending, root, wanted)
         counts["went on" if problem is None else "failed"] += 1
@@ -103,7 +106,7 @@ def starve(root: Path, name: str, limits: list[Callable[[], None]]) -> tuple[Cou
 
 def overwriting(name: str) -> list[str]:
     """What lets a command write over its results."""
-    return ["--overwrite"] if name in ("fit", "assemble", "capture") else []
+    return ["--overwrite"] if name in ("fit", "assemble", "capture", *newer_commands.OVERWRITES) else []
 
 
 def files_up_to(size: int) -> Callable[[], None]:

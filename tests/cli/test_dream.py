@@ -30,6 +30,17 @@ def test_a_sentence_becomes_files(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not list((tmp_path / "car").glob("*checkpoint*"))
 
 
+def test_a_dream_that_was_killed_after_its_first_preview_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, given = tmp_path / "car", ["--prior", str(write_own_texts(tmp_path / "prior")), "--no-mesh", *FEW]
+    assert main(["dream", "a car", "--out", str(out), *given]) == 0
+    for name in ("scene.nfld", "dream.json", "turntable.mp4"):
+        (out / name).unlink()
+    assert main(["dream", "a car", "--out", str(out), *given]) == 0
+    assert main(["dream", "a car", "--out", str(out), *given]) == 2 and "is there already" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

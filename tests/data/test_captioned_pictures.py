@@ -93,6 +93,12 @@ def test_damaged_lists_are_named(line: str, message: str, tmp_path: Path) -> Non
         read_picture_folder(tmp_path, "test")
 
 
+def test_a_list_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / LIST_NAME).write_bytes(b"\xff\xfe")
+    with pytest.raises(DataFormatError, match="cannot be read as text"):
+        read_picture_folder(tmp_path, "train")
+
+
 def test_a_folder_without_a_list_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataFormatError, match="is missing; give a folder of pictures with a list"):
         read_picture_folder(tmp_path, "train")

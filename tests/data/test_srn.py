@@ -85,3 +85,12 @@ def test_what_cannot_be_used_is_one_clear_error(tmp_path: Path, damage, message:
     damage(folder)
     with pytest.raises(DataFormatError, match=re.escape(message)):
         read_srn(folder)
+
+
+def test_depth_of_some_views_alone_is_refused(tmp_path: Path) -> None:
+    folder = write_object(tmp_path / "a1")
+    (folder / "object.json").write_text(json.dumps({"depth_unit": 1e-4}))
+    (folder / "depth").mkdir()
+    Image.fromarray(np.full((SIZE, SIZE), 9000, np.uint16)).save(folder / "depth/000000.png")
+    with pytest.raises(DataFormatError, match="depth: lacks the depth of rgb/000001.png"):
+        read_srn(folder)

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from nfldm3d.evaluation.edge_vgg import CAFFE_MEAN, LAYERS, MEAN, STD, find_edge_vgg, read_edge_vgg
+from nfldm3d.files import DataFormatError
 
 h5py = pytest.importorskip("h5py")
 WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
@@ -47,6 +48,24 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(ValueError, match="empty.h5: holds no convolutions of HED"):
         read_edge_vgg(tmp_path / "empty.h5")
+
+
+def test_numbers_of_other_files_are_not_read(weights: Path, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["bias"] = torch.zeros(64).numpy()
+    name = f"{LAYERS[0][0]}/vars/1"
+    for change in (
+        lambda file: file.update({name: h5py.ExternalLink("secret.h5", "bias")}),
+        lambda file: file.create_dataset(name, (64,), "f4", external=[(str(tmp_path / "secret.h5"), 0, 256)]),
+        lambda file: file.create_dataset(name, (10**12,), "f4", chunks=(64,)),
+    ):
+        bad = tmp_path / "bad.h5"
+        bad.write_bytes(weights.read_bytes())
+        with h5py.File(bad, "a") as file:
+            del file[name]
+            change(file)
+        with pytest.raises(DataFormatError, match="holds no convolutions of HED"):
+            read_edge_vgg(bad)
 
 
 def test_the_package_is_found_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,5 +57,12 @@ def test_maps_are_painted_in_known_formats_only(tmp_path: Path) -> None:
         assert read_classes(tmp_path / f"map.{suffix}", ("floor", "wall"), PALETTE, 4).tolist() == [[[1] * 4] * 4]
     for kind in ("EPS", "PPM", "TGA", "PCX", "ICNS"):
         image.resize((32, 32)).save(tmp_path / "map.png", kind)
-        with pytest.raises(DataFormatError, match=r"map\.png: is not a PNG, JPEG or WebP picture; convert"):
+        with pytest.raises(DataFormatError, match=r"map\.png: is not a PNG, JPEG, WebP, BMP or GIF picture; convert"):
             read_classes(tmp_path / "map.png", ("floor", "wall"), PALETTE, 32)
+
+
+def test_unknown_options_of_a_scheduler_print_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = {"_class_name": "DDIMScheduler", "num_train_timesteps": 10, "charm": 1}
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(config))
+    assert len(read_scheduler(tmp_path).betas) == 10
+    assert capfd.readouterr().err == ""

@@ -92,6 +92,11 @@ def test_objects_that_were_announced_may_be_missing_at_the_end(tmp_path: Path):
         (HEAD + SQUARE.replace("3 0 1", "4 0 1"), "refers to a vertex beyond 4"),
         (HEAD + SQUARE.replace("2 0 0\n", "2 zero 0\n", 1), "could not convert string to float"),
         (HEAD + SQUARE.replace("kids 0\n", ""), "the object 'ground' has no end"),
+        (HEAD + SQUARE.replace("2 0 0\n", "2 1e300 0\n", 1), "a number is infinite, none, or beyond 1e\\+09"),
+        (HEAD + SQUARE.replace("numvert", "loc nan 0 0\nnumvert"), "a number is infinite, none"),
+        (HEAD.replace("0.2", "nan") + SQUARE, "a number is infinite, none"),
+        (HEAD + SQUARE.replace("numvert 4", "numvert -4"), "-4 lines were announced"),
+        (HEAD + "OBJECT group\nkids 1\n" * 9999, "recursion"),
         (f"{HEAD}OBJECT world\nkids 1\nloc 0 0 0\n{SQUARE}", "1 objects were announced within ''"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nfldm3d.files import DataFormatError
 from nfldm3d.jobs import Share
 from nfldm3d.recording import folders
 from nfldm3d.recording.folders import record_folders
@@ -74,3 +75,10 @@ def test_no_scene_gets_lost_from_the_list(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(folders, "atomic_write", write_slowly)
     record(tmp_path)
     assert late == [True] and not (tmp_path / folders.LOCK).exists()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"train": "all"}', '{"train": [1]}'])
+def test_a_damaged_list_of_splits_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "splits.json").write_text(text)
+    with pytest.raises(DataFormatError, match="splits.json"):
+        record(tmp_path)

@@ -76,9 +76,9 @@ def test_uploads_that_are_no_maps_are_refused(blank: PaintedMap) -> None:
     strange = np.zeros((8, 8, 3), dtype=np.uint8)
     strange[2, 3] = (1, 2, 3)
     for data, message in (
-        (b"", "no PNG"),
-        (jpeg.getvalue(), "no PNG"),
-        (png(np.zeros((8, 8, 3), dtype=np.uint8))[:40], "no PNG"),
+        (b"", "not a PNG picture"),
+        (jpeg.getvalue(), "not a PNG picture"),
+        (png(np.zeros((8, 8, 3), dtype=np.uint8))[:40], "the file: cannot be decoded|not a PNG"),
         (b"\0" * (MAX_BYTES + 1), "more than"),
         (png(np.zeros((4, 8, 3), dtype=np.uint8)), "8 x 4 pixels"),
         (png(np.zeros((1, 5000, 3), dtype=np.uint8)), "5000 x 1 pixels"),

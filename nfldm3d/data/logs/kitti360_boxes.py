@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float, Int
 
 from nfldm3d.data.logs.drive import GroundArea, LogObject
-from nfldm3d.files import DataFormatError, read_content
+from nfldm3d.data.xml_files import read_xml
+from nfldm3d.files import DataFormatError
 
 MAX_BYTES = 2**30
 NEAR = 100.0
@@ -122,13 +123,7 @@ class KittiBoxes:
 
 
 def _read_boxes(path: Path) -> list[KittiBox]:
-    try:
-        content = read_content(path, MAX_BYTES, "restore the file")
-        if b"<!ENTITY" in content or b"<!DOCTYPE" in content:
-            raise DataFormatError(path, "declares a document type, which may hide a bomb; unpack the boxes again")
-        root = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
-        raise DataFormatError(path, f"is no XML ({error}); unpack the boxes again") from error
+    root = read_xml(path, MAX_BYTES, "unpack the boxes again")
     found = [_read_box(path, child) for child in root if child.find("transform") is not None]
     return [box for box in found if box is not None]
 

@@ -4,12 +4,13 @@ import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from nfldm3d.files import DataFormatError, read_content
+from nfldm3d.data.number_files import parse_length
+from nfldm3d.data.xml_files import read_xml
+from nfldm3d.files import DataFormatError
 from nfldm3d.recording.ac3d import Part, read_ac3d
 from nfldm3d.recording.driving.models import Model, Textures
 from nfldm3d.recording.driving.surfaces import CAR
@@ -97,17 +98,14 @@ def read_car(body: str, model: Path, description: Path, folders: Sequence[Path])
 
 def read_wheels(description: Path) -> Wheels:
     """The wheels that TORCS's XML description of a car gives it."""
-    try:
-        root = ElementTree.fromstring(read_content(description, MAX_BYTES, "unpack the data again"))
-    except ElementTree.ParseError as error:
-        raise DataFormatError(description, f"cannot be read as XML ({error}); unpack the data again") from error
+    root = read_xml(description, MAX_BYTES, "unpack the data again")
 
     def number(section: str, name: str) -> float:
         entry = root.find(f"section[@name='{section}']/attnum[@name='{name}']")
         value = None if entry is None else entry.get("val")
         if value is None:
             raise DataFormatError(description, f"has no {name!r} in section {section!r}; unpack the data again")
-        return float(value)
+        return parse_length(value, description, f"{name!r} in section {section!r}")
 
     wheel = "Front Right Wheel"
     width = number(wheel, "tire width") * MILLIMETRE

@@ -14,6 +14,8 @@ WELD = 0.02
 """Metres within which corners of triangles are the same."""
 SPACING = 2.0
 """Metres between points along a side."""
+MOST_SAMPLES = 60_000
+"""Of such points: 120 km of sides; TORCS's longest track has 44."""
 NARROWEST, WIDEST = 4.0, 40.0
 """Metres from one side to the other."""
 ASIDE = 1.5
@@ -88,6 +90,8 @@ def _sample_sides(
     inward = np.stack((-along[:, 1], along[:, 0]), axis=1) / length[:, None]
     inward *= np.sign(((third - begin)[:, :2] * inward).sum(1))[:, None]
     counts = np.ceil(length / SPACING).astype(int)
+    if counts.sum() > MOST_SAMPLES:
+        raise ValueError(f"its sides are {length.sum() / 1000:.0f} km long; check the corners of its triangles")
     edge = np.repeat(np.arange(len(counts)), counts)
     share = (np.arange(len(edge)) - np.repeat(counts.cumsum() - counts, counts) + 0.5) / counts[edge]
     return begin[edge] + share[:, None] * (end - begin)[edge], inward[edge]

@@ -1,13 +1,13 @@
 """Textures of TORCS's models: PNG and SGI pictures, found by name in several folders."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from nfldm3d.data.image_files import DAMAGED
-from nfldm3d.files import DataFormatError
+from nfldm3d.data.image_files import open_picture
 
 LARGEST = 512
 """Pixels along a side: more is not seen in small pictures."""
@@ -19,7 +19,7 @@ def find_texture(name: str, folders: Sequence[Path]) -> Path | None:
     """The picture called ``name`` in the first folder that has it."""
     if "/" in name or "\\" in name:
         return None
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+    return next((folder / name for folder in folders if os.path.isfile(folder / name)), None)
 
 
 def read_texture(path: Path, largest: int = LARGEST) -> UInt8[np.ndarray, "height width 4"]:
@@ -30,11 +30,8 @@ def read_texture(path: Path, largest: int = LARGEST) -> UInt8[np.ndarray, "heigh
     """
     from PIL import Image
 
-    try:
-        with Image.open(path, formats=("PNG", "SGI")) as image:
-            picture = image.convert("RGBA")
-    except (*DAMAGED, Image.DecompressionBombError) as error:
-        raise DataFormatError(path, f"is no PNG or SGI picture ({error}); copy it again") from error
+    with open_picture(path, ("PNG", "SGI")) as image:
+        picture = image.convert("RGBA")
     if max(picture.size) > largest:
         smaller = (min(largest, picture.width), min(largest, picture.height))
         picture = picture.resize(smaller, Image.Resampling.BOX)

@@ -1,9 +1,13 @@
 """The aircraft of FlightGear's traffic: AC3D models in the liveries of many airlines."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from nfldm3d.data.xml_files import read_xml
+from nfldm3d.files import DataFormatError
 
 PACKAGE = "flightgear-data-ai"
 LICENCE = "GPL-2.0-or-later (FlightGear, https://www.flightgear.org)"
@@ -11,6 +15,8 @@ AIRCRAFT_FOLDER = Path("usr/share/games/flightgear/AI/Aircraft")
 """Below the root where the package is installed or unpacked."""
 DEEPEST = 8
 """Descriptions include others, some themselves."""
+MAX_BYTES = 2**24
+"""Of a description."""
 NOUNS = {
     "fighter plane": (
         r"A6M2|Buccaneer|F-1[58]|F-4|JA37|Jaguar|Lightning|MiG|Mirage|Polikarpov|Spitfire|T-38|bf109|eurofighter|f-14b|f16"
@@ -66,7 +72,7 @@ def name_airframe(name: str) -> str:
 def _read_plane(description: Path, frame: Path, root: Path) -> Plane | None:
     """The aircraft that an XML file describes; None if it is none: parts, lights, sounds."""
     model = texture = author = None
-    for place, tree in _includes(description):
+    for place, tree in _includes(description, root):
         values = {name: tree.findtext(name, "").strip() for name in ("path", "texture-path", "author")}
         if model is None and values["path"].lower().endswith(".ac"):
             model = _resolve(values["path"], place.parent, root)
@@ -81,25 +87,28 @@ def _read_plane(description: Path, frame: Path, root: Path) -> Plane | None:
     return frame.name, livery, name_airframe(frame.name), model, textures, author or "unknown"
 
 
-def _includes(description: Path) -> Iterator[tuple[Path, ElementTree.Element]]:
+def _includes(description: Path, root: Path) -> Iterator[tuple[Path, Element]]:
     """A description and those that it includes, its own first."""
     seen: list[Path] = []
     while description not in seen and len(seen) < DEEPEST:
         seen.append(description)
         try:
-            tree = ElementTree.parse(description).getroot()
-        except (OSError, ElementTree.ParseError):
+            tree = read_xml(description, MAX_BYTES, "unpack the data again")
+        except DataFormatError:
             return  # some are no XML; FlightGear leaves them out, too
         yield description, tree
         if "include" not in tree.attrib:
             return
-        description = description.parent / tree.attrib["include"]
+        included = _resolve(tree.attrib["include"], description.parent, root)
+        if included is None:
+            return
+        description = included
 
 
 def _resolve(name: str, folder: Path, root: Path) -> Path | None:
     """A file or folder by its name relative to a description, or to the folder above AI."""
     parts = PurePosixPath(name).parts
-    if ".." in parts:
+    if ".." in parts or name.startswith("/"):
         return None
     places = (folder.joinpath(*parts), root.parents[1].joinpath(*parts))
-    return next((place for place in places if place.exists()), None)
+    return next((place for place in places if os.path.exists(place)), None)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from nfldm3d._types import PathName
+from nfldm3d.data.json_record import Record
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scene_shards import shard_name
 from nfldm3d.files import DataFormatError, atomic_write, read_json
@@ -109,8 +110,7 @@ def look_at_objects(
 
     path = folder / FOUND_NAME
     if path.is_file():
-        found = read_json(path)
-        return Findings(*({int(number): text for number, text in found[key].items()} for key in ("sides", "problems")))
+        return _read_findings(path, len(things))
     groups: dict[str, list[tuple[int, ObjectFile]]] = {}
     for number, thing in enumerate(things):
         groups.setdefault(thing.mesh_key, []).append((number, thing))
@@ -131,6 +131,23 @@ def look_at_objects(
         names = [{"name": thing.name, "caption": thing.caption, "source": thing.source} for thing in things]
         temporary.write_text(json.dumps(asdict(findings) | {"objects": names}, indent=1), encoding="utf-8")
     return findings
+
+
+def _read_findings(path: Path, count: int) -> Findings:
+    """What an earlier run noted of ``count`` objects; a DataFormatError if it is something else."""
+    top, again = Record.of(path, read_json(path)), "remove the file to look at the meshes again"
+    found: list[dict[int, str]] = []
+    for key in ("sides", "problems"):
+        texts = Record.of(path, top.values.get(key), key).values
+        if not all(len(number) < 10 and number.isdecimal() and int(number) < count for number in texts):
+            raise DataFormatError(path, f"{key} has numbers of other objects than these {count}; {again}")
+        if not all(isinstance(text, str) for text in texts.values()):
+            raise DataFormatError(path, f"{key} holds something else than texts; {again}")
+        found.append({int(number): text for number, text in texts.items()})
+    sides, problems = found
+    if not set(sides.values()) <= {"train", "test"}:
+        raise DataFormatError(path, f"sides must be train or test; {again}")
+    return Findings(sides, problems)
 
 
 def plan_objects(things: Sequence[ObjectFile], findings: Findings) -> list[ShardPlan]:

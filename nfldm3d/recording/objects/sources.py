@@ -16,9 +16,10 @@ import numpy as np
 
 from nfldm3d.recording import furniture
 from nfldm3d.recording.driving.cars import Car, read_car
+from nfldm3d.recording.driving.textures import read_texture
 from nfldm3d.recording.driving.torcs import LICENCE as TORCS_LICENCE, PACKAGE_FOLDER as TORCS_FOLDER, TorcsData
 from nfldm3d.recording.furniture import AHEAD_FROM_FILE, Furniture, list_furniture, read_furniture, to_pose
-from nfldm3d.recording.mesh_files import SUFFIXES, check_mesh, find_missing, open_texture, read_mesh
+from nfldm3d.recording.mesh_files import SUFFIXES, check_mesh, find_missing, read_mesh
 from nfldm3d.recording.meshes import Mesh, Patch, join_meshes
 from nfldm3d.recording.objects.aircraft import (
     AIRCRAFT_FOLDER,
@@ -201,7 +202,7 @@ def _name(path: Path, folder: Path) -> str:
 def _from_car(car: Car, source: Path) -> Mesh:
     patches = []
     for surface in car.surfaces:
-        texture = None if surface.texture is None else open_texture(surface.texture.read_bytes(), surface.texture)
+        texture = None if surface.texture is None else read_texture(surface.texture)
         red, green, blue = (255, 255, 255) if texture is not None else (round(255 * min(c, 1)) for c in surface.color)
         patches.append(
             Patch.of(

@@ -1,14 +1,15 @@
 """What floors and walls are covered with: the textures of Sweet Home 3D where they are installed, and plain paint."""
 
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from nfldm3d.data.number_files import parse_length
 from nfldm3d.files import DataFormatError
+from nfldm3d.recording.archives import Read, open_archive, read_properties
 from nfldm3d.recording.furniture import CENTIMETRE
 from nfldm3d.recording.mesh_files import open_texture
 
@@ -17,6 +18,7 @@ JAR = Path("usr/share/sweethome3d/sweethome3d.jar")
 INSIDE = "com/eteks/sweethome3d/io/"
 CATALOGUE = f"{INSIDE}DefaultTexturesCatalog.properties"
 
+AGAIN = "get the package sweethome3d again"
 OUTSIDE = r"grass|pebble|paving|box ?tree|sky|cloud"
 """Names of what no room has."""
 
@@ -47,30 +49,31 @@ def read_finishes(folder: Path | None) -> list[Finish]:
         raise DataFormatError(
             folder, f"holds no {JAR.name}: unpack the package sweethome3d (apt download sweethome3d; dpkg-deb -x)"
         )
-    try:
-        with zipfile.ZipFile(jar) as opened:
-            return _read(opened, jar)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise DataFormatError(jar, f"holds no textures of Sweet Home 3D ({error}); get the package again") from error
-
-
-def _read(opened: zipfile.ZipFile, jar: Path) -> list[Finish]:
-    entries: dict[str, dict[str, str]] = {}
-    for line in opened.read(CATALOGUE).decode("latin-1").splitlines():
-        key, is_entry, value = line.partition("=")
-        name, numbered, number = key.partition("#")
-        if is_entry and numbered and number.isdigit():
-            entries.setdefault(number, {})[name] = value.strip()
+    read = open_archive(jar)
+    catalogue = read(CATALOGUE)
+    if catalogue is None:
+        raise DataFormatError(jar, f"holds no {CATALOGUE}; {AGAIN}")
+    _, entries = read_properties(catalogue)
     return [
-        Finish(
-            entry["name"],
-            entry["category"],
-            (float(entry["width"]) * CENTIMETRE, float(entry["height"]) * CENTIMETRE),
-            open_texture(opened.read(entry["image"].lstrip("/")), f"{jar}{entry['image']}"),
-        )
-        for entry in entries.values()
-        if entry.get("category") in ("Floor", "Wall") and not re.search(OUTSIDE, entry["name"].lower())
+        _read_finish(jar, read, number, entry)
+        for number, entry in entries.items()
+        if entry.get("category") in ("Floor", "Wall") and not re.search(OUTSIDE, entry.get("name", "").lower())
     ]
+
+
+def _read_finish(jar: Path, read: Read, number: int, entry: dict[str, str]) -> Finish:
+    if not {"name", "image"} <= entry.keys():
+        raise DataFormatError(jar, f"texture {number} has no name or image; {AGAIN}")
+    width, height = (
+        parse_length(entry.get(key, "missing"), jar, f"{key} of texture {number}") * CENTIMETRE
+        for key in ("width", "height")
+    )
+    if not min(width, height) > 0:
+        raise DataFormatError(jar, f"texture {number} is {width:g} x {height:g} m; it must be above 0")
+    image = read(entry["image"].lstrip("/"))
+    if image is None:
+        raise DataFormatError(jar, f"holds no {entry['image']}, which its catalogue names; {AGAIN}")
+    return Finish(entry["name"], entry["category"], (width, height), open_texture(image, f"{jar}{entry['image']}"))
 
 
 def paint(color: tuple[float, float, float], category: str) -> Finish:

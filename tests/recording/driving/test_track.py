@@ -106,6 +106,11 @@ def test_one_triangle_has_no_two_sides():
         find_line(np.array([[(0.0, 0.0, 0.0), (30.0, 0.0, 0.0), (0.0, 1.0, 0.0)]]))
 
 
+def test_sides_without_end_are_refused():
+    with pytest.raises(ValueError, match="sides are 600 km long"):
+        find_line(np.array([[(0.0, 0.0, 0.0), (3e5, 0.0, 0.0), (3e5, 1.0, 0.0)]]))
+
+
 def test_a_track_has_its_ground_and_line(track: Track):
     direction = np.array((math.cos(HEADING), math.sin(HEADING)))
     assert np.allclose(np.abs(track.line.directions @ direction), 1, atol=1e-4)

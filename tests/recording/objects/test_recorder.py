@@ -1,7 +1,10 @@
 """Objects from folders and packages: what is read, what is skipped and named, what is drawn and written."""
 
+import base64
+import io
 import json
 import pickle  # noqa: TID251 - workers are sent what is recorded
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +19,8 @@ from small_furniture import CHAIR
 from nfldm3d.data.layouts import read_posed_images
 from nfldm3d.data.sample_files import decode_scene, encode_scene
 from nfldm3d.files import DataFormatError
-from nfldm3d.recording.furniture import list_furniture, read_furniture
+from nfldm3d.recording.furniture import CATALOGUE, list_furniture, read_furniture
+from nfldm3d.recording.mesh_files import read_mesh
 from nfldm3d.recording.objects import recorder
 from nfldm3d.recording.objects.object_files import transparent_pixels, write_capture, write_srn
 from nfldm3d.recording.objects.object_recorder import ObjectShape, record_object
@@ -155,6 +159,57 @@ def test_textures_colour_and_missing_ones_stop(tmp_path: Path):
     small_furniture.write_library(tmp_path / "b" / "Small.sh3f", [CHAIR], texture="green.png", missing=True)
     with pytest.raises(DataFormatError, match="names files that are missing: green.png"):
         read_furniture(list_furniture(tmp_path / "b")[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("width#1=40.0", "width#1=nan"), "width of entry 1 is 'nan'; write a number"),
+        (lambda text: text.replace("depth#1=60.0", "depth#1=0"), "depth of entry 1 is 0.0; it must be above 0"),
+        (lambda text: text + "\nmodelRotation#1=1 0 0 0 1 0 0 0 0", "modelRotation of entry 1 is no rotation"),
+        (lambda text: text.replace("model#1", "mode#1"), "entry 1 has no model, name or category"),
+    ],
+)
+def test_damaged_catalogues_are_refused(tmp_path: Path, change, message: str):
+    path = small_furniture.write_library(tmp_path / "Small.sh3f", [CHAIR])
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members[CATALOGUE] = change(members[CATALOGUE].decode()).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(DataFormatError, match=message):
+        list_furniture(tmp_path)
+
+
+def test_pictures_within_meshes_are_of_known_formats(tmp_path: Path):
+    picture = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(picture, "EPS")
+    uri = f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}"
+    (tmp_path / "a.gltf").write_text(json.dumps({"asset": {"version": "2.0"}, "images": [{"uri": uri}]}))
+    with pytest.raises(DataFormatError, match="is not a PNG, JPEG"):
+        read_mesh(tmp_path / "a.gltf")
+    small_furniture.write_library(tmp_path / "Small.sh3f", [CHAIR], texture="green.eps", missing=True)
+    with zipfile.ZipFile(tmp_path / "Small.sh3f", "a") as archive:
+        archive.writestr("small/p1/green.eps", picture.getvalue())
+    with pytest.raises(DataFormatError, match="missing: green.eps; put them beside it, pictures as PNG"):
+        read_furniture(list_furniture(tmp_path)[0])
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        {},
+        {"sides": {"0": "left"}, "problems": {}},
+        {"sides": {"1": "train"}, "problems": {}},
+        {"sides": {"0": "train"}, "problems": {"9" * 5000: "none"}},
+        {"sides": {"0": "train"}, "problems": {"0": 1}},
+    ],
+)
+def test_notes_of_other_objects_are_refused(tmp_path: Path, chair: ObjectFile, noted: dict[str, object]):
+    (tmp_path / "objects.json").write_text(json.dumps(noted))
+    with pytest.raises(DataFormatError, match="objects.json"):
+        recorder.look_at_objects(tmp_path, [chair], progress=False)
 
 
 def test_liveries_and_sizes_stay_on_one_side(tmp_path: Path):
