@@ -78,6 +78,7 @@ class TaskRunner:
             thread.join(seconds)
 
     def _run(self, name: str, work: Callable[[Progress], str], progress: Progress) -> None:
+        line = f"{name} failed"
         try:
             line = work(progress)
         except Cancelled:
@@ -85,6 +86,6 @@ class TaskRunner:
         except FAILURES as error:
             line = f"{name} failed: {' '.join(str(error).split()) or type(error).__name__}"
         finally:
+            self._say(line)  # first, lest it stands in the place of what the next task says
             self._progress = None
             self._tell(None)
-        self._say(line)

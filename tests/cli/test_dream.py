@@ -78,7 +78,7 @@ def test_dreams_of_our_own_prior_are_judged(
     ("arguments", "message"),
     [
         (["dreams"], "give --dreams FOLDER and --prompts FILE"),
-        (["dreams", "--dreams", "no", "--prompts", "no", "--retriever", "no"], "cannot be read as text"),
+        (["dreams", "--dreams", "no", "--prompts", "no", "--retriever", "no"], "write one prompt a line"),
         (["autoencoders"], "autoencoders are measured on scenes: give --data"),
         (["generator"], "give --data"),
         (["generator", "--data", "a", "--dreams", "b"], "--dreams is about dreams, not generator; leave it out"),

@@ -185,7 +185,7 @@ def test_void_maps_and_maps_without_need_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trained without maps"):
         scene_generator(map_classes=0).generate(bev=torch.zeros(8, 8, dtype=torch.long))
     (tmp_path / "a.png").write_text("no picture")
-    with pytest.raises(DataFormatError, match="a.png: is not a PNG, JPEG or WebP picture"):
+    with pytest.raises(DataFormatError, match="a.png: is not a PNG, JPEG, WebP, BMP or GIF picture"):
         generator.generate(bev=tmp_path / "a.png")
 
 
