@@ -7,6 +7,7 @@ flipped bit in a safetensors file would otherwise load silently.
 
 import hashlib
 import json
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from nfldm3d.files import (
     DataFormatError,
     atomic_write,
     check_output,
+    measure_file,
     parse_json,
     read_content,
     read_json,
@@ -33,7 +35,8 @@ from nfldm3d.files import (
 )
 from nfldm3d.geometry import find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder
-from nfldm3d.tensor_files import pack_pieces, plan_network, require_finite, require_floats, unpack_tensors
+from nfldm3d.tensor_files import plan_network, require_finite, require_floats, unpack_tensors, write_tensors
+from nfldm3d.temporary_files import temporary_file
 from nfldm3d.written_files import NOTE, atomic_folder
 
 FORMAT = "nfldm3d.scene"
@@ -59,29 +62,30 @@ def write(path: PathName, config: dict[str, Any], tensors: dict[str, Tensor]) ->
     """Writes a folder, or one file if the name ends in ``.nfld``, whole or not at all."""
     path = Path(path)
     _require_scene_name(path)
-    digest, size = hashlib.sha256(), 0
-    for piece in pack_pieces(tensors):
-        digest.update(piece)
-        size += len(piece)
     version = 1 if all(level["type"] == VoxelField.__name__ for level in config["levels"]) else VERSION
-    head = {"format": FORMAT, "version": version, "sha256": digest.hexdigest()}
-    try:
-        text = json.dumps(head | config, indent=1, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"cannot write {path}: metadata must be plain, finite JSON values ({error})") from error
+    config = {"format": FORMAT, "version": version, "sha256": "", **config}
+    _spell(config, path)  # before anything is made
     if path.suffix == ".nfld":
-        with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(_entry(CONFIG), text)
-            entry = _entry(TENSORS)
-            entry.file_size = size
-            with archive.open(entry, "w") as file:
-                file.writelines(pack_pieces(tensors))
+        with atomic_write(path) as temporary, temporary_file(path) as packed:
+            write_tensors(packed, tensors)
+            with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+                archive.writestr(_entry(CONFIG), _spell(config, path, packed))
+                with archive.open(_entry(TENSORS, packed.stat().st_size), "w") as file, packed.open("rb") as content:
+                    shutil.copyfileobj(content, file)
     else:
         _require_replaceable(path)
         with atomic_folder(path, noted=False) as temporary:
-            (temporary / CONFIG).write_text(text, encoding="utf-8")
-            with (temporary / TENSORS).open("wb") as file:
-                file.writelines(pack_pieces(tensors))
+            write_tensors(temporary / TENSORS, tensors)
+            (temporary / CONFIG).write_text(_spell(config, path, temporary / TENSORS), encoding="utf-8")
+
+
+def _spell(config: dict[str, Any], path: Path, packed: Path | None = None) -> str:
+    """The text of a scene's config, with the checksum of its tensors."""
+    known = {} if packed is None else {"sha256": measure_file(packed)["sha256"]}
+    try:
+        return json.dumps(config | known, indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"cannot write {path}: metadata must be plain, finite JSON values ({error})") from error
 
 
 def check_target(path: PathName) -> None:
@@ -98,9 +102,10 @@ def _require_scene_name(path: Path) -> None:
         raise ValueError(f"cannot write {path}: scenes are files ending in .nfld or folders without a suffix")
 
 
-def _entry(name: str) -> zipfile.ZipInfo:
+def _entry(name: str, size: int = 0) -> zipfile.ZipInfo:
     """Without the time of day, so that one scene always makes the same file."""
     entry = zipfile.ZipInfo(name)
+    entry.file_size = size  # as zipfile must know before it begins with more than 2 GiB
     entry.external_attr = 0o644 << 16
     return entry
 

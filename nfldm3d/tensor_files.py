@@ -1,7 +1,5 @@
 """Tensors in files: the one way to read and write safetensors, and to read other people's without running code."""
 
-import json
-import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,19 +20,6 @@ COPY = "copy the file again"
 UnpicklingError = torch.serialization.pickle.UnpicklingError  # what torch.load raises for anything but tensors
 PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
 """Numbers that networks are kept in; others, such as float8, need a scale that the file does not tell."""
-KINDS = {
-    torch.bool: "BOOL",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.int16: "I16",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int32: "I32",
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.int64: "I64",
-}
-"""What safetensors calls numbers, in the order that it has for them."""
 
 
 def write_tensors(
@@ -44,30 +29,6 @@ def write_tensors(
     from safetensors.torch import save_file
 
     save_file(_separate(tensors), path, head)
-
-
-def pack_tensors(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> bytes:
-    """The content of a safetensors file."""
-    return b"".join(pack_pieces(tensors))
-
-
-def pack_pieces(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> Iterator[bytes | memoryview]:
-    """The same in pieces, a head and the memory of one tensor after the other, of which safetensors makes two copies.
-
-    They lie as safetensors lays them: the widest numbers first, so that all are aligned, and then by name.
-    """
-    order = sorted(tensors, key=lambda name: (-list(KINDS).index(tensors[name].dtype), name))
-    head, end = {}, 0
-    for name in order:
-        start, end = end, end + tensors[name].nbytes
-        head[name] = {"dtype": KINDS[tensors[name].dtype], "shape": list(tensors[name].shape)}
-        head[name]["data_offsets"] = [start, end]
-    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    yield struct.pack("<Q", len(text)) + text
-    for name in order:
-        value = tensors[name].detach().cpu().contiguous()
-        yield value.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _separate(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> Tensors:

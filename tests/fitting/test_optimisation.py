@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from balls import BOX, Ball
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from nfldm3d import Camera, Rgb, Scene, render
 from nfldm3d.files import DataFormatError
 from nfldm3d.fitting import Checkpoint, OptimisationError, Schedule, Step, TensorParameters, optimise
 from nfldm3d.fitting.checkpoint import VERSION, _digest, before, remove_checkpoint
-from nfldm3d.tensor_files import pack_tensors, write_tensors
+from nfldm3d.tensor_files import write_tensors
 
 COARSE = (0.3, 0.3, 0.3)
 GOAL = torch.tensor([1.0, -2.0, 0.5])
@@ -239,7 +240,7 @@ def test_only_checkpoints_are_removed(tmp_path: Path):
     Checkpoint(path).save({"point": torch.ones(3)}, 3, 1.0)
     remove_checkpoint(path)
     assert not path.exists()
-    for content in (b"nonsense", pack_tensors({"point": torch.ones(3)})):
+    for content in (b"nonsense", save({"point": torch.ones(3)})):
         path.write_bytes(content)
         with pytest.raises(DataFormatError, match=r"run.safetensors: is .*; move it away"):
             remove_checkpoint(path)
