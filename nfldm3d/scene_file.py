@@ -35,8 +35,8 @@ from nfldm3d.files import (
 )
 from nfldm3d.geometry import find_pose_problem, invert_pose
 from nfldm3d.image_decoder import ImageDecoder
-from nfldm3d.tensor_files import plan_network, require_finite, require_floats, unpack_tensors, write_tensors
 from nfldm3d.temporary_files import temporary_file
+from nfldm3d.tensor_files import plan_network, require_finite, require_floats, unpack_tensors, write_tensors
 from nfldm3d.written_files import NOTE, atomic_folder
 
 FORMAT = "nfldm3d.scene"

@@ -50,8 +50,8 @@ class TrainViewDiffusion:
     relative: bool = True
     """Whether azimuths are counted from the given view, so that a photograph needs none."""
     layout: int = 0
-    """Channels of a coarse map that is guessed from a summary of the given view and both poses; small networks learn
-    far sooner with 64."""
+    """Channels of a coarse map that is guessed from a summary of the given view and both poses, for small networks; 0
+    leaves it out."""
     published: bool = False
     """The published network for 128 pixels instead, 462 million weights; SIZE to DROPOUT say nothing then."""
     kind: Literal["xunet", "concat"] = "xunet"

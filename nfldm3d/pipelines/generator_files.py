@@ -120,5 +120,5 @@ def read_scheduler(folder: Path) -> Any:
     options = {name: value for name, value in config.items() if name in known or name.startswith("_")}
     try:
         return cls.from_config(options)  # type: ignore[attr-defined] - of other options it would print
-    except (ValueError, TypeError, AttributeError, RuntimeError, NotImplementedError, LookupError) as error:
+    except (ValueError, TypeError, AttributeError, RuntimeError, LookupError) as error:
         raise DataFormatError(path, f"describes no {name}: {error}; copy the file again") from error

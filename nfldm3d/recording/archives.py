@@ -12,7 +12,7 @@ from nfldm3d.messages import to_one_line
 _ENTRY = re.compile(r"\s*(\w+)#(\d{1,9})\s*=\s*(.*)", re.ASCII)
 LARGEST_MEMBER = 256 * 2**20
 """Bytes, when unpacked."""
-BROKEN = (*DAMAGED, zipfile.BadZipFile, RuntimeError, NotImplementedError)
+BROKEN = (*DAMAGED, zipfile.BadZipFile, RuntimeError)
 """What zipfile raises on zips that are none, encrypted or packed in other ways."""
 
 Read = Callable[[str], bytes | None]

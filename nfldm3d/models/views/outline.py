@@ -8,26 +8,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfldm3d.camera import Camera
+from nfldm3d.models.priors.image_denoiser import Layout
+from nfldm3d.models.priors.told import tell_viewpoint
 
 HIDDEN = 256
-POSES = 28
+POSES = 31
 """Numbers in which the places of two cameras are told."""
 
 
 class Outline(nn.Module):
-    """Draws a coarse map of features: of a place that the given view does not show attention finds nothing there, and
+    """Draws a coarse map of features: attention finds nothing in the given view of a place that it does not show, and
     convolutions cannot tell where in an unseen picture something should be. Says nothing at first."""
 
     def __init__(self, inputs: int, memory: int, channels: int, side: int, width: int):
         """``inputs`` are channels of a picture, ``memory`` numbers tell how noisy the drawn one is, and the map has
         ``channels`` at ``side`` x ``side`` places before it is widened to ``width``."""
         super().__init__()
-        self.shape = (channels, side, side)
         self.look, self.stand, self.noise = Summary(inputs, HIDDEN), nn.Linear(POSES, HIDDEN), nn.Linear(memory, HIDDEN)
-        self.join = nn.Sequential(nn.SiLU(), nn.Linear(HIDDEN, 2 * HIDDEN), nn.SiLU())
-        self.draw, self.widen = nn.Linear(2 * HIDDEN, channels * side**2), nn.Conv2d(channels, width, 1)
-        self.tell = nn.Linear(2 * HIDDEN, memory)
-        for parameter in (*self.widen.parameters(), *self.tell.parameters()):
+        self.layout, self.tell = Layout(HIDDEN, channels, side, width), nn.Linear(HIDDEN, memory)
+        for parameter in self.tell.parameters():
             nn.init.zeros_(parameter)
 
     def forward(
@@ -39,8 +38,8 @@ class Outline(nn.Module):
     ) -> tuple[Float[Tensor, "objects width side side"], Float[Tensor, "objects memory"]]:
         """The map, and what every place is told; ``shown`` is 0 for a view that is noise, 1 for one that is clean."""
         known = shown * (self.look(given) + self.stand(poses))
-        joined = self.join(known + self.noise(noise))
-        return self.widen(self.draw(joined).unflatten(-1, self.shape)), self.tell(joined)
+        joined = known + self.noise(noise)
+        return self.layout(joined), self.tell(functional.silu(joined))
 
 
 class Summary(nn.Module):
@@ -61,14 +60,12 @@ class Summary(nn.Module):
 
 
 def tell_poses(camera: Camera) -> Float[Tensor, "objects poses"]:
-    """Where two cameras (objects 2) stand about the origin and where they aim, as numbers without jumps."""
+    """Where two cameras (objects 2) stand about the origin and how far apart, where they aim, and their lenses."""
     x, y, z = camera.centers.float().unbind(-1)
-    around, distance = torch.atan2(y, x), camera.centers.float().norm(dim=-1).clamp(min=1e-6)
-    up = torch.asin((z / distance).clamp(-1, 1))
-    between = around[:, 1] - around[:, 0]
-    waves = [wave for order in (1, 2) for wave in ((order * around).cos(), (order * around).sin())]
+    azimuth, elevation = torch.rad2deg(torch.atan2(y, x)), torch.rad2deg(torch.atan2(z, torch.hypot(x, y)))
+    distance = camera.centers.float().norm(dim=-1, keepdim=True).clamp(min=1e-6)
     lens = 2 * camera.focal.float() / torch.tensor((camera.width, camera.height), device=x.device)
-    each = torch.stack((*waves, up.cos(), up.sin(), distance.log()), dim=-1)
-    told = torch.cat((each, camera.world_from_camera[..., :3, 2].float(), lens), dim=-1)
-    turn = torch.stack([wave for order in (1, 2) for wave in ((order * between).cos(), (order * between).sin())], -1)
-    return torch.cat((told.flatten(1), turn), dim=-1)
+    aims = camera.world_from_camera[..., :3, 2].float()
+    each = torch.cat((tell_viewpoint(azimuth, elevation)[..., 1:], distance.log(), aims, lens), dim=-1)
+    apart = tell_viewpoint(azimuth[:, 1] - azimuth[:, 0], elevation[:, 1] - elevation[:, 0])
+    return torch.cat((each.flatten(1), apart[:, :5]), dim=-1)  # its first number is 1, of what is known

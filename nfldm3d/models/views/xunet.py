@@ -97,7 +97,7 @@ class XUNet(ModelMixin, ConfigMixin):
             memory: numbers in which noise and pose are told.
             relative: counts azimuths from the first frame's camera, so that a picture's own need not be known.
             layout: channels of a map for the drawn frame's second level, made of a summary of the given view and of
-                both poses (``Outline``), by which small networks learn far sooner; 0 leaves it out.
+                both poses (``Outline``); 0 leaves it out. Not shown to help yet.
             kind: ``concat`` puts both frames into the channels of one, the paper's baseline.
             objective: ``regression`` is a network that is shown no noise and says the picture at once: a baseline, too.
         """

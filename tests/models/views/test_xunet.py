@@ -9,6 +9,7 @@ from small_views import cameras, look
 
 from nfldm3d import Camera
 from nfldm3d.files import DataFormatError
+from nfldm3d.models.views.outline import POSES
 from nfldm3d.models.views.ray_encoding import ENCODED, encode_rays, turn_to_first
 from nfldm3d.models.views.xunet import PUBLISHED_128, XUNet
 from nfldm3d.models.weights import load_network
@@ -156,7 +157,7 @@ def test_a_layout_tells_the_drawn_frame_of_the_given_one_and_of_both_poses(kind)
         noise = -levels.abs()
         assert torch.allclose(draw(given, noise), draw(other, noise), atol=1e-4)  # one of noise alone is not summed up
     places, poses = network.prepare(camera, known), network.prepare(camera, ~known)[-1]
-    assert poses.shape == (2, 28) and not poses.any() and places[-1].any()
+    assert poses.shape == (2, POSES) and not poses.any() and places[-1].any()
 
 
 def test_a_layout_needs_two_levels() -> None:
