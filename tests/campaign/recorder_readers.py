@@ -4,12 +4,15 @@ import io
 import json
 import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from campaign.formats import Format
+from nfldm3d.files import DataFormatError
 
 
 def _make_models(folder: Path) -> None:
@@ -47,7 +50,6 @@ def _make_meshes(folder: Path) -> None:
 
 
 def _read_meshes(folder: Path) -> None:
-    from nfldm3d.files import DataFormatError
     from nfldm3d.recording.objects.sources import find_objects
 
     _forget()
@@ -77,6 +79,17 @@ def _forget() -> None:
     furniture._open.cache_clear()
     mesh_files._list_textures.cache_clear()
     mesh_files._read_texture.cache_clear()
+
+
+@contextmanager
+def _missing(message: str) -> Iterator[None]:
+    """What is gone altogether is told in a ValueError with such a message."""
+    try:
+        yield
+    except DataFormatError:
+        raise
+    except ValueError as error:
+        assert message in str(error), error
 
 
 def _make_track(folder: Path) -> None:
@@ -118,21 +131,14 @@ def _make_furniture(folder: Path) -> None:
 
 
 def _read_furniture(folder: Path) -> None:
-    from nfldm3d.files import DataFormatError
     from nfldm3d.recording.furniture import list_furniture, read_furniture
     from nfldm3d.recording.rooms.finishes import read_finishes
 
     _forget()
     read_finishes(folder)
-    try:
-        pieces = list_furniture(folder)
-    except DataFormatError:
-        raise
-    except ValueError as error:  # the zip is gone
-        assert "does not hold furniture" in str(error)
-        return
-    for piece in pieces:
-        read_furniture(piece).signature()
+    with _missing("does not hold furniture"):  # the zip
+        for piece in list_furniture(folder):
+            read_furniture(piece).signature()
 
 
 def _make_aircraft(folder: Path) -> None:
@@ -148,20 +154,13 @@ def _make_aircraft(folder: Path) -> None:
 
 
 def _read_aircraft(folder: Path) -> None:
-    from nfldm3d.files import DataFormatError
     from nfldm3d.recording.objects.sources import find_objects
 
     _forget()
-    try:
-        things = find_objects(str(folder))
-    except DataFormatError:
-        raise
-    except ValueError as error:  # the model is gone
-        assert "holds no meshes" in str(error)
-        return
-    for thing in things:
-        if thing.find_problem() is None:
-            thing.read().signature()
+    with _missing("holds no meshes"):
+        for thing in find_objects(str(folder)):
+            if thing.find_problem() is None:
+                thing.read().signature()
 
 
 def _make_doom(folder: Path) -> None:
@@ -203,18 +202,12 @@ def write_emoji(folder: Path) -> None:
 
 def _read_emoji(folder: Path) -> None:
     from nfldm3d.data.captioned_pictures import read_picture_folder
-    from nfldm3d.files import DataFormatError
     from nfldm3d.recording.emoji import record_emoji
 
     shutil.rmtree(folder / "new", ignore_errors=True)
-    try:
+    with _missing("is missing: npm pack"):  # a package
         record_emoji(folder / "new", folder / "pictures", folder / "names", size=8)
-    except DataFormatError:
-        raise
-    except ValueError as error:  # a package is gone
-        assert "is missing: npm pack" in str(error)
-        return
-    read_picture_folder(folder / "new", "train", size=8)
+        read_picture_folder(folder / "new", "train", size=8)
 
 
 FORMATS = {
