@@ -52,6 +52,8 @@ class TrainViewDiffusion:
     layout: int = 0
     """Channels of a coarse map that is guessed from a summary of the given view and both poses, for small networks; 0
     leaves it out."""
+    octaves: tuple[int, int] = (4, 4)
+    """Of the sines in which ray origins and directions are told; 15 and 8 as published."""
     published: bool = False
     """The published network for 128 pixels instead, 462 million weights; SIZE to DROPOUT say nothing then."""
     kind: Literal["xunet", "concat"] = "xunet"
@@ -83,6 +85,7 @@ class TrainViewDiffusion:
             "prediction": self.prediction,
             "relative": self.relative,
             "layout": self.layout,
+            "octaves": self.octaves,
         }
         options = PUBLISHED_128.copy() if self.published else options
         options |= {"kind": self.kind, "objective": self.objective}

@@ -10,15 +10,22 @@ from torch import Tensor
 from nfldm3d.camera import Camera
 
 ORIGIN_OCTAVES, DIRECTION_OCTAVES = 15, 8
-ENCODED = 3 * (1 + 2 * ORIGIN_OCTAVES) + 3 * (1 + 2 * DIRECTION_OCTAVES)
-"""Numbers of a pixel: 93 for where its ray begins, 51 for where it goes."""
+"""As published: 93 numbers of a pixel for where its ray begins, 51 for where it goes."""
 
 
-def encode_rays(camera: Camera) -> Float[Tensor, "*batch 144 height width"]:
-    """The rays of all pixels: x, sin(2^k x) and sin(2^k x + pi / 2), of world coordinates and unit directions."""
+def encode_rays(
+    camera: Camera, origin_octaves: int = ORIGIN_OCTAVES, direction_octaves: int = DIRECTION_OCTAVES
+) -> Float[Tensor, "*batch encoded height width"]:
+    """The rays of all pixels: x, sin(2^k x) and sin(2^k x + pi / 2), of world coordinates and unit directions, for so
+    many k from 0 on."""
     rays = camera.rays()
-    encoded = (_encode(rays.origins, ORIGIN_OCTAVES), _encode(rays.directions, DIRECTION_OCTAVES))
+    encoded = (_encode(rays.origins, origin_octaves), _encode(rays.directions, direction_octaves))
     return torch.cat(encoded, dim=-1).movedim(-1, -3)
+
+
+def count_encoded(origin_octaves: int = ORIGIN_OCTAVES, direction_octaves: int = DIRECTION_OCTAVES) -> int:
+    """The numbers that a pixel is told by."""
+    return 3 * (1 + 2 * origin_octaves) + 3 * (1 + 2 * direction_octaves)
 
 
 def turn_to_first(camera: Camera) -> Camera:

@@ -21,7 +21,13 @@ from nfldm3d.camera import Camera
 from nfldm3d.memory import require_bytes
 from nfldm3d.models.views.log_snr import Prediction
 from nfldm3d.models.views.outline import Outline, tell_poses
-from nfldm3d.models.views.ray_encoding import ENCODED, encode_rays, turn_to_first
+from nfldm3d.models.views.ray_encoding import (
+    DIRECTION_OCTAVES,
+    ORIGIN_OCTAVES,
+    count_encoded,
+    encode_rays,
+    turn_to_first,
+)
 from nfldm3d.models.views.xunet_blocks import FrameBlock, ModulatedBlock, embed_log_snr, make_norm, silence
 
 Places: TypeAlias = tuple[Float[Tensor, "pairs ..."], ...]
@@ -44,6 +50,7 @@ class XUNetOptions(TypedDict, total=False):
     prediction: Prediction
     relative: bool
     layout: int
+    octaves: tuple[int, int]
     kind: Literal["xunet", "concat"]
     objective: Literal["diffusion", "regression"]
 
@@ -84,6 +91,7 @@ class XUNet(ModelMixin, ConfigMixin):
         prediction: Prediction = "v",
         relative: bool = True,
         layout: int = 0,
+        octaves: tuple[int, int] = (ORIGIN_OCTAVES, DIRECTION_OCTAVES),
         kind: Literal["xunet", "concat"] = "xunet",
         objective: Literal["diffusion", "regression"] = "diffusion",
     ):
@@ -98,19 +106,23 @@ class XUNet(ModelMixin, ConfigMixin):
             relative: counts azimuths from the first frame's camera, so that a picture's own need not be known.
             layout: channels of a map for the drawn frame's second level, made of a summary of the given view and of
                 both poses (``Outline``); 0 leaves it out. Not shown to help yet.
+            octaves: of the sines in which ray origins and directions are told, as published. The finest ones of
+                origins are noise to whoever has not seen that camera.
             kind: ``concat`` puts both frames into the channels of one, the paper's baseline.
             objective: ``regression`` is a network that is shown no noise and says the picture at once: a baseline, too.
         """
         super().__init__()
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
+        if min(octaves) < 1:
+            raise ValueError(f"octaves must be at least 1, got {octaves}")
         _require_fitting(size, patch, channels, multiples, blocks, attention, heads, memory)
         if layout < 0 or (layout and len(multiples) < 2):
             raise ValueError(f"a layout of {layout} channels needs two levels, got multiples {multiples}")
         self.frames = 2 if kind == "xunet" else 1
         together, fine = 2 // self.frames, size // patch  # pictures in a frame's channels; sides in patches
         widths = [channels * multiple for multiple in multiples]
-        self.conditions = Conditions(together * ENCODED, memory, fine, len(widths), self.frames)
+        self.conditions = Conditions(together * count_encoded(*octaves), memory, fine, len(widths), self.frames)
 
         def block(inputs: int, level: int) -> FrameBlock:
             heads_here = heads if (fine >> level) in attention else 0
@@ -176,7 +188,7 @@ class XUNet(ModelMixin, ConfigMixin):
         """What every level is told of the rays of ``camera`` (objects 2), for ``forward``."""
         side = int(self.config["size"]) // int(self.config["patch"])
         camera = turn_to_first(camera) if self.config["relative"] else camera
-        encoded = encode_rays(camera.resized(side, side)) * known[:, None, None, None, None]
+        encoded = encode_rays(camera.resized(side, side), *self.config["octaves"]) * known[:, None, None, None, None]
         encoded = encoded.reshape(len(known), self.frames, -1, side, side)
         places = self.conditions.place_rays(encoded.to(self.dtype))
         return places if self.outline is None else (*places, (tell_poses(camera) * known[:, None]).to(self.dtype))
@@ -296,7 +308,7 @@ def _require_fitting(
     if size % (patch << (len(multiples) - 1)):
         raise ValueError(f"{size} pixels cannot be halved {len(multiples) - 1} times in patches of {patch}; change one")
     widest, levels = channels * max(multiples), len(multiples)
-    least = 2 * memory**2 + 9 * ENCODED * memory * levels + 18 * widest**2 + 2 * widest * memory  # weights
+    least = 2 * memory**2 + 9 * count_encoded() * memory * levels + 18 * widest**2 + 2 * widest * memory  # weights
     what = f"a network of {widest} channels and memory of {memory} numbers"
     require_bytes(4 * least, what, "take fewer", torch.device("cpu"))
     if any((channels * multiple) % heads for multiple in multiples):

@@ -10,7 +10,7 @@ from small_views import cameras, look
 from nfldm3d import Camera
 from nfldm3d.files import DataFormatError
 from nfldm3d.models.views.outline import POSES
-from nfldm3d.models.views.ray_encoding import ENCODED, encode_rays, turn_to_first
+from nfldm3d.models.views.ray_encoding import count_encoded, encode_rays, turn_to_first
 from nfldm3d.models.views.xunet import PUBLISHED_128, XUNet
 from nfldm3d.models.weights import load_network
 
@@ -97,7 +97,7 @@ def test_azimuths_count_from_the_given_view_where_they_are_relative() -> None:
 def test_rays_are_told_by_sines() -> None:
     camera = cameras(2, 4)
     encoded, rays = encode_rays(camera), camera.rays()
-    assert encoded.shape == (2, ENCODED, 4, 4)
+    assert encoded.shape == (2, count_encoded(), 4, 4)
     assert torch.allclose(encoded[:, :3].movedim(1, -1), rays.origins)
     assert torch.allclose(encoded[:, 93:96].movedim(1, -1), rays.directions)
     assert torch.allclose(encoded[:, 3 + 3 * 2 + 1], (4 * rays.origins[..., 1]).sin(), atol=1e-5)
