@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,7 +118,10 @@ def run(
                 before()
             os.write(begun, b"!")
             status = _main(arguments)
+        except BaseException:  # of ours, such as a disk that could not be mounted: the command never began
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(status)
     os.close(begun)
     os.read(ready, 1)
@@ -130,8 +134,6 @@ def run(
 
 def _main(arguments: list[str]) -> int:
     """As the installed command ends."""
-    import traceback
-
     from nfldm3d.cli import main
 
     try:
