@@ -52,6 +52,9 @@ class TrainViewDiffusion:
     layout: int = 0
     """Channels of a coarse map that is guessed from a summary of the given view and both poses, for small networks; 0
     leaves it out."""
+    planes: int = 0
+    """Over which the given view is swept for the view to draw, so that small networks need not find out what a ray may
+    show; 0 leaves it out, as published."""
     octaves: tuple[int, int] = (4, 4)
     """Of the sines in which ray origins and directions are told; 15 and 8 as published."""
     published: bool = False
@@ -85,6 +88,7 @@ class TrainViewDiffusion:
             "prediction": self.prediction,
             "relative": self.relative,
             "layout": self.layout,
+            "planes": self.planes,
             "octaves": self.octaves,
         }
         options = PUBLISHED_128.copy() if self.published else options

@@ -3,7 +3,7 @@
 Two frames of an object, one clean and one noisy, go through the same U-Net side by side; attention across frames lets
 the noisy one ask the clean one, and every pixel is told its ray. Follows the authors' own listing, with its slips set
 right. Ours are ``patch``, which folds pixels into channels so that small processors can train it, ``prediction``,
-``relative`` and ``layout``.
+``relative``, ``layout`` and ``planes``.
 """
 
 import itertools
@@ -28,11 +28,12 @@ from nfldm3d.models.views.ray_encoding import (
     encode_rays,
     turn_to_first,
 )
+from nfldm3d.models.views.sweep import Sweep, sweep_points, sweep_side
 from nfldm3d.models.views.xunet_blocks import FrameBlock, ModulatedBlock, embed_log_snr, make_norm, silence
 
 Places: TypeAlias = tuple[Float[Tensor, "pairs ..."], ...]
-"""What is told of the rays of pairs of views, a map for each level of a network from fine to coarse; with a layout the
-poses follow."""
+"""What is told of the rays of pairs of views, a map for each level of a network from fine to coarse; the poses follow
+for a layout, then the points of a sweep."""
 
 
 class XUNetOptions(TypedDict, total=False):
@@ -50,6 +51,7 @@ class XUNetOptions(TypedDict, total=False):
     prediction: Prediction
     relative: bool
     layout: int
+    planes: int
     octaves: tuple[int, int]
     kind: Literal["xunet", "concat"]
     objective: Literal["diffusion", "regression"]
@@ -91,6 +93,7 @@ class XUNet(ModelMixin, ConfigMixin):
         prediction: Prediction = "v",
         relative: bool = True,
         layout: int = 0,
+        planes: int = 0,
         octaves: tuple[int, int] = (ORIGIN_OCTAVES, DIRECTION_OCTAVES),
         kind: Literal["xunet", "concat"] = "xunet",
         objective: Literal["diffusion", "regression"] = "diffusion",
@@ -106,6 +109,7 @@ class XUNet(ModelMixin, ConfigMixin):
             relative: counts azimuths from the first frame's camera, so that a picture's own need not be known.
             layout: channels of a map for the drawn frame's second level, made of a summary of the given view and of
                 both poses (``Outline``); 0 leaves it out. Not shown to help yet.
+            planes: over which the given view is swept for the drawn frame (``Sweep``); 0 leaves it out.
             octaves: of the sines in which ray origins and directions are told, as published. The finest ones of
                 origins are noise to whoever has not seen that camera.
             kind: ``concat`` puts both frames into the channels of one, the paper's baseline.
@@ -114,6 +118,8 @@ class XUNet(ModelMixin, ConfigMixin):
         super().__init__()
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
+        if planes < 0 or (planes and patch % 2 and patch > 1):
+            raise ValueError(f"{planes} planes cannot be swept in patches of {patch}; give 0 or more, and even patches")
         if min(octaves) < 1:
             raise ValueError(f"octaves must be at least 1, got {octaves}")
         _require_fitting(size, patch, channels, multiples, blocks, attention, heads, memory)
@@ -132,6 +138,7 @@ class XUNet(ModelMixin, ConfigMixin):
             return ModulatedBlock(widths[level], widths[level], memory, dropout)
 
         self.outline = Outline(3 * patch**2, memory, layout, fine // 2, widths[0]) if layout else None
+        self.sweep = Sweep(planes, patch, channels) if planes else None
         self.stem = nn.Conv2d(3 * together * patch**2, channels, 3, padding=1)
         self.down, kept = _make_way_down(channels, widths, blocks, block)
         self.shrink = nn.ModuleList(resample(level) for level in range(len(widths) - 1))
@@ -177,9 +184,13 @@ class XUNet(ModelMixin, ConfigMixin):
             given = functional.pixel_unshuffle(clean.to(self.dtype), patch)
             shown = torch.sigmoid(log_snr[:, :1]).to(self.dtype)
             noise = self.conditions.tell_noise(log_snr[:, 1])
-            outline, whole = self.outline(given, shown, places[-1], noise)
+            outline, whole = self.outline(given, shown, places[len(self.down)], noise)
             told = [self._to_drawn(level, whole[..., None, None]) for level in told]
-        hidden = self._through(frames, told, outline)
+        swept = None
+        if self.sweep is not None:
+            shown = torch.sigmoid(log_snr[:, 0]).to(self.dtype)
+            swept = self.sweep(clean.to(self.dtype), places[-1]) * shown[:, None, None, None]
+        hidden = self._through(frames, told, outline, swept)
         said = self.head(functional.silu(self.norm(hidden)))
         said = said.unflatten(0, (objects, self.frames))[:, -1]
         return functional.pixel_shuffle(said, patch).to(noisy.dtype)
@@ -191,7 +202,13 @@ class XUNet(ModelMixin, ConfigMixin):
         encoded = encode_rays(camera.resized(side, side), *self.config["octaves"]) * known[:, None, None, None, None]
         encoded = encoded.reshape(len(known), self.frames, -1, side, side)
         places = self.conditions.place_rays(encoded.to(self.dtype))
-        return places if self.outline is None else (*places, (tell_poses(camera) * known[:, None]).to(self.dtype))
+        if self.outline is not None:
+            places = (*places, (tell_poses(camera) * known[:, None]).to(self.dtype))
+        if self.sweep is not None:
+            size, patch = int(self.config["size"]), int(self.config["patch"])
+            points = sweep_points(camera, sweep_side(size, patch), int(self.config["planes"]))
+            places = (*places, points.to(self.dtype))
+        return places
 
     def _to_drawn(
         self, frames: Float[Tensor, "frames channels height width"], more: Float[Tensor, "objects channels _ _"]
@@ -205,8 +222,11 @@ class XUNet(ModelMixin, ConfigMixin):
         frames: Float[Tensor, "frames inputs height width"],
         told: list[Tensor],
         outline: Float[Tensor, "objects channels _ _"] | None,
+        swept: Float[Tensor, "objects channels _ _"] | None,
     ) -> Float[Tensor, "frames channels height width"]:
         hidden, kept = self.stem(frames), []
+        if swept is not None:
+            hidden = self._to_drawn(hidden, swept)
         kept.append(hidden)
         for level, blocks in enumerate(self.down):
             for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]

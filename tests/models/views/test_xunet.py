@@ -11,6 +11,7 @@ from nfldm3d import Camera
 from nfldm3d.files import DataFormatError
 from nfldm3d.models.views.outline import POSES
 from nfldm3d.models.views.ray_encoding import count_encoded, encode_rays, turn_to_first
+from nfldm3d.models.views.sweep import sweep_points
 from nfldm3d.models.views.xunet import PUBLISHED_128, XUNet
 from nfldm3d.models.weights import load_network
 
@@ -163,3 +164,43 @@ def test_a_layout_tells_the_drawn_frame_of_the_given_one_and_of_both_poses(kind)
 def test_a_layout_needs_two_levels() -> None:
     with pytest.raises(ValueError, match="a layout of 4 channels needs two levels"):
         tiny(layout=4, multiples=(1,), attention=())
+
+
+@pytest.mark.parametrize("kind", ["xunet", "concat"])
+@pytest.mark.parametrize("patch", [1, 4])
+def test_a_sweep_tells_the_drawn_frame_of_the_given_one(kind, patch: int) -> None:
+    views, levels = look(1, cameras(4)), torch.tensor([[20.0, 0.5], [20.0, -1.0]])
+    network = tiny(planes=3, patch=patch, attention=(), kind=kind)  # nothing else looks across
+    camera, known = cameras(4).reshape(2, 2), torch.ones(2).bool()
+
+    def draw(given, levels=levels):
+        with torch.no_grad():
+            return network(given, views[2:], levels, camera, known)
+
+    given, other = views[:2], 1 - views[:2]
+    assert not torch.allclose(draw(given), draw(other), atol=1e-4)
+    if kind == "xunet":
+        noise = -levels.abs()
+        assert torch.allclose(draw(given, noise), draw(other, noise), atol=1e-4)
+
+
+def test_a_sweep_looks_where_the_given_view_shows_what_stands_on_its_planes() -> None:
+    camera = cameras(4).reshape(2, 2)
+    points = sweep_points(camera, 8, 5)
+    drawn = camera[:, 1].resized(8, 8)
+    distance = drawn.centers.norm(dim=-1)
+    reach = distance * 8 / (2 * drawn.focal[:, 0])
+    for plane, share in enumerate((-1.0, -0.5, 0.0, 0.5, 1.0)):
+        depth = (distance + share * reach)[:, None, None].expand(2, 8, 8)
+        world = drawn.unproject(depth).flatten(1, 2)
+        pixels, ahead = camera[:, 0].project(world)
+        there = (2 * pixels / camera.width - 1).unflatten(1, (8, 8))
+        near = (ahead > 0).unflatten(1, (8, 8)) & (there.abs() < 2).all(-1)
+        assert near.any() and torch.allclose(points[:, plane][near], there[near], atol=1e-4)
+    same = sweep_points(camera[:, [0, 0]], 8, 5)
+    assert torch.allclose(same, same[:, :1].expand_as(same), atol=1e-5)  # a camera sees its own rays as points
+
+
+def test_a_sweep_needs_patches_that_fit() -> None:
+    with pytest.raises(ValueError, match="cannot be swept in patches of 3"):
+        tiny(planes=4, patch=3, size=24)
