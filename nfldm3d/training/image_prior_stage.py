@@ -130,7 +130,8 @@ class ImagePriorStage:
         if new:
             found = self._embed(batch.images[list(new.values())]).half().cpu()
             self.known |= dict(zip(new, found, strict=True))
-        return torch.stack([self.known[key] for key in batch.keys]).to(batch.images)
+        told = [self.known[key].float() for key in batch.keys]  # CPUs' autocast does not stack numbers in half precision
+        return torch.stack(told).to(batch.images)
 
     @torch.no_grad()
     def _embed(self, images: Tensor) -> Tensor:
