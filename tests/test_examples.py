@@ -150,6 +150,35 @@ def test_refinement_ablation(tmp_path, monkeypatch, capsys):
     assert len(list((tmp_path / "out" / "blind").glob("*.png"))) == 3 and (tmp_path / "out" / "scene_00.png").is_file()
 
 
+@pytest.mark.slow
+def test_restyle(tmp_path, monkeypatch, capsys):
+    written = []
+    for split in ("train", "test"):
+        looks = [labelled(number) for number in range(4)]
+        samples = [
+            replace(
+                look,
+                key=f"{split}_{number}",
+                split=split,
+                metadata=dict(look.metadata) | {"weather": {"time_of_day": ("night", "day")[number % 2]}},
+            )
+            for number, look in enumerate(looks)
+        ]
+        written.append(write_shard(tmp_path / f"{split}-000000.tar", samples))
+    scenes = tuple(scene for _, entries in written for scene in entries)
+    write_index(tmp_path, ShardIndex(tuple(shard for shard, _ in written), scenes))
+    scene_autoencoder().save_pretrained(tmp_path / "weights" / "scene_autoencoder")
+    BevReader((8, 8, 4), 5, 3, (8, 8)).save_pretrained(tmp_path / "weights" / "bev_reader")
+    write_own(tmp_path / "prior")
+    few = ["--weights", str(tmp_path / "weights"), "--prior", str(tmp_path / "prior"), "--looks", "night"]
+    few += ["--count", "2", "--steps", "1", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(refining.refinement, "FEWEST_PICTURES", 1)
+    run("restyle.py", [str(tmp_path), *few], monkeypatch)
+    table = json.loads(capsys.readouterr().out)
+    assert list(table) == ["photographs", "before", "night"] and table["photographs"]["named"] == 1
+    assert 0 <= table["night"]["map_iou"] <= 1 and (tmp_path / "out" / "scene_01.png").is_file()
+
+
 def test_every_example_is_run_here():
     text = Path(__file__).read_text(encoding="utf-8")
     assert not [path.name for path in EXAMPLES.glob("*.py") if path.name not in text]
