@@ -185,6 +185,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nfldm3d.recording.driving.capture_recorder.record_captures", reach)
     monkeypatch.setattr("nfldm3d.recording.driving.torcs.TorcsData.find", lambda folder: folder)
     monkeypatch.setattr("nfldm3d.training.train", reach)
+    monkeypatch.setattr("nfldm3d.evaluation.generator._gather", reach)
 
 
 def attempt(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from nfldm3d.guidance import Prior
 from nfldm3d.guidance.distillation import Distillation
-from nfldm3d.models.priors.image_denoiser import ImageDenoiser
 from nfldm3d.pipelines.dream.canvas import Kind
 from nfldm3d.pipelines.dream.prompts import ViewPrompts
 from nfldm3d.pipelines.dream.views import ViewRanges
@@ -110,6 +109,8 @@ class DreamOptions:
 
     def suiting(self, prior: Prior) -> "DreamOptions":
         """These for our own small priors; for all others ``or_published()``."""
+        from nfldm3d.models.priors.image_denoiser import ImageDenoiser  # brings diffusers, which no option needs
+
         return self if isinstance(getattr(prior, "unet", None), ImageDenoiser) else self.or_published()
 
     def __post_init__(self):
