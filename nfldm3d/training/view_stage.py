@@ -11,7 +11,7 @@ from torch import Tensor
 from nfldm3d.camera import Camera
 from nfldm3d.data.view_sets import ViewSet, ViewSets, find_given
 from nfldm3d.evaluation.metrics import psnr
-from nfldm3d.models.views.log_snr import CLEAN, add_noise, log_snr, target_of, weigh
+from nfldm3d.models.views.log_snr import CLEAN, add_noise, draw_times, log_snr, target_of, weigh
 from nfldm3d.models.views.sampling import ViewSampling, draw_views
 from nfldm3d.models.views.xunet import XUNet
 from nfldm3d.training.stage import Evaluation
@@ -105,9 +105,9 @@ class ViewDiffusionStage:
         torch.nn.Module.to(self.model, device)
 
     def loss(self, batch: ViewPairs, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The error of what the network says, over times spread evenly through the batch."""
+        """The error of what the network says, over times spread through the batch."""
         pairs = len(batch.given)
-        t = (torch.arange(pairs) + torch.rand(pairs, generator=generator)) / pairs
+        t = draw_times(pairs, self.model.config["prediction"], generator)
         known = torch.rand(pairs, generator=generator) >= (0 if self.is_regression else self.untold)
         error = self._error(batch, t, known, generator)
         return error, {"error": error.detach()}

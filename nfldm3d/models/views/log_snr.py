@@ -60,13 +60,19 @@ def target_of(
 def weigh(log_snr: Float[Tensor, " batch"], prediction: Prediction) -> Float[Tensor, " batch"]:
     """How much errors at a log-SNR count in training.
 
-    All alike where noise is predicted, as published. Those of v are the errors of the picture times 1 / sigma^2; beyond
-    ``SHARP`` times these, nothing but noise is left to learn (truncated as by Hang et al. 2023). Pictures count alike.
+    All alike where noise is predicted, as published, or the picture. Those of v are the errors of the picture times
+    1 / sigma^2; beyond ``SHARP`` times these, nothing but noise is left to learn (truncated as by Hang et al. 2023).
     """
-    if prediction == "epsilon":
+    if prediction != "v":
         return torch.ones_like(log_snr)
-    variance = torch.sigmoid(-log_snr)
-    return (SHARP * variance).clamp(max=1) if prediction == "v" else (1 / variance).clamp(max=SHARP)
+    return (SHARP * torch.sigmoid(-log_snr)).clamp(max=1)
+
+
+def draw_times(count: int, prediction: Prediction, generator: torch.Generator) -> Float[Tensor, " count"]:
+    """Times to learn at, spread evenly through a batch, as published; where the picture is predicted, twice as many are
+    late: little is left to learn of pictures that show through their noise."""
+    t = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return t.sqrt() if prediction == "picture" else t
 
 
 def to_clean(

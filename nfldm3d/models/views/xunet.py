@@ -28,7 +28,7 @@ from nfldm3d.models.views.ray_encoding import (
     encode_rays,
     turn_to_first,
 )
-from nfldm3d.models.views.sweep import Sweep, sweep_points, sweep_side
+from nfldm3d.models.views.sweep import Sweep, show_swept, sweep_points
 from nfldm3d.models.views.xunet_blocks import FrameBlock, ModulatedBlock, embed_log_snr, make_norm, silence
 
 Places: TypeAlias = tuple[Float[Tensor, "pairs ..."], ...]
@@ -109,7 +109,8 @@ class XUNet(ModelMixin, ConfigMixin):
             relative: counts azimuths from the first frame's camera, so that a picture's own need not be known.
             layout: channels of a map for the drawn frame's second level, made of a summary of the given view and of
                 both poses (``Outline``); 0 leaves it out. Not shown to help yet.
-            planes: over which the given view is swept for the drawn frame (``Sweep``); 0 leaves it out.
+            planes: over which the given view is swept for the drawn frame (``Sweep``), which may show what is found
+                there; 0 leaves it out.
             octaves: of the sines in which ray origins and directions are told, as published. The finest ones of
                 origins are noise to whoever has not seen that camera.
             kind: ``concat`` puts both frames into the channels of one, the paper's baseline.
@@ -118,8 +119,11 @@ class XUNet(ModelMixin, ConfigMixin):
         super().__init__()
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
-        if planes < 0 or (planes and patch % 2 and patch > 1):
-            raise ValueError(f"{planes} planes cannot be swept in patches of {patch}; give 0 or more, and even patches")
+        if planes < 0 or (planes and ((patch % 2 and patch > 1) or prediction != "picture")):
+            raise ValueError(
+                f"{planes} planes cannot be swept in patches of {patch} by a network that says {prediction}; give 0 or "
+                "more, even patches, and let it say the picture"
+            )
         if min(octaves) < 1:
             raise ValueError(f"octaves must be at least 1, got {octaves}")
         _require_fitting(size, patch, channels, multiples, blocks, attention, heads, memory)
@@ -145,7 +149,8 @@ class XUNet(ModelMixin, ConfigMixin):
         self.middle = block(widths[-1], len(widths) - 1)
         self.up = _make_way_up(widths, blocks, kept, block)
         self.grow = nn.ModuleList(resample(level) for level in range(len(widths) - 1, 0, -1))
-        self.norm, self.head = make_norm(channels), nn.Conv2d(channels, 3 * patch**2, 3, padding=1)
+        said = 3 + (1 + planes if planes else 0)  # see show_swept
+        self.norm, self.head = make_norm(channels), nn.Conv2d(channels, said * patch**2, 3, padding=1)
         silence(self.head)
 
     def forward(
@@ -186,14 +191,16 @@ class XUNet(ModelMixin, ConfigMixin):
             noise = self.conditions.tell_noise(log_snr[:, 1])
             outline, whole = self.outline(given, shown, places[len(self.down)], noise)
             told = [self._to_drawn(level, whole[..., None, None]) for level in told]
-        swept = None
+        shown, swept = torch.sigmoid(log_snr[:, 0]).to(self.dtype), None
         if self.sweep is not None:
-            shown = torch.sigmoid(log_snr[:, 0]).to(self.dtype)
             swept = self.sweep(clean.to(self.dtype), places[-1]) * shown[:, None, None, None]
         hidden = self._through(frames, told, outline, swept)
         said = self.head(functional.silu(self.norm(hidden)))
         said = said.unflatten(0, (objects, self.frames))[:, -1]
-        return functional.pixel_shuffle(said, patch).to(noisy.dtype)
+        picture = functional.pixel_shuffle(said, patch)
+        if self.sweep is not None:
+            picture = show_swept(picture, clean, places[-1], shown)
+        return picture.to(noisy.dtype)
 
     def prepare(self, camera: Camera, known: Bool[Tensor, " objects"]) -> Places:
         """What every level is told of the rays of ``camera`` (objects 2), for ``forward``."""
@@ -205,9 +212,7 @@ class XUNet(ModelMixin, ConfigMixin):
         if self.outline is not None:
             places = (*places, (tell_poses(camera) * known[:, None]).to(self.dtype))
         if self.sweep is not None:
-            size, patch = int(self.config["size"]), int(self.config["patch"])
-            points = sweep_points(camera, sweep_side(size, patch), int(self.config["planes"]))
-            places = (*places, points.to(self.dtype))
+            places = (*places, sweep_points(camera, int(self.config["planes"])).to(self.dtype))
         return places
 
     def _to_drawn(

@@ -31,8 +31,14 @@ def test_errors_of_v_count_less_where_there_is_little_noise() -> None:
     assert torch.equal(weigh(level, "epsilon"), torch.ones(4))
     found = weigh(level, "v")
     assert found[0] == 1 and found[1] == 1 and 0 < found[3] < found[2] < 1
-    ratio = weigh(level, "picture") * torch.sigmoid(-level) / found  # the same errors, said of the picture
-    torch.testing.assert_close(ratio, torch.ones(4))
+    assert torch.equal(weigh(level, "picture"), torch.ones(4))
+
+
+def test_times_are_spread_evenly_or_late() -> None:
+    draws = torch.Generator().manual_seed(0)
+    even, late = draw_times(1000, "epsilon", draws), draw_times(1000, "picture", draws)
+    assert abs(even.mean() - 1 / 2) < 1e-3 and abs(late.mean() - 2 / 3) < 1e-3
+    assert float(late.min()) >= 0 and float(late.max()) <= 1
 
 
 def test_a_step_is_that_of_diffusers(generator: torch.Generator) -> None:

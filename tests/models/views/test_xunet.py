@@ -11,7 +11,7 @@ from nfldm3d import Camera
 from nfldm3d.files import DataFormatError
 from nfldm3d.models.views.outline import POSES
 from nfldm3d.models.views.ray_encoding import count_encoded, encode_rays, turn_to_first
-from nfldm3d.models.views.sweep import sweep_points
+from nfldm3d.models.views.sweep import fetch, show_swept, sweep_points
 from nfldm3d.models.views.xunet import PUBLISHED_128, XUNet
 from nfldm3d.models.weights import load_network
 
@@ -170,7 +170,7 @@ def test_a_layout_needs_two_levels() -> None:
 @pytest.mark.parametrize("patch", [1, 4])
 def test_a_sweep_tells_the_drawn_frame_of_the_given_one(kind, patch: int) -> None:
     views, levels = look(1, cameras(4)), torch.tensor([[20.0, 0.5], [20.0, -1.0]])
-    network = tiny(planes=3, patch=patch, attention=(), kind=kind)  # nothing else looks across
+    network = tiny(planes=3, patch=patch, attention=(), kind=kind, prediction="picture")  # nothing else looks across
     camera, known = cameras(4).reshape(2, 2), torch.ones(2).bool()
 
     def draw(given, levels=levels):
@@ -185,9 +185,9 @@ def test_a_sweep_tells_the_drawn_frame_of_the_given_one(kind, patch: int) -> Non
 
 
 def test_a_sweep_looks_where_the_given_view_shows_what_stands_on_its_planes() -> None:
-    camera = cameras(4).reshape(2, 2)
-    points = sweep_points(camera, 8, 5)
-    drawn = camera[:, 1].resized(8, 8)
+    camera = cameras(4).reshape(2, 2).resized(8, 8)
+    points = sweep_points(camera, 5)
+    drawn = camera[:, 1]
     distance = drawn.centers.norm(dim=-1)
     reach = distance * 8 / (2 * drawn.focal[:, 0])
     for plane, share in enumerate((-1.0, -0.5, 0.0, 0.5, 1.0)):
@@ -197,10 +197,25 @@ def test_a_sweep_looks_where_the_given_view_shows_what_stands_on_its_planes() ->
         there = (2 * pixels / camera.width - 1).unflatten(1, (8, 8))
         near = (ahead > 0).unflatten(1, (8, 8)) & (there.abs() < 2).all(-1)
         assert near.any() and torch.allclose(points[:, plane][near], there[near], atol=1e-4)
-    same = sweep_points(camera[:, [0, 0]], 8, 5)
+    same = sweep_points(camera[:, [0, 0]], 5)
     assert torch.allclose(same, same[:, :1].expand_as(same), atol=1e-5)  # a camera sees its own rays as points
 
 
-def test_a_sweep_needs_patches_that_fit() -> None:
-    with pytest.raises(ValueError, match="cannot be swept in patches of 3"):
-        tiny(planes=4, patch=3, size=24)
+def test_what_a_sweep_finds_is_shown_where_the_network_says_so() -> None:
+    camera, given = cameras(2)[[0, 0]].reshape(1, 2), look(1, cameras(2))[:1]
+    points = sweep_points(camera, 3)
+    own, gate, likely = torch.zeros(1, 3, 16, 16), torch.full((1, 1, 16, 16), 99.0), torch.zeros(1, 3, 16, 16)
+    said = torch.cat((own, gate, likely), dim=1)
+    assert torch.allclose(show_swept(said, given, points, torch.ones(1)), given, atol=1e-4)  # from the same camera
+    assert not show_swept(said, given, points, torch.zeros(1)).any()
+    other = sweep_points(cameras(2).reshape(1, 2), 3)
+    for plane in range(3):
+        said[:, 4:] = 99.0 * torch.eye(3)[plane][:, None, None]
+        found = show_swept(said, given, other, torch.ones(1))
+        assert torch.allclose(found, fetch(given, other)[:, :, plane], atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"patch": 3, "size": 24}, {"prediction": "v"}])
+def test_a_sweep_needs_patches_that_fit_and_pictures(options: dict) -> None:
+    with pytest.raises(ValueError, match="cannot be swept in patches of"):
+        tiny(**({"planes": 4, "prediction": "picture"} | options))
