@@ -130,9 +130,7 @@ class ImagePriorStage:
         if new:
             found = self._embed(batch.images[list(new.values())]).half().cpu()
             self.known |= dict(zip(new, found, strict=True))
-        told = [
-            self.known[key].float() for key in batch.keys
-        ]  # CPUs' autocast does not stack numbers in half precision
+        told = [self.known[key].float() for key in batch.keys]  # autocast on CPUs stacks no halves
         return torch.stack(told).to(batch.images)
 
     @torch.no_grad()

@@ -6,7 +6,16 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from nfldm3d.models.views.log_snr import add_noise, log_snr, split_variance, step_back, target_of, to_clean, weigh
+from nfldm3d.models.views.log_snr import (
+    add_noise,
+    draw_times,
+    log_snr,
+    split_variance,
+    step_back,
+    target_of,
+    to_clean,
+    weigh,
+)
 
 
 def test_the_schedule_falls_from_20_to_minus_20() -> None:
