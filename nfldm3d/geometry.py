@@ -106,7 +106,10 @@ class Box:
         return tuple(max(1, round(size / voxel_size)) for size in self.size)  # type: ignore[return-value]
 
     def clip(self, rays: "Rays") -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-        """Distances at which each ray enters (0 if it starts inside) and leaves the box; both 0 where it misses."""
+        """Distances at which each ray enters (0 if it starts inside) and leaves the box; both 0 where it misses.
+
+        A ray that runs in a lower face meets the box, one in an upper face misses it.
+        """
         lower, upper = rays.origins.new_tensor(self.lower), rays.origins.new_tensor(self.upper)
         tiny = torch.finfo(rays.directions.dtype).tiny
         inverse = 1 / torch.where(rays.directions.abs() < tiny, torch.full_like(rays.directions, tiny), rays.directions)
