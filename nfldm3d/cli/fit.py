@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,7 @@ from nfldm3d.evaluation.metrics import psnr, ssim
 from nfldm3d.files import atomic_write
 from nfldm3d.fitting import FitOptions, fit
 from nfldm3d.fitting.checkpoint import is_under_way, remove_checkpoint
-from nfldm3d.fitting.exposures import match_exposures
+from nfldm3d.fitting.exposures import guess_factors, match_exposures
 from nfldm3d.geometry import Box
 from nfldm3d.pictures import save_contact_sheet
 from nfldm3d.placement import Up, move_box
@@ -91,10 +92,15 @@ class Fit:
 
 def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]:
     """Mean PSNR and SSIM of renders of the given views over the pixels that their masks leave, and a page with renders
-    beside photographs. Where exposures were fitted, ``psnr_exposed`` is that after ``match_exposures``."""
+    beside photographs. Where exposures were fitted, ``psnr_neighbours`` is that in the exposures that ``guess_factors``
+    expects of these views, and ``psnr_exposed`` that after ``match_exposures``, which looks at the photographs."""
     sums, rows, count, counted = {"psnr": 0.0, "ssim": 0.0}, {}, len(images), 0
-    if "exposures" in scene.metadata:
+    exposures, fitted = scene.metadata.get("exposures"), scene.cameras
+    known = torch.tensor(list(exposures.values())) if isinstance(exposures, Mapping) else None
+    if known is not None:
         sums["psnr_exposed"] = 0.0
+        if fitted is not None and len(fitted) == len(known):
+            sums["psnr_neighbours"] = 0.0
     shown = set(range(0, count, max(1, -(-count // 6))))
     renderer = prepare(scene)
     for numbers, group in zip(images.group_numbers(), images.groups(), strict=True):  # one size at a time
@@ -112,6 +118,10 @@ def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]
                 sums["ssim"] += float(ssim(rendered, truth, mask))
                 if "psnr_exposed" in sums:
                     sums["psnr_exposed"] += float(psnr(match_exposures(rendered, truth, mask), truth, mask))
+                if "psnr_neighbours" in sums:
+                    assert known is not None and fitted is not None
+                    factors = guess_factors(known, fitted.to("cpu"), view.camera)[..., None, None]
+                    sums["psnr_neighbours"] += float(psnr((factors * rendered).clamp(0, 1), truth, mask))
                 counted += 1
         if shown_here:
             photographs, renders = (torch.cat(pictures) for pictures in zip(*shown_here, strict=True))

@@ -12,7 +12,7 @@ from nfldm3d.cli.fit import measure
 from nfldm3d.data import read_posed_images
 from nfldm3d.fitting import OptimisationError, Step, fit
 from nfldm3d.fitting.batches import PixelStore
-from nfldm3d.fitting.exposures import are_photographs, match_exposures, read_factors
+from nfldm3d.fitting.exposures import are_photographs, guess_factors, match_exposures, read_factors
 from nfldm3d.fitting.photographs import _start
 
 FACTORS = (torch.linspace(-0.25, 0.25, 12)[torch.randperm(12, generator=torch.Generator().manual_seed(5))]).exp()
@@ -87,6 +87,22 @@ def test_pictures_are_matched_with_photographs_of_another_exposure(tmp_path: Pat
     )
     figures = [measure(scene, dim, tmp_path / "sheet.png") for scene in (exposed, ball_scene())]
     assert figures[0]["psnr_exposed"] > figures[0]["psnr"] + 10 and "psnr_exposed" not in figures[1]
+
+
+def test_exposures_of_other_views_are_those_of_their_neighbours(tmp_path: Path, capture: PosedImages) -> None:
+    scene = views_of(ball_scene())
+    fitted = scene.camera[[0, 2, 4, 6, 8, 10]]
+    factors = torch.linspace(0.5, 2.0, 6)[:, None].repeat(1, 3)
+    torch.testing.assert_close(guess_factors(factors, fitted, fitted), factors, atol=1e-4, rtol=0)
+    between = guess_factors(factors, fitted, scene.camera[[1, 3]])
+    torch.testing.assert_close(between, (factors[:2] * factors[1:3]).sqrt(), atol=0.05, rtol=0)
+    torch.testing.assert_close(guess_factors(factors[:1], fitted[:1], scene.camera[[5]]), factors[:1])
+    truth = scene.load_images()
+    known = dict(zip("abcdef", factors.tolist(), strict=True))
+    exposed = replace(ball_scene(), cameras=fitted, metadata={"exposures": known})
+    seen = PosedImages.from_tensors((truth[[0, 4]] * factors[[0, 2], :, None, None]).clamp(0, 1), fitted[[0, 2]])
+    figures = measure(exposed, seen, tmp_path / "sheet.png")
+    assert figures["psnr_neighbours"] > figures["psnr"] + 10  # type: ignore[operator]
 
 
 def test_each_ray_knows_its_view_whatever_its_size(generator: torch.Generator) -> None:
