@@ -9,8 +9,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nfldm3d.camera import Camera
+from nfldm3d.models.views.conditions import Places
 from nfldm3d.models.views.log_snr import CLEAN, log_snr, step_back, to_clean
-from nfldm3d.models.views.xunet import Places, XUNet
+from nfldm3d.models.views.xunet import XUNet
 
 KEPT_BYTES = 2**30
 """What networks are told of pairs of views is kept for all steps while it takes no more; then it is computed anew."""

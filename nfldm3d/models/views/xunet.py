@@ -8,7 +8,7 @@ right. Ours are ``patch``, which folds pixels into channels so that small proces
 
 import itertools
 from collections.abc import Callable
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, TypedDict
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from nfldm3d.camera import Camera
 from nfldm3d.memory import require_bytes
+from nfldm3d.models.views.conditions import Conditions, Places
 from nfldm3d.models.views.log_snr import Prediction
 from nfldm3d.models.views.outline import Outline, tell_poses
 from nfldm3d.models.views.ray_encoding import (
@@ -29,11 +30,7 @@ from nfldm3d.models.views.ray_encoding import (
     turn_to_first,
 )
 from nfldm3d.models.views.sweep import Sweep, show_swept, sweep_points
-from nfldm3d.models.views.xunet_blocks import FrameBlock, ModulatedBlock, embed_log_snr, make_norm, silence
-
-Places: TypeAlias = tuple[Float[Tensor, "pairs ..."], ...]
-"""What is told of the rays of pairs of views, a map for each level of a network from fine to coarse; the poses follow
-for a layout, then the points of a sweep."""
+from nfldm3d.models.views.xunet_blocks import FrameBlock, ModulatedBlock, make_norm, silence
 
 
 class XUNetOptions(TypedDict, total=False):
@@ -250,43 +247,6 @@ class XUNet(ModelMixin, ConfigMixin):
             if level:
                 hidden = functional.interpolate(self.grow[number](hidden, told[level]), scale_factor=2.0)
         return hidden
-
-
-class Conditions(nn.Module):
-    """What every level is told: how noisy a frame is, where its pixels look, and which of the two it is."""
-
-    def __init__(self, encoded: int, memory: int, side: int, levels: int, frames: int):
-        super().__init__()
-        self.noise = nn.Sequential(nn.Linear(memory, memory), nn.SiLU(), nn.Linear(memory, memory))
-        self.place = nn.Parameter(torch.randn(encoded, side, side) / encoded**0.5)
-        self.frame = nn.Parameter(torch.randn(frames, encoded, 1, 1) / encoded**0.5)
-        self.levels = nn.ModuleList(
-            nn.Conv2d(encoded, memory, 3, stride=1 << level, padding=1) for level in range(levels)
-        )
-
-    def place_rays(self, encoded: Float[Tensor, "objects frames encoded height width"]) -> Places:
-        """What is told of rays; those of views need no gradients, what is learned of places is the same for all."""
-        rays, learned = encoded.flatten(0, 1), self.place + self.frame
-        made = []
-        for level in self.levels:
-            assert isinstance(level, nn.Conv2d)
-            same = functional.conv2d(learned, level.weight, None, level.stride, level.padding)
-            made.append(level(rays).unflatten(0, encoded.shape[:2]) + same)
-        return tuple(made)
-
-    def forward(
-        self, places: Places, log_snr: Float[Tensor, "objects 2"]
-    ) -> list[Float[Tensor, "objects_frames memory _ _"]]:
-        """One map for each level, from fine to coarse."""
-        levels = log_snr if len(self.frame) == 2 else log_snr[:, 1:]
-        noise = self.tell_noise(levels.flatten())
-        return [noise[..., None, None] + place.flatten(0, 1) for place in places]
-
-    def tell_noise(self, log_snr: Float[Tensor, " frames"]) -> Float[Tensor, "frames memory"]:
-        """What is told of noise levels."""
-        first = self.noise[0]
-        assert isinstance(first, nn.Linear)
-        return self.noise(embed_log_snr(log_snr, first.in_features).to(self.place.dtype))
 
 
 def _make_way_down(
