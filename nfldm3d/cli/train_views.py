@@ -49,9 +49,6 @@ class TrainViewDiffusion:
     """What is learned: the noise as published, v, or the picture itself, soonest learned by small networks."""
     relative: bool = True
     """Whether azimuths are counted from the given view, so that a photograph needs none."""
-    layout: int = 0
-    """Channels of a coarse map that is guessed from a summary of the given view and both poses, for small networks; 0
-    leaves it out."""
     planes: int = 0
     """Over which the given view is swept for the view to draw, so that small networks need not find out what a ray may
     show; 0 leaves it out, as published."""
@@ -87,7 +84,6 @@ class TrainViewDiffusion:
             "dropout": self.dropout,
             "prediction": self.prediction,
             "relative": self.relative,
-            "layout": self.layout,
             "planes": self.planes,
             "octaves": self.octaves,
         }

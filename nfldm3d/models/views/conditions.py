@@ -10,8 +10,8 @@ from torch.nn import functional
 from nfldm3d.models.views.xunet_blocks import embed_log_snr
 
 Places: TypeAlias = tuple[Float[Tensor, "pairs ..."], ...]
-"""What is told of the rays of pairs of views, a map for each level of a network from fine to coarse; the poses follow
-for a layout, then the points of a sweep."""
+"""What is told of the rays of pairs of views, a map for each level of a network from fine to coarse; the points of a
+sweep follow."""
 
 
 class Conditions(nn.Module):

@@ -3,7 +3,7 @@
 Two frames of an object, one clean and one noisy, go through the same U-Net side by side; attention across frames lets
 the noisy one ask the clean one, and every pixel is told its ray. Follows the authors' own listing, with its slips set
 right. Ours are ``patch``, which folds pixels into channels so that small processors can train it, ``prediction``,
-``relative``, ``layout`` and ``planes``.
+``relative`` and ``planes``.
 """
 
 import itertools
@@ -21,7 +21,6 @@ from nfldm3d.camera import Camera
 from nfldm3d.memory import require_bytes
 from nfldm3d.models.views.conditions import Conditions, Places
 from nfldm3d.models.views.log_snr import Prediction
-from nfldm3d.models.views.outline import Outline, tell_poses
 from nfldm3d.models.views.ray_encoding import (
     DIRECTION_OCTAVES,
     ORIGIN_OCTAVES,
@@ -47,7 +46,6 @@ class XUNetOptions(TypedDict, total=False):
     dropout: float
     prediction: Prediction
     relative: bool
-    layout: int
     planes: int
     octaves: tuple[int, int]
     kind: Literal["xunet", "concat"]
@@ -89,7 +87,6 @@ class XUNet(ModelMixin, ConfigMixin):
         dropout: float = 0.0,
         prediction: Prediction = "v",
         relative: bool = True,
-        layout: int = 0,
         planes: int = 0,
         octaves: tuple[int, int] = (ORIGIN_OCTAVES, DIRECTION_OCTAVES),
         kind: Literal["xunet", "concat"] = "xunet",
@@ -104,8 +101,6 @@ class XUNet(ModelMixin, ConfigMixin):
             attention: sizes, in patches along a side, of the levels that have attention.
             memory: numbers in which noise and pose are told.
             relative: counts azimuths from the first frame's camera, so that a picture's own need not be known.
-            layout: channels of a map for the drawn frame's second level, made of a summary of the given view and of
-                both poses (``Outline``); 0 leaves it out. Not shown to help yet.
             planes: over which the given view is swept for the drawn frame (``Sweep``), which may show what is found
                 there; 0 leaves it out.
             octaves: of the sines in which ray origins and directions are told, as published. The finest ones of
@@ -124,8 +119,6 @@ class XUNet(ModelMixin, ConfigMixin):
         if min(octaves) < 1:
             raise ValueError(f"octaves must be at least 1, got {octaves}")
         _require_fitting(size, patch, channels, multiples, blocks, attention, heads, memory)
-        if layout < 0 or (layout and len(multiples) < 2):
-            raise ValueError(f"a layout of {layout} channels needs two levels, got multiples {multiples}")
         self.frames = 2 if kind == "xunet" else 1
         together, fine = 2 // self.frames, size // patch  # pictures in a frame's channels; sides in patches
         widths = [channels * multiple for multiple in multiples]
@@ -138,7 +131,6 @@ class XUNet(ModelMixin, ConfigMixin):
         def resample(level: int) -> ModulatedBlock:
             return ModulatedBlock(widths[level], widths[level], memory, dropout)
 
-        self.outline = Outline(3 * patch**2, memory, layout, fine // 2, widths[0]) if layout else None
         self.sweep = Sweep(planes, patch, channels) if planes else None
         self.stem = nn.Conv2d(3 * together * patch**2, channels, 3, padding=1)
         self.down, kept = _make_way_down(channels, widths, blocks, block)
@@ -181,17 +173,11 @@ class XUNet(ModelMixin, ConfigMixin):
         pictures = torch.stack((clean, noisy), dim=1)  # objects 2 3 height width
         frames = functional.pixel_unshuffle(pictures.flatten(0, 1).to(self.dtype), patch)
         frames = frames.reshape(objects * self.frames, -1, *frames.shape[2:])
-        told, outline = self.conditions(places[: len(self.down)], log_snr), None
-        if self.outline is not None:
-            given = functional.pixel_unshuffle(clean.to(self.dtype), patch)
-            shown = torch.sigmoid(log_snr[:, :1]).to(self.dtype)
-            noise = self.conditions.tell_noise(log_snr[:, 1])
-            outline, whole = self.outline(given, shown, places[len(self.down)], noise)
-            told = [self._to_drawn(level, whole[..., None, None]) for level in told]
+        told = self.conditions(places[: len(self.down)], log_snr)
         shown, swept = torch.sigmoid(log_snr[:, 0]).to(self.dtype), None
         if self.sweep is not None:
             swept = self.sweep(clean.to(self.dtype), places[-1]) * shown[:, None, None, None]
-        hidden = self._through(frames, told, outline, swept)
+        hidden = self._through(frames, told, swept)
         said = self.head(functional.silu(self.norm(hidden)))
         said = said.unflatten(0, (objects, self.frames))[:, -1]
         picture = functional.pixel_shuffle(said, patch)
@@ -206,8 +192,6 @@ class XUNet(ModelMixin, ConfigMixin):
         encoded = encode_rays(camera.resized(side, side), *self.config["octaves"]) * known[:, None, None, None, None]
         encoded = encoded.reshape(len(known), self.frames, -1, side, side)
         places = self.conditions.place_rays(encoded.to(self.dtype))
-        if self.outline is not None:
-            places = (*places, (tell_poses(camera) * known[:, None]).to(self.dtype))
         if self.sweep is not None:
             places = (*places, sweep_points(camera, int(self.config["planes"])).to(self.dtype))
         return places
@@ -223,7 +207,6 @@ class XUNet(ModelMixin, ConfigMixin):
         self,
         frames: Float[Tensor, "frames inputs height width"],
         told: list[Tensor],
-        outline: Float[Tensor, "objects channels _ _"] | None,
         swept: Float[Tensor, "objects channels _ _"] | None,
     ) -> Float[Tensor, "frames channels height width"]:
         hidden, kept = self.stem(frames), []
@@ -236,8 +219,6 @@ class XUNet(ModelMixin, ConfigMixin):
                 kept.append(hidden)
             if level < len(self.shrink):
                 hidden = functional.avg_pool2d(self.shrink[level](hidden, told[level]), 2)
-                if level == 0 and outline is not None:
-                    hidden = self._to_drawn(hidden, outline)
                 kept.append(hidden)
         hidden = self.middle(hidden, told[-1])
         for number, blocks in enumerate(self.up):

@@ -9,7 +9,6 @@ from small_views import cameras, look
 
 from nfldm3d import Camera
 from nfldm3d.files import DataFormatError
-from nfldm3d.models.views.outline import POSES
 from nfldm3d.models.views.ray_encoding import count_encoded, encode_rays, turn_to_first
 from nfldm3d.models.views.sweep import fetch, show_swept, sweep_points
 from nfldm3d.models.views.xunet import PUBLISHED_128, XUNet
@@ -139,31 +138,6 @@ def test_parameters_move_with_gradients() -> None:
     levels = torch.tensor([[20.0, 0.5], [20.0, -1.0]])
     network(views[:2], views[2:], levels, camera, torch.tensor([True, True])).square().mean().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
-
-
-@pytest.mark.parametrize("kind", ["xunet", "concat"])
-def test_a_layout_tells_the_drawn_frame_of_the_given_one_and_of_both_poses(kind) -> None:
-    views, levels = look(1, cameras(4)), torch.tensor([[20.0, 0.5], [20.0, -1.0]])
-    network = tiny(layout=4, attention=(), kind=kind)  # nothing else looks across
-    assert network.outline is not None
-    camera, known = cameras(4).reshape(2, 2), torch.ones(2).bool()
-    given, other = views[:2], 1 - views[:2]
-
-    def draw(given, levels=levels, known=known):
-        with torch.no_grad():
-            return network(given, views[2:], levels, camera, known)
-
-    assert not torch.allclose(draw(given), draw(other), atol=1e-4)
-    if kind == "xunet":
-        noise = -levels.abs()
-        assert torch.allclose(draw(given, noise), draw(other, noise), atol=1e-4)  # one of noise alone is not summed up
-    places, poses = network.prepare(camera, known), network.prepare(camera, ~known)[-1]
-    assert poses.shape == (2, POSES) and not poses.any() and places[-1].any()
-
-
-def test_a_layout_needs_two_levels() -> None:
-    with pytest.raises(ValueError, match="a layout of 4 channels needs two levels"):
-        tiny(layout=4, multiples=(1,), attention=())
 
 
 @pytest.mark.parametrize("kind", ["xunet", "concat"])
