@@ -110,7 +110,8 @@ def main() -> None:
     images, looks = photographs(unseen, 8)
     rights = [judge.share(image[None], look) for image, look in zip(images, looks, strict=True)]
     table: dict[str, dict[str, float]] = {"photographs": {"named": sum(rights) / len(rights)}}
-    options = RefineOptions(steps=arguments.steps, keep_coarse=0.0)  # what a picture's parts look like is to change
+    whole = {"keep_coarse": 0.0, "steady": 0.0, "most_noise": 0.95, "copied": 0.1}  # sky and large areas are to change
+    options = RefineOptions(steps=arguments.steps, guidance_scale=3.0, rate=0.05, **whole)
     scenes = [encode_as_generated(networks, sample, list(range(min(INPUTS, len(sample.images))))) for sample in unseen]
     before = [read_again(networks, reader, scene, sample) for scene, sample in zip(scenes, unseen, strict=True)]
     classes = int(reader.config["classes"])

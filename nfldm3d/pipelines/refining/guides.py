@@ -21,8 +21,8 @@ from nfldm3d.scene import Scene
 
 COARSE = 16
 """Pixels along each side of the pictures by which it is judged whether a scene is still the same."""
-FIRST_STEPS, LAST_STEPS = (0.1, 0.45), (0.1, 0.2)
-"""Of distillation: more noise would move shapes, less would change nothing."""
+LEAST_NOISE, LAST_NOISE = 0.1, 0.2
+"""Of distillation, as ``RefineOptions.most_noise``: the least, and the most at the end. Less would change nothing."""
 STRUCTURE = 0.3
 """Weight of structural similarity beside the absolute error of pictures."""
 
@@ -80,7 +80,10 @@ class DistillingGuide:
         self.raw = look_at(scene, camera)["render"]
         self.wanted, self.avoided = conditions
         self.distillation = Distillation(
-            options.guidance_scale, weighting="clean", first_steps=FIRST_STEPS, last_steps=LAST_STEPS
+            options.guidance_scale,
+            weighting="clean",
+            first_steps=(min(LEAST_NOISE, options.most_noise), options.most_noise),
+            last_steps=(min(LEAST_NOISE, options.most_noise), min(LAST_NOISE, options.most_noise)),
         )
 
     def losses(

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 MOST_VIEWS = 10_000
-SHARES = ("copied", "frozen")
+SHARES = ("copied", "frozen", "most_noise")
 POSITIVE = ("views", "views_per_step", "steps", "finer", "rate", "restoring_steps")
 NOT_NEGATIVE = ("density_rate", "near", "steady", "smoothness", "keep_coarse", "guidance_scale", "seed")
 
@@ -40,6 +40,9 @@ class RefineOptions:
     """How much neighbouring colours are kept alike."""
     keep_coarse: float = 4.0
     """How much pictures of 16 pixels are kept to what the scene showed, in distillation."""
+    most_noise: float = 0.45
+    """Of distillation: the latest of the model's time steps that are drawn at the beginning, as a share; more moves shapes
+    and whole pictures."""
     guidance_scale: float = 7.5
     """Of distillation: how far pictures are moved away from what they must not be like."""
     plain_guidance: bool = False
