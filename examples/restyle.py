@@ -38,6 +38,8 @@ LIKE = 64
 """Photographs of a look that distillation is told of."""
 SHOWN = 6
 """Views of a scene on the page."""
+RESTYLING = RefineOptions(keep_coarse=0.0, steady=0.0, most_noise=0.95, copied=0.1, guidance_scale=3.0, rate=0.05)
+"""Sky and large areas are to change."""
 
 
 def name_look(sample: SceneSample) -> str:
@@ -110,8 +112,7 @@ def main() -> None:
     images, looks = photographs(unseen, 8)
     rights = [judge.share(image[None], look) for image, look in zip(images, looks, strict=True)]
     table: dict[str, dict[str, float]] = {"photographs": {"named": sum(rights) / len(rights)}}
-    whole = {"keep_coarse": 0.0, "steady": 0.0, "most_noise": 0.95, "copied": 0.1}  # sky and large areas are to change
-    options = RefineOptions(steps=arguments.steps, guidance_scale=3.0, rate=0.05, **whole)
+    options = replace(RESTYLING, steps=arguments.steps)
     scenes = [encode_as_generated(networks, sample, list(range(min(INPUTS, len(sample.images))))) for sample in unseen]
     before = [read_again(networks, reader, scene, sample) for scene, sample in zip(scenes, unseen, strict=True)]
     classes = int(reader.config["classes"])

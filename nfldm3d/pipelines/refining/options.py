@@ -41,8 +41,8 @@ class RefineOptions:
     keep_coarse: float = 4.0
     """How much pictures of 16 pixels are kept to what the scene showed, in distillation."""
     most_noise: float = 0.45
-    """Of distillation: the latest of the model's time steps that are drawn at the beginning, as a share; more moves shapes
-    and whole pictures."""
+    """Of distillation: the latest of the model's time steps that are drawn at first, as a share; more moves shapes and
+    whole pictures."""
     guidance_scale: float = 7.5
     """Of distillation: how far pictures are moved away from what they must not be like."""
     plain_guidance: bool = False
