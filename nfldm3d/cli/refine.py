@@ -14,11 +14,14 @@ from nfldm3d.cli.devices import open_device
 from nfldm3d.export.mesh_files import MESH_SUFFIXES, name_companions
 from nfldm3d.files import DataFormatError, check_output
 from nfldm3d.fitting.checkpoint import is_under_way, remove_checkpoint
-from nfldm3d.models.weight_folders import DEFAULT
+from nfldm3d.models.weight_folders import DEFAULT, find_weights
 from nfldm3d.pipelines.refining.options import RefineOptions
 from nfldm3d.scene import Scene
 from nfldm3d.scene_file import check_target
 from nfldm3d.written_files import writing
+
+PHOTOGRAPHS = "photographs"
+"""A folder beside weights of a prior that is told pictures: what its world looks like."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Refine:
     method: Literal["restore", "sds"] = "restore"
     """``restore`` fits to what a restorer draws, ``sds`` follows the score of a diffusion model."""
     like: Path | None = None
-    """With sds: a folder of pictures of the look that is wanted; photographs of the same world sharpen."""
+    """With sds: a folder of pictures of the wanted look; photographs of the same world sharpen, and are the default
+    if they lie beside the weights."""
     prompt: str | None = None
     """With sds and a model of texts: what the scene should look like."""
     mesh: Path | None = None
@@ -103,7 +107,10 @@ class Refine:
     def _read_look(self) -> Tensor | list[str] | None:
         if self.prompt is not None:
             return [self.prompt]
-        return None if self.like is None else read_look(self.like)
+        if self.like is not None:
+            return read_look(self.like)
+        beside = find_weights(self.weights, hub=self.hub) / PHOTOGRAPHS
+        return read_look(beside) if self.method == "sds" and beside.is_dir() else None
 
     def _show(self, step, scene: Scene) -> None:
         if self.preview is None or scene.cameras is None:

@@ -45,7 +45,7 @@ class LoadOptions(TypedDict, total=False):
     """Taken for the sake of other people's scripts: networks are always read one after another."""
 
 
-SAFE_FILES = ("*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model")
+SAFE_FILES = ("*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model", "photographs/*.png")
 """Not the safetensors beside the folders of the parts: they hold the same weights once more."""
 HUB_ONLY = ("revision", "token", "cache_dir", "force_download")
 

@@ -1,6 +1,7 @@
 """``nfldm3d refine`` writes a scene, pictures of before and after, and a mesh; what is wrong is said in one line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,20 @@ def test_it_writes_what_is_asked_for(folder: Path, tmp_path: Path, capsys: pytes
     assert not [name for name in names if "checkpoint" in name]
     assert len(list((tmp_path / "shown").glob("step_*.png"))) == 4
     assert refine(folder, out) == 2 and "is there already" in capsys.readouterr().err
+
+
+def test_photographs_beside_the_weights_are_the_look_unless_another_is_given(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(guidance, "load_prior", lambda *_, **__: GaussianPrior(image_size=16))
+    weights = tmp_path / "weights"
+    shutil.copytree(folder / "weights", weights)
+    shutil.copytree(folder / "look", weights / "photographs")
+    out, sds = [tmp_path / name for name in ("a.nfld", "b.nfld")], ["--method", "sds", "--weights", str(weights)]
+    assert refine(folder, out[0], *sds) == 0 and refine(folder, out[1], *sds, "--like", str(folder / "look")) == 0
+    scenes = [Scene.load(path) for path in out]
+    assert torch.equal(*(scene.field.features for scene in scenes))  # type: ignore[attr-defined]
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(
