@@ -29,6 +29,8 @@ class TrainViewDiffusion:
     """How to train; a sample is an object, of which PAIRS pairs are drawn."""
     pairs: int = 4
     """Pairs of views of each object in a batch."""
+    nearby: float = 0.0
+    """Degrees: views are paired with such about as near, as views of an orbit are; 0 pairs all alike, as published."""
     size: int = 64
     """Pixels along each side to which pictures are brought."""
     patch: int = 2
@@ -91,7 +93,8 @@ class TrainViewDiffusion:
         options |= {"kind": self.kind, "objective": self.objective}
         size = options.get("size", self.size)
         source, held_out = (
-            ViewPairSource(open_view_sets(self.data, side, size=size), self.pairs) for side in ("train", "val")
+            ViewPairSource(open_view_sets(self.data, side, size=size), self.pairs, self.nearby)
+            for side in ("train", "val")
         )
         model = XUNet(**options)
         begin_with(model, self.start_from, VIEW_DENOISER)

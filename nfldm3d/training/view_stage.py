@@ -1,5 +1,6 @@
 """Trains 3DiM's network, or one of its baselines, on pairs of views of objects (Watson et al. 2023, section 2)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from nfldm3d.camera import Camera
 from nfldm3d.data.view_sets import ViewSet, ViewSets, find_given
@@ -41,18 +43,20 @@ class ViewPairs:
 class ViewPairSource:
     """Draws pairs of different views of an object; see ``SampleSource``."""
 
-    def __init__(self, sets: ViewSets, pairs: int = 4):
-        """``pairs`` of an object at a time: much of the time goes into reading it."""
+    def __init__(self, sets: ViewSets, pairs: int = 4, nearby: float = 0.0):
+        """``pairs`` of an object at a time: much of the time goes into reading it; ``nearby`` as ``draw_pairs``'s."""
         if pairs < 1:
             raise ValueError(f"pairs must be at least 1, got {pairs}")
-        self.sets, self.pairs = sets, pairs
+        if not 0 <= nearby < math.inf:
+            raise ValueError(f"nearby is an angle in degrees, 0 or more, got {nearby}")
+        self.sets, self.pairs, self.nearby = sets, pairs, nearby
 
     def __len__(self) -> int:
         return len(self.sets)
 
     def sample(self, index: int, generator: torch.Generator) -> ViewPairs:
         """Some pairs of an object."""
-        return _as_pairs(self.sets.read(index, lambda camera: draw_pairs(len(camera), self.pairs, generator)))
+        return _as_pairs(self.sets.read(index, lambda camera: draw_pairs(camera, self.pairs, generator, self.nearby)))
 
     def spread(self, objects: int) -> ViewPairs:
         """One pair of each of at most so many objects, evenly spread: ``find_given``'s view, and one a third of the way
@@ -158,15 +162,27 @@ class ViewDiffusionStage:
         return (weights * (said - target).square().flatten(1).mean(1)).sum() / len(weights)
 
 
-def draw_pairs(views: int, pairs: int, generator: torch.Generator) -> Int64[Tensor, " numbers"]:
+def draw_pairs(
+    camera: Camera, pairs: int, generator: torch.Generator, nearby: float = 0.0
+) -> Int64[Tensor, " numbers"]:
     """Numbers of two different views for each pair, one pair after the other.
+
+    With ``nearby`` degrees the second is drawn by exp(-angle / nearby), the angle between both as seen from the origin:
+    whoever walks around an object asks for views near those that are there. With 0 all are alike, as published.
 
     Raises:
         ValueError: there is but one view.
     """
+    views = len(camera)
     if views < 2:
         raise ValueError(f"a pair needs two views of an object, got {views}")
-    return torch.cat([torch.randperm(views, generator=generator)[:2] for _ in range(pairs)])
+    if not nearby:
+        return torch.cat([torch.randperm(views, generator=generator)[:2] for _ in range(pairs)])
+    first = torch.randint(views, (pairs,), generator=generator)
+    towards = functional.normalize(camera.centers.float(), dim=-1)
+    angles = torch.rad2deg((towards[first] @ towards.T).clamp(-1, 1).acos())
+    likely = torch.softmax(-angles / nearby, dim=1).clamp(min=1e-9).scatter(1, first[:, None], 0.0)
+    return torch.stack((first, torch.multinomial(likely, 1, generator=generator)[:, 0]), dim=1).flatten()
 
 
 def _given_and_other(camera: Camera) -> Int64[Tensor, " numbers"]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from small_views import Balls, cameras
 
+from nfldm3d import Camera
 from nfldm3d.data.view_sets import Choose, ViewSet
 from nfldm3d.models.views.xunet import XUNet
 from nfldm3d.training import TrainingOptions, train
@@ -15,11 +16,25 @@ from nfldm3d.training.view_stage import ViewDiffusionStage, ViewPairSource, draw
 TINY: dict = {"size": 8, "channels": 16, "multiples": (1,), "attention": (4,), "heads": 2, "memory": 32}
 
 
+def test_pairs_may_be_of_views_that_are_near(generator: torch.Generator) -> None:
+    around = Camera.orbit((0.0, 0.0, 0.0), 2.0, views=12, width=4, height=4)
+
+    def apart(nearby: float) -> torch.Tensor:
+        first, second = draw_pairs(around, 600, generator, nearby).reshape(-1, 2).unbind(1)
+        assert (first != second).all() and set(first.tolist()) == set(range(12))
+        return (first - second).remainder(12).minimum((second - first).remainder(12)).float().mean() * 30
+
+    assert abs(apart(0.0) - 98) < 6 and 30 <= apart(10.0) < 35 and 40 < apart(30.0) < 65
+    with pytest.raises(ValueError, match="nearby is an angle"):
+        ViewPairSource(Balls(), 3, -1.0)
+
+
 def test_pairs_are_of_different_views_of_one_object(generator: torch.Generator) -> None:
-    numbers = draw_pairs(3, 40, generator).reshape(-1, 2)
+    around = Camera.orbit((0.0, 0.0, 0.0), 2.0, views=12, width=4, height=4)
+    numbers = draw_pairs(around[:3], 40, generator).reshape(-1, 2)
     assert (numbers[:, 0] != numbers[:, 1]).all() and set(numbers.flatten().tolist()) == {0, 1, 2}
     with pytest.raises(ValueError, match="needs two views"):
-        draw_pairs(1, 1, generator)
+        draw_pairs(around[:1], 1, generator)
     with pytest.raises(ValueError, match="pairs must be at least 1"):
         ViewPairSource(Balls(), 0)
     source = ViewPairSource(Balls(), 3)
