@@ -62,7 +62,7 @@ class Evaluate:
     """Folder of a CLIP as transformers keeps it, to judge dreams by as well."""
     weights: str | None = None
     """Weights of the auto-encoders, for ``generator`` of a scene generator or the GAUDI-style baseline, for ``views``
-    of what draws them: a name of those that nfldm3d comes with (by default driving, for views objects), a folder, or
+    of what draws them: a name of those that nfldm3d comes with (by default driving; none draws views), a folder, or
     a run of nfldm3d train."""
     hub: bool = False
     """Look for the weights on the Hugging Face Hub, by a name such as OWNER/NAME; nothing else ever asks a network."""

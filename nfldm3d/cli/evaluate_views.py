@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from nfldm3d.cli.devices import open_device
-from nfldm3d.models.weight_folders import OBJECTS, find_weights
+from nfldm3d.models.weight_folders import find_weights
 
 if TYPE_CHECKING:
     from nfldm3d.cli.evaluate import Evaluate
@@ -55,7 +55,11 @@ def _open_drawer(command: "Evaluate", device: torch.device) -> "tuple[DrawViews,
     from nfldm3d.pipelines.views import ViewSynthesizer
     from nfldm3d.pipelines.views.multiview import LAYERS, MultiViewGenerator, MultiViewSampling
 
-    scale, weights = command.guidance_scale, command.weights or OBJECTS
+    scale = command.guidance_scale
+    if (weights := command.weights) is None:
+        raise ValueError(
+            "give --weights, a run of nfldm3d train view-diffusion or multiview: none come with nfldm3d yet"
+        )
     if (find_weights(weights, hub=command.hub) / LAYERS).is_dir():
         sampling = MultiViewSampling(command.steps or 10, guidance_given=1.0 if scale is None else scale)
         model = MultiViewGenerator.from_pretrained(weights, device, hub=command.hub)

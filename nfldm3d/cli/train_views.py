@@ -51,7 +51,7 @@ class TrainViewDiffusion:
     """What is learned: the noise as published, v, or the picture itself, soonest learned by small networks."""
     relative: bool = True
     """Whether azimuths are counted from the given view, so that a photograph needs none."""
-    planes: int = 0
+    planes: int = 16
     """Over which the given view is swept for the view to draw, so that small networks need not find out what a ray may
     show; 0 leaves it out, as published."""
     octaves: tuple[int, int] = (4, 4)

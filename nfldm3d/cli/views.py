@@ -16,7 +16,6 @@ from nfldm3d.cli.values import require_at_least
 from nfldm3d.data.image_files import SUFFIXES
 from nfldm3d.export.mesh_files import MESH_SUFFIXES
 from nfldm3d.files import check_output
-from nfldm3d.models.weight_folders import OBJECTS
 from nfldm3d.scene_file import check_target
 from nfldm3d.written_files import require_free, writing
 
@@ -42,11 +41,10 @@ class Views:
     what: Annotated[str, tyro.conf.Positional]
     """PNG or WebP with the object cut out, or any picture beside --mask (for weights that learned with surroundings,
     without it, too); for viewdiff also a text: 'a wooden chair'."""
+    weights: str
+    """Weights of nfldm3d train view-diffusion, or for viewdiff of nfldm3d train multiview: a run or a folder."""
     out: Path
     """Folder for transforms.json, the pictures and the video."""
-    weights: str = OBJECTS
-    """Weights of nfldm3d train view-diffusion, a run or a folder; by default nfldm3d's own, of furniture. For viewdiff
-    those of nfldm3d train multiview, of which there are none yet."""
     model: Literal["3dim", "viewdiff"] = "3dim"
     """3dim draws view after view, viewdiff all together."""
     text: str = ""
