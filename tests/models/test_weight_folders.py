@@ -52,7 +52,7 @@ def test_a_hub_is_asked_for_safe_files(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert find_weights("owner/name", hub=True, revision="v1", variant="fp16", cache_dir="here") == tmp_path
-    patterns = ["*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model"]
+    patterns = ["*.json", "*/*.safetensors", "*/merges.txt", "*/spiece.model", "photographs/*.png"]
     assert asked == {"name": "owner/name", "allow_patterns": patterns, "revision": "v1", "cache_dir": "here"}
 
 
