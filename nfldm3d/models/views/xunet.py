@@ -31,6 +31,9 @@ from nfldm3d.models.views.ray_encoding import (
 from nfldm3d.models.views.sweep import Sweep, show_swept, sweep_points
 from nfldm3d.models.views.xunet_blocks import FrameBlock, ModulatedBlock, make_norm, silence
 
+MOST_PLANES, MOST_OCTAVES = 256, 32
+"""More would be noise, or no numbers."""
+
 
 class XUNetOptions(TypedDict, total=False):
     """The arguments of ``XUNet``."""
@@ -111,13 +114,13 @@ class XUNet(ModelMixin, ConfigMixin):
         super().__init__()
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
-        if planes < 0 or (planes and ((patch % 2 and patch > 1) or prediction != "picture")):
+        if not 0 <= planes <= MOST_PLANES or (planes and ((patch % 2 and patch > 1) or prediction != "picture")):
             raise ValueError(
-                f"{planes} planes cannot be swept in patches of {patch} by a network that says {prediction}; give 0 or "
-                "more, even patches, and let it say the picture"
+                f"{planes} planes cannot be swept in patches of {patch} by a network that says {prediction}; give 0 to "
+                f"{MOST_PLANES}, even patches, and let it say the picture"
             )
-        if min(octaves) < 1:
-            raise ValueError(f"octaves must be at least 1, got {octaves}")
+        if len(octaves) != 2 or not all(1 <= each <= MOST_OCTAVES for each in octaves):
+            raise ValueError(f"octaves are two numbers from 1 to {MOST_OCTAVES}, got {octaves}")
         _require_fitting(size, patch, channels, multiples, blocks, attention, heads, memory)
         self.frames = 2 if kind == "xunet" else 1
         together, fine = 2 // self.frames, size // patch  # pictures in a frame's channels; sides in patches

@@ -189,7 +189,14 @@ def test_what_a_sweep_finds_is_shown_where_the_network_says_so() -> None:
         assert torch.allclose(found, fetch(given, other)[:, :, plane], atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{"patch": 3, "size": 24}, {"prediction": "v"}])
+@pytest.mark.parametrize("octaves", [(0, 4), (33, 4), (10**9, 10**9)])
+def test_octaves_are_two_numbers_of_some_size(octaves: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="octaves are two numbers from 1 to 32"):
+        tiny(octaves=octaves)
+    assert tiny(octaves=(2, 3)).conditions.place.shape[0] == count_encoded(2, 3) == 36
+
+
+@pytest.mark.parametrize("options", [{"patch": 3, "size": 24}, {"prediction": "v"}, {"planes": 10**9}, {"planes": -1}])
 def test_a_sweep_needs_patches_that_fit_and_pictures(options: dict) -> None:
     with pytest.raises(ValueError, match="cannot be swept in patches of"):
         tiny(**({"planes": 4, "prediction": "picture"} | options))
