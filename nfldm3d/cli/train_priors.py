@@ -31,6 +31,12 @@ class TrainRestorer:
     """How to train; a sample is two pictures."""
     crop: int = 0
     """Pixels along each side of the part of each picture that is learned from; 0 for all of it."""
+    single: float = 0.15
+    """Share of pictures that are restored in one step, the others in several."""
+    lpips: Path | None = None
+    """Weights of VGG-16 for a LPIPS loss of the former; by default what is found, else there is none."""
+    critic: bool = False
+    """Train against a critic as well, which asks for pictures that could be photographs. It needs LPIPS."""
     start_from: str | None = None
     """Weights to begin with, where they fit: a run folder or a folder with restorer."""
     resume: bool = False
@@ -39,13 +45,18 @@ class TrainRestorer:
     def run(self) -> None:
         """Trains and writes the weights."""
         from nfldm3d.data.encoded_scenes import EncodedScenes
+        from nfldm3d.evaluation.metrics import Lpips
         from nfldm3d.training.restorer_stage import PairSource, RestorerStage, make_restorer
 
+        if not 0 <= self.single <= 1:
+            raise ValueError(f"single is a share, from 0 to 1, got {self.single}")
+        lpips = Lpips.find_like() if self.lpips is None else Lpips.load(self.lpips, network="vgg")
         source = PairSource(EncodedScenes(self.pairs), crop=self.crop)
         held_out = PairSource(EncodedScenes(self.held_out))
         model = make_restorer(source)
         begin_with(model, self.start_from, "restorer")
-        run_stage(RestorerStage(model, source, held_out), ("restorer", model), self.out, self.options, self.resume)
+        stage = RestorerStage(model, source, held_out, single=self.single, lpips=lpips, critic=self.critic)
+        run_stage(stage, ("restorer", model), self.out, self.options, self.resume)
 
 
 @dataclass(frozen=True)

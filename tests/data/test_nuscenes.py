@@ -199,6 +199,10 @@ DAMAGES = {
     r"\[3\].rotation is \[1, 1, 0, 0\]; write a unit quaternion w, x, y, z": lambda log: spoil(
         log, "calibrated_sensor", lambda rows: rows[3].update(rotation=[1, 1, 0, 0])
     ),
+    r"ego_pose.json: \[0\].token is \{\}": lambda log: spoil(log, "ego_pose", lambda rows: rows[0].update(token={})),
+    r"\[\d+\].ego_pose_token is \[1\]": lambda log: spoil(
+        log, "sample_data", lambda rows: [row.update(ego_pose_token=[1]) for row in rows]
+    ),
     "run in a circle": lambda log: spoil(log, "sample", lambda rows: rows[1].update(next=rows[0]["token"])),
     "samples/CAM_BACK/.*jpg: is missing; restore": lambda log: next(log.glob("samples/CAM_BACK/*-0-*")).unlink(),
     "pcd.bin: cannot be read .*restore the lidar": lambda log: next(log.glob("samples/LIDAR_TOP/*-0-*")).unlink(),

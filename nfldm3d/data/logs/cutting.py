@@ -77,10 +77,21 @@ def cut_drive(poses: Float[Tensor, "moments 4 4"], cut: LogCut) -> list[Place]:
     walked = torch.cat((steps.new_zeros(1), torch.where(steps < STILL, 0.0, steps).cumsum(0)))
     reach, total = cut.box[0] / 2 - OVERHANG, float(walked[-1])
     spacing = cut.box[0] / 2 if cut.spacing is None else cut.spacing
-    count = int(max(0.0, total - 2 * reach) // spacing) + 1
-    first = (total - (count - 1) * spacing) / 2
-    middles = [int((walked - (first + number * spacing)).abs().argmin()) for number in range(count)]
-    return [_find_place(poses, walked, middle, cut) for middle in dict.fromkeys(middles)]
+    last = max(0.0, total - 2 * reach) // spacing
+    first = (total - last * spacing) / 2
+    return [_find_place(poses, walked, middle, cut) for middle in _nearest_to_marks(walked, first, spacing, last)]
+
+
+def _nearest_to_marks(walked: Float[Tensor, " moments"], first: float, spacing: float, last: float) -> list[int]:
+    """The moments that are nearest to one of the marks first, first + spacing ... first + last * spacing.
+
+    Marks are not gone through: where recorded positions jump there may be any number of them.
+    """
+    ways, repeats = walked.unique_consecutive(return_counts=True)
+    between = (ways[1:] + ways[:-1]) / 2
+    before = torch.floor((between - first) / spacing).clamp(-1, last)  # number of the last mark before each of them
+    before = torch.cat((before.new_tensor([-1.0]), before, before.new_tensor([last])))
+    return (repeats.cumsum(0) - repeats)[before.diff() > 0].tolist()
 
 
 def _find_place(

@@ -136,7 +136,7 @@ def _read_box(path: Path, child: ElementTree.Element) -> KittiBox | None:
         raise DataFormatError(path, f"{child.tag}: semanticId {semantic} is none of KITTI-360's; restore the file")
     transform = _matrix(path, child, "transform")
     vertices = _matrix(path, child, "vertices")
-    faces = _matrix(path, child, "faces").astype(np.int64)
+    faces = _matrix(path, child, "faces").clip(-1, len(vertices)).astype(np.int64)
     if transform.shape != (4, 4) or vertices.shape[1] != 3 or not len(vertices):
         raise DataFormatError(path, f"{child.tag} needs a 4x4 transform and corners of 3 numbers; restore the file")
     if faces.size and not 0 <= faces.min() <= faces.max() < len(vertices):

@@ -85,13 +85,16 @@ class NuScenes:
         }
 
         def is_key_frame(row: dict) -> bool:
-            return row.get("is_key_frame") is True and row.get("calibrated_sensor_token") in wanted
+            sensor = row.get("calibrated_sensor_token")
+            return row.get("is_key_frame") is True and isinstance(sensor, str) and sensor in wanted
 
         tables["sample_data"] = Table.read(folder / "sample_data.json", FIELDS["sample_data"], is_key_frame)
-        poses = {row.values.get("ego_pose_token") for row in tables["sample_data"].rows.values()}
-        tables["ego_pose"] = Table.read(
-            folder / "ego_pose.json", FIELDS["ego_pose"], lambda row: row.get("token") in poses
-        )
+        poses = {row.text("ego_pose_token") for row in tables["sample_data"].rows.values()}
+
+        def is_used(row: dict) -> bool:
+            return not isinstance(row.get("token"), str) or row["token"] in poses  # what is none is told by the table
+
+        tables["ego_pose"] = Table.read(folder / "ego_pose.json", FIELDS["ego_pose"], is_used)
         for name in FIELDS.keys() - tables.keys():
             tables[name] = Table.read(folder / f"{name}.json", FIELDS[name])
         return cls(folder.parent, tables)

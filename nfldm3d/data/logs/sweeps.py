@@ -29,7 +29,8 @@ def read_sweep(path: Path, columns: int, vehicle_radius: float) -> Float[Tensor,
             f"has {len(content)} bytes, no multiple of {4 * columns}: a point is {columns} float32; restore the file",
         )
     numbers = np.frombuffer(content, dtype="<f4")
-    points = torch.from_numpy(numbers.reshape(-1, columns)[:, :3].astype(np.float64))
+    with np.errstate(invalid="ignore"):  # some NaN complain when they are widened
+        points = torch.from_numpy(numbers.reshape(-1, columns)[:, :3].astype(np.float64))
     distance = points.norm(dim=-1)
     return points[torch.isfinite(distance) & (distance > vehicle_radius)]
 
