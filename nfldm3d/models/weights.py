@@ -16,6 +16,8 @@ from nfldm3d.tensor_files import Shapes, plan_network, read_shapes, read_tensors
 CONFIG = "config.json"
 STEMS = ("diffusion_pytorch_model", "model")
 """How ``save_pretrained`` and ``export_weights`` name the weights."""
+MOST = 2**24
+"""No option of a network is a larger whole number; some would fill the memory before they are found to be wrong."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -92,6 +94,9 @@ def _read_arguments(cls: type[nn.Module], folder: Path) -> dict[str, Any]:
             path,
             f"has options that this nfldm3d does not know: {', '.join(unknown)}; upgrade with pip install -U nfldm3d",
         )
+    for name, value in options.items():
+        if any(isinstance(one, int) and abs(one) > MOST for one in (value if isinstance(value, list) else [value])):
+            raise DataFormatError(path, f"{name} is {str(value)[:80]}, which no network has; copy the file again")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 

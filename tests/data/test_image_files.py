@@ -194,9 +194,9 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(tmp_path, size)
 
 def test_pictures_that_ask_for_too_much_memory_are_refused(tmp_path):
     path = png_of_size(tmp_path / "a.png", 60, 40)
-    with pytest.raises(DataFormatError, match=r"a\.png: asks for more memory than there is; write"):
-        with image_files.open_picture(path):
-            raise MemoryError
+    refused = pytest.raises(DataFormatError, match=r"a\.png: asks for more memory than there is; write")
+    with refused, image_files.open_picture(path):
+        raise MemoryError
 
 
 @pytest.mark.filterwarnings("default")

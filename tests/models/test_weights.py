@@ -99,6 +99,9 @@ def test_networks_that_the_file_does_not_hold_are_not_built(
     rewrite(tmp_path, widths=[8] * 10**4)  # each of them small
     with pytest.raises(DataFormatError, match="describes no GlobalDenoiser: asks for more than"):
         load_network(GlobalDenoiser, tmp_path)
+    rewrite(tmp_path, widths=[2**31])  # somebody may make a list as long as that
+    with pytest.raises(DataFormatError, match=r"widths is \[2147483648\], which no network has"):
+        load_network(GlobalDenoiser, tmp_path)
     assert built and set(built) == {"meta"}
 
 
