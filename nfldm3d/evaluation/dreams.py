@@ -20,9 +20,9 @@ from nfldm3d.data.captioned_pictures import COLORS, Subject, add_color, bare_pix
 from nfldm3d.evaluation.retrieval import precision
 from nfldm3d.files import DataFormatError, read_json, read_lines
 from nfldm3d.guidance.embedders import CLIP_DEVIATION, CLIP_MEAN
-from nfldm3d.guidance.pretrained import import_transformers, load_pretrained, load_tokenizer
+from nfldm3d.guidance.pretrained import first_line, import_transformers, load_pretrained, load_tokenizer
 from nfldm3d.guidance.sentences import SentenceEmbedder, average_tokens
-from nfldm3d.models.priors.matcher import PictureTextMatcher
+from nfldm3d.models.priors.matcher import MOST_PIXELS, PictureTextMatcher
 from nfldm3d.models.weight_folders import find_weights
 from nfldm3d.models.weights import load_network
 from nfldm3d.pipelines.dream.dreaming import RADIUS
@@ -91,7 +91,14 @@ class ClipJudge:
         """
         network = import_transformers().CLIPModel
         loaded = load_pretrained(network, Path(folder), torch.device(device), {}, "dtype")
-        return cls(loaded, load_tokenizer(Path(folder)))
+        judge, size = cls(loaded, load_tokenizer(Path(folder))), loaded.config.vision_config.image_size
+        if type(size) is not int or not 1 <= size <= MOST_PIXELS:
+            raise DataFormatError(Path(folder), f"holds a CLIP for pictures of {size} pixels; copy it again")
+        try:  # network and tokenizer may be of two different ones
+            judge.score(torch.zeros(1, 3, size, size, device=device), ["a red chair"])
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise DataFormatError(Path(folder), f"holds a CLIP that cannot be used: {first_line(error)}") from error
+        return judge
 
     @torch.no_grad()
     def score(

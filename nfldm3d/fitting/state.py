@@ -131,14 +131,14 @@ def _pack_grid(grid: TrainableGrid) -> dict[str, Tensor]:
 
 def _require_grid(parts: dict[str, Tensor], resolution: tuple[int, int, int], channels: int, prefix: str) -> None:
     """Raises a ValueError unless the parts are those of a grid of this resolution, with bricks inside it."""
-    count = len(parts["bricks"]) if "bricks" in parts and parts["bricks"].dim() == 2 else 0
+    count, marks = (len(parts[key]) if key in parts and parts[key].dim() else 0 for key in ("bricks", "marks"))
     side, flat = (count, BRICK, BRICK, BRICK), ("features", "feature_mean", "feature_variance")
     names = ("density", "log_density", "density_mean", "density_variance", *flat)
     expected = {
         "shape": torch.zeros(4, dtype=torch.int64),
         "bricks": torch.zeros(count, 3, dtype=torch.int32),
         "numbers": torch.zeros([-(-size // BRICK) for size in resolution], dtype=torch.int32),
-        "marks": torch.zeros(len(parts.get("marks", ())), BRICK, BRICK, BRICK, dtype=torch.uint8),
+        "marks": torch.zeros(marks, BRICK, BRICK, BRICK, dtype=torch.uint8),
         "leaps": torch.zeros([-(-size // TILE) for size in resolution], dtype=torch.uint8),
         **{name: torch.zeros(1).expand(*side, *([channels] if name in flat else [])) for name in names},
     }

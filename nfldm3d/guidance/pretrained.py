@@ -2,6 +2,7 @@
 
 import math
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import CRITICAL
@@ -18,6 +19,9 @@ WHOLE = "copy the whole folder of the pipeline"
 """What to do about a folder that lacks something."""
 MORE, FREE = 4, 2**22
 """Tied weights count several times; a few millions of numbers harm nobody."""
+
+TOKEN_FIELDS = {"__type", "id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"}
+"""Of a token that a tokenizer has added to its vocabulary."""
 
 
 def load_pretrained(
@@ -85,6 +89,9 @@ def load_tokenizer(folder: Path) -> Any:
     if not (folder / "tokenizer_config.json").is_file():
         raise DataFormatError(folder, f"holds no tokenizer_config.json; {WHOLE}")
     transformers = import_transformers()
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).is_file():
+            _require_known_tokens(read_json(folder / name), folder / name)
     try:
         with _quietly():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -96,6 +103,20 @@ def load_tokenizer(folder: Path) -> Any:
         raise DataFormatError(folder, f"holds no readable tokenizer: {first_line(error)}; {WHOLE}") from error
 
 
+def _require_known_tokens(content: object, path: Path) -> None:
+    """Tokens with other fields than these get a line on the terminal each, from a library that cannot be kept quiet."""
+    if isinstance(content, dict):
+        is_token = "content" in content and "type" not in content  # normalizers have types
+        if is_token and (unknown := sorted(content.keys() - TOKEN_FIELDS)):
+            raise DataFormatError(path, f"has a token with the unknown field {unknown[0]}; {WHOLE}")
+        if "vocab" in content:  # of the model: long, and without tokens of this kind
+            return
+        content = list(content.values())
+    if isinstance(content, list):
+        for part in content:
+            _require_known_tokens(part, path)
+
+
 @contextmanager
 def _quietly() -> Iterator[None]:
     """They report every weight and option that a network has no use for, and draw a bar for a second's reading."""
@@ -105,7 +126,9 @@ def _quietly() -> Iterator[None]:
         logging.set_verbosity(CRITICAL)
         logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # of what is refused later
+            yield
     finally:
         for logging, level, bars in before:
             logging.set_verbosity(level)

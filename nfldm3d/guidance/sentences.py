@@ -91,7 +91,11 @@ class SentenceEmbedder:
             raise ImportError(f"the sentence encoder all-MiniLM-L6-v2 is missing: {HOW_TO_GET}")
         if missing := [name for name in (CONFIG, WEIGHTS, TOKENIZER) if not (place / name).is_file()]:
             raise DataFormatError(place, f"lacks {', '.join(missing)}: {HOW_TO_GET}")
-        return SentenceEmbedder(_read_encoder(place, torch.device(device)), _read_tokenizer(place / TOKENIZER))
+        encoder, tokenizer = _read_encoder(place, torch.device(device)), _read_tokenizer(place / TOKENIZER)
+        words = {*tokenizer.get_vocab(with_added_tokens=True).values(), *tokenizer.encode("").ids}
+        if not 0 <= max(words, default=0) < encoder.config.vocab_size:
+            raise DataFormatError(place, f"has words that its network does not know: {HOW_TO_GET}")
+        return SentenceEmbedder(encoder, tokenizer)
 
     @staticmethod
     def beside(weights: Path, device: torch.device | str = "cpu") -> "SentenceEmbedder":

@@ -23,6 +23,8 @@ from nfldm3d.training.stage import Evaluation
 NAMES = ("render", "opacity", "nearness", "photograph")
 SHOWN = 8
 """Pictures in the logs."""
+COARSE = 4
+"""Pixels along each side of patches whose colours must be right."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,12 @@ class RestorerWeights:
     """One minus its structural similarity at three scales."""
     texture: float = 0.1
     """Relative error of its local contrasts."""
-    perceptual: float = 0.5
+    coarse: float = 2.0
+    """Mean absolute error of its colours over patches of ``COARSE`` pixels, where it has one of the two below: neither
+    asks much for the right colours."""
+    perceptual: float = 1.0
     """Its LPIPS, where the weights of that are given."""
-    deceit: float = 0.03
+    deceit: float = 0.1
     """How sure a critic is that it is no photograph, where there is one."""
     critic: float = 1.0
     """The critic's own mistakes."""
@@ -199,6 +204,7 @@ class RestorerStage:
         with torch.no_grad():
             wanted = self.lpips.features(photograph)
         parts["perceptual"] = self.lpips.compare(found, wanted)
+        parts["coarse"] = functional.avg_pool2d(picture - photograph, COARSE).abs().mean()
         if isinstance(self.model, RestorerAndCritic):
             parts |= _judge(self.model.critic, found, wanted)
         return parts

@@ -98,3 +98,21 @@ def test_clip_judges(tmp_path: Path) -> None:
     write_clip(tmp_path)
     scores = ClipJudge.load(tmp_path).score(torch.rand(2, 3, 20, 20), ["a red car", "a"])
     assert scores.shape == (2, 2) and bool(torch.isfinite(scores).all())
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("config.json", lambda c: c["vision_config"].update(image_size=-16), "pictures of -16 pixels|CLIPModel"),
+        ("tokenizer.json", lambda c: c["model"]["vocab"].update(chair=9999, red=9998), "cannot be used: index out of"),
+        ("tokenizer.json", lambda c: c["added_tokens"][0].update(shape=1), "a token with the unknown field shape"),
+    ],
+)
+def test_a_clip_that_cannot_be_used_is_refused(file: str, change, message: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    write_clip(tmp_path)
+    content = json.loads((tmp_path / file).read_text())
+    change(content)
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(DataFormatError, match=message):
+        ClipJudge.load(tmp_path)

@@ -169,6 +169,7 @@ def set_option(file: str, name: str, value: object) -> Callable[[Path], object]:
         ("own", spoil("frame_classifier"), "frame_classifier: holds no config.json"),
         ("own", set_option("image_prior/config.json", "embedder", "clip"), "names the embedder 'clip'; known are"),
         ("own", set_option("frame_classifier/config.json", "features", 9), "is not of this FrameClassifier"),
+        ("own", set_option("image_prior/config.json", "size", 0), "0 pixels cannot be cut into patches"),
         ("own texts", set_option("image_prior/config.json", "embedding", 9), "is not of this ImageDenoiser"),
         ("own texts", lambda folder: (folder / "text_encoder/tokenizer.json").unlink(), "lacks tokenizer.json: pip"),
         ("own", spoil("image_prior"), "holds neither image_prior nor model_index.json"),

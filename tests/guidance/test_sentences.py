@@ -60,6 +60,11 @@ def test_what_is_missing_is_said(folder: Path, tmp_path: Path, monkeypatch: pyte
     with pytest.raises(DataFormatError, match="holds no BertModel in safetensors"):
         SentenceEmbedder.load(broken)
     (broken / "config.json").write_text(json.dumps(config))
+    words = json.loads((broken / "tokenizer.json").read_text())
+    words["model"]["vocab"]["chair"] = 10**6
+    (broken / "tokenizer.json").write_text(json.dumps(words))
+    with pytest.raises(DataFormatError, match="has words that its network does not know"):
+        SentenceEmbedder.load(broken)
     (broken / "tokenizer.json").write_text("{}")
     with pytest.raises(DataFormatError, match="holds no tokenizer"):
         SentenceEmbedder.load(broken)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import torch
 from small_objects import make_subject
 from torch import Tensor
@@ -59,3 +60,9 @@ def test_pictures_of_any_size_are_looked_at(generator: torch.Generator) -> None:
     seen = model.look(torch.rand(2, 3, 20, 28, generator=generator))
     assert torch.allclose(seen.norm(dim=-1), torch.ones(2), atol=1e-5)
     assert model(torch.rand(2, 3, 16, 16), torch.rand(5, 384)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("size", [0, 9, 2, 10**6])
+def test_pictures_that_cannot_be_looked_at_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="pixels"):
+        PictureTextMatcher(size=size, patch=2, widths=(8, 8), sentence=3)

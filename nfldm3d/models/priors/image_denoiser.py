@@ -21,6 +21,8 @@ from nfldm3d.models.priors.told import VIEWPOINT, TokenReader, VectorReader, Vie
 
 FREQUENCIES = 64
 """Pairs of sines and cosines that a time step is turned into."""
+MOST_PIXELS = 1024
+"""Along each side of pictures."""
 HALF_NEAR = 4.0
 """Metres."""
 
@@ -65,8 +67,10 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
                 cannot tell where in an unseen picture something should be. 0 leaves it out.
         """
         super().__init__()
-        if size % patch:
-            raise ValueError(f"{size} pixels cannot be cut into patches of {patch}; change one")
+        if not (type(size) is int and type(patch) is int and 1 <= patch <= size <= MOST_PIXELS) or size % patch:
+            raise ValueError(f"{size} pixels cannot be cut into patches of {patch}; at most {MOST_PIXELS} are")
+        if size // patch < 2 ** (len(widths) - 1):
+            raise ValueError(f"{size // patch} patches a side are too few for {len(widths)} levels; give fewer widths")
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, memory), nn.SiLU(), nn.Linear(memory, memory))
         self.told = None
         if embedding and questions:

@@ -20,7 +20,7 @@ from nfldm3d.rendering.renderer import mean_distance, shade
 from nfldm3d.scene import Background, Scene
 
 COLORS = 3
-SKY_ROWS = 64
+SKY_ROWS = 128
 """Of a learned sky, at least: it has to hold what a decoder drew."""
 COPIES = 6
 """Of the grid in memory: values, gradients, two moments, the start."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 from nfldm3d.camera import Camera
 from nfldm3d.fitting.schedule import Step
 from nfldm3d.guidance import Distillation, Prior, distill
-from nfldm3d.models.nfldm.losses import structural_loss
+from nfldm3d.models.nfldm.losses import structural_loss, texture_loss
 from nfldm3d.models.priors.image_denoiser import far_from
 from nfldm3d.models.priors.restorer import RawViews, Restorer
 from nfldm3d.pipelines.pairs import look_at
@@ -23,8 +23,8 @@ COARSE = 16
 """Pixels along each side of the pictures by which it is judged whether a scene is still the same."""
 LEAST_NOISE, LAST_NOISE = 0.1, 0.2
 """Of distillation, as ``RefineOptions.most_noise``: the least, and the most at the end. Less would change nothing."""
-STRUCTURE = 0.3
-"""Weight of structural similarity beside the absolute error of pictures."""
+STRUCTURE, TEXTURE = 0.3, 0.05
+"""Weights of structural similarity and of local contrasts beside the absolute error of pictures."""
 
 
 @runtime_checkable
@@ -121,4 +121,5 @@ def compare(
     return {
         "absolute": (images - targets).abs().mean(),
         "structure": STRUCTURE * structural_loss(images, targets),
+        "texture": TEXTURE * texture_loss(images, targets),
     }

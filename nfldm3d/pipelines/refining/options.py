@@ -13,12 +13,12 @@ NOT_NEGATIVE = ("density_rate", "near", "steady", "smoothness", "keep_coarse", "
 class RefineOptions:
     """Options of ``refine``; the defaults suit a laptop."""
 
-    views: int = 24
+    views: int = 48
     """Cameras that are looked from: a third where the scene's own are, a third there with other headings, a third on 6
     square metres about the middle."""
     views_per_step: int = 4
     """Of them, in each step."""
-    steps: int = 120
+    steps: int = 240
     """Optimiser steps."""
     finer: int = 2
     """Voxels of the refined field along each edge of one of the scene's."""
@@ -47,8 +47,8 @@ class RefineOptions:
     """Of distillation: how far pictures are moved away from what they must not be like."""
     plain_guidance: bool = False
     """Distillation away from nothing instead of from the scene's own renders."""
-    restoring_steps: int = 12
-    """Steps of a restorer."""
+    restoring_steps: int = 1
+    """Steps of a restorer; further ones draw detail that differs between cameras."""
     seed: int = 0
     """The same seed gives the same scene on a CPU."""
 

@@ -118,8 +118,8 @@ def _holds(folder: Path, below: Path) -> bool:
 def describe(name: str) -> str:
     """A caption of a thing's name: an article, and no number."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|[_\-.]+", " ", name)
-    words = re.sub(r"\s+\d+$|(?<=[a-z]{3})\d+$", "", words.strip().lower()).strip() or name.lower()
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    words = re.sub(r"\s+\d+$|(?<=[a-z]{3})\d+$", "", words.strip().lower()).strip() or name.strip().lower()
+    return f"{'an' if words.startswith(tuple('aeiou')) else 'a'} {words or 'thing'}"
 
 
 def _furniture(piece: Furniture) -> ObjectFile:

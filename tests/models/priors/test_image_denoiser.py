@@ -83,9 +83,9 @@ def test_a_layout_is_made_of_what_is_told_alone(generator: torch.Generator) -> N
         network.plan.widen.weight.zero_()
         network.plan.widen.bias.zero_()
     assert not torch.allclose(network(noisy, t, told), with_map, atol=1e-5)
-    for wrong in ({"layout": 3, "patch": 16}, {"layout": 3, "widths": (8,)}):
+    for wrong in ({"layout": 3, "widths": (8,)}, {"layout": 3, "size": 6, "patch": 2}):
         with pytest.raises(ValueError, match="a layout needs two levels"):
-            ImageDenoiser(size=16, embedding=4, **{"widths": (8, 16)} | wrong)  # type: ignore[arg-type]
+            ImageDenoiser(embedding=4, **{"size": 16, "widths": (8, 16)} | wrong)  # type: ignore[arg-type]
 
 
 def test_sizes_that_cannot_be_cut_are_refused() -> None:
