@@ -40,7 +40,7 @@ def load_network(cls: type[Network], folder: PathName, variant: str | None = Non
     shapes = drop_scales(_read_shapes(places, path))
     try:
         wanted = plan_network(lambda: cls(**arguments), len(shapes))
-    except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError) as error:
         raise DataFormatError(folder / CONFIG, f"describes no {cls.__name__}: {error}") from error
     _require_same(shapes, wanted, path, cls.__name__)
     tensors = {}

@@ -40,7 +40,7 @@ def read_parts(folder: Path, given: dict[str, Any], variant: str | None = None) 
         DataFormatError: something is missing, damaged or of another version.
     """
     index = read_index(folder, "SceneGenerator")
-    parts = _read_options(index, folder / "model_index.json")
+    parts = read_options(index, folder / "model_index.json")
     if "scheduler" not in given:
         parts["scheduler"] = read_scheduler(folder / "scheduler")
     elif not isinstance(given["scheduler"], diffusers.SchedulerMixin):
@@ -60,7 +60,7 @@ def _names_class(entry: object) -> bool:
     return isinstance(entry, list) and bool(entry) and entry[0] is not None
 
 
-def _read_options(index: dict[str, Any], source: Path) -> dict[str, Any]:
+def read_options(index: dict[str, Any], source: Path) -> dict[str, Any]:
     """The plain values among the constructor's arguments."""
     record = Record.of(source, {name: index[name] for name in OPTIONS if name in index})
     if "box_size" in record and not (len(size := record.numbers("box_size")) == 3 and min(size) > 0):

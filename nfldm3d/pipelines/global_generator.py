@@ -23,7 +23,7 @@ from nfldm3d.models.weights import load_network
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.bev_input import BevInput, read_map
 from nfldm3d.pipelines.generation import choose_draws
-from nfldm3d.pipelines.generator_files import OPTIONS, read_index, read_scheduler
+from nfldm3d.pipelines.generator_files import read_index, read_options, read_scheduler
 from nfldm3d.pipelines.hierarchy import Condition, GlobalPrior
 from nfldm3d.pipelines.sampling import Generators, Sampler
 from nfldm3d.pipelines.scene_coding import PICTURE
@@ -94,7 +94,7 @@ class GlobalGenerator(DiffusionPipeline):
         """
         folder = Path(weights)
         index = read_index(folder, cls.__name__)
-        parts: dict[str, Any] = {name: index[name] for name in OPTIONS if name in index}
+        parts = read_options(index, folder / "model_index.json")
         for name, network in NETWORKS.items():
             if not (folder / name).is_dir():
                 raise DataFormatError(folder, f"holds no folder {name}, which this generator needs; copy it there")

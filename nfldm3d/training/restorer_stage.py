@@ -25,6 +25,8 @@ SHOWN = 8
 """Pictures in the logs."""
 COARSE = 4
 """Pixels along each side of patches whose colours must be right."""
+PROBE = 32
+"""Pixels along each side of a picture that tells which features there are."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,10 @@ class RestorerWeights:
 class RestorerAndCritic(nn.Module):
     """What is trained together; only the restorer is kept."""
 
-    def __init__(self, restorer: ImageDenoiser):
+    def __init__(self, restorer: ImageDenoiser, lpips: Lpips):
         super().__init__()
-        self.restorer, self.critic = restorer, FeatureCritic()
+        levels = lpips.features(torch.zeros(1, 3, PROBE, PROBE))
+        self.restorer, self.critic = restorer, FeatureCritic(tuple(level.shape[1] for level in levels))
 
 
 class RestorerStage:
@@ -154,7 +157,7 @@ class RestorerStage:
         if critic and lpips is None:
             raise ValueError("a critic looks at the features of LPIPS; give its weights (--lpips)")
         self.restorer, self.source, self.held_out = restorer, source, held_out
-        self.model = RestorerAndCritic(restorer) if critic else restorer
+        self.model = RestorerAndCritic(restorer, lpips) if critic and lpips is not None else restorer
         self.weights, self.single, self.judged = weights or RestorerWeights(), single, judged
         self.lpips = lpips
 

@@ -145,6 +145,15 @@ def test_lpips_uses_the_given_weights(alexnet: Path, generator: torch.Generator)
     assert float(metric(image[0], target[0])) > 0
 
 
+def test_lpips_compares_features_that_are_there(alexnet: Path, generator: torch.Generator) -> None:
+    pytest.importorskip("lpips")
+    metric = Lpips.load(alexnet)
+    image, target = noise(generator, 2, 3, 64, 72), noise(generator, 2, 3, 64, 72)
+    found, wanted = metric.features(image), metric.features(target)
+    assert float(metric.compare(found, wanted)) == pytest.approx(float(metric(image, target)), rel=1e-5)
+    assert float(metric.compare(found, found)) == 0
+
+
 def test_lpips_leaves_out_what_is_masked(alexnet: Path, generator: torch.Generator) -> None:
     pytest.importorskip("lpips")
     metric = Lpips.load(alexnet)

@@ -9,6 +9,7 @@ from PIL import Image
 from nfldm3d.files import DataFormatError
 from nfldm3d.pipelines.bev_input import read_classes
 from nfldm3d.pipelines.generator_files import read_parts, read_scheduler
+from nfldm3d.pipelines.global_generator import GlobalGenerator
 
 PALETTE = ((0, 0, 0), (200, 20, 10))
 
@@ -29,6 +30,9 @@ def test_options_of_pipelines_are_checked(options: dict, message: str, tmp_path:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "SceneGenerator"} | options))
     with pytest.raises(DataFormatError, match=f"model_index.json: {message}"):
         read_parts(tmp_path, {})
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "GlobalGenerator"} | options))
+    with pytest.raises(DataFormatError, match=f"model_index.json: {message}"):
+        GlobalGenerator.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(

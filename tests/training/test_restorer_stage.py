@@ -7,11 +7,19 @@ import pytest
 import torch
 
 from nfldm3d.data.encoded_scenes import EncodedScene, EncodedScenes, start_folder, write_encoding
+from nfldm3d.evaluation.metrics import Lpips
 from nfldm3d.files import DataFormatError
 from nfldm3d.models.priors.image_denoiser import ImageDenoiser
 from nfldm3d.models.priors.restorer import BESIDE, SCHEDULE, RawViews, Restorer, restore, split_noise
 from nfldm3d.training import TrainingOptions, train
-from nfldm3d.training.restorer_stage import Pairs, PairSource, RestorerStage, make_restorer
+from nfldm3d.training.restorer_stage import (
+    Pairs,
+    PairSource,
+    RestorerAndCritic,
+    RestorerStage,
+    RestorerWeights,
+    make_restorer,
+)
 from nfldm3d.training.stage import SampleSource, Stage
 
 HEIGHT, WIDTH = 16, 24
@@ -91,6 +99,48 @@ def test_pure_noise_alone_is_judged_as_a_picture(encoded: EncodedScenes, generat
     source = PairSource(encoded)
     parts = [set(RestorerStage(make_network(), source, source, single=s).loss(batch, generator)[1]) for s in (0.0, 1.0)]
     assert parts == [{"error"}, {"error", "absolute", "structure", "texture"}]
+
+
+class Steps(torch.nn.Module):
+    """As LPIPS is built: what it finds in pictures are they themselves, and their halves."""
+
+    def __init__(self):
+        super().__init__()
+        self.scaling_layer = torch.nn.Identity()
+        layer = torch.nn.Module()
+        layer.model = torch.nn.Identity()
+        self.lins = [layer, layer]
+
+    def net(self, picture: torch.Tensor) -> list[torch.Tensor]:
+        return [picture, torch.nn.functional.avg_pool2d(picture, 2)]
+
+
+def test_a_critic_asks_for_photographs(encoded: EncodedScenes, generator: torch.Generator) -> None:
+    """Each side of the game gets the gradient of its own part only, and the critic learns which are photographs."""
+    source = PairSource(encoded)
+    with pytest.raises(ValueError, match="looks at the features of LPIPS; give its weights"):
+        RestorerStage(make_network(), source, source, critic=True)
+    weights = RestorerWeights(critic=0.0)
+    stage = RestorerStage(
+        make_network(), source, source, single=1.0, lpips=Lpips(Steps()), critic=True, weights=weights
+    )
+    batch = source.spread(4)
+    total, parts = stage.loss(batch, generator)
+    assert {"perceptual", "coarse", "deceit", "critic"} < set(parts)
+    total.backward()
+    assert isinstance(stage.model, RestorerAndCritic)
+    learned = [parameter.grad for parameter in stage.model.critic.parameters() if parameter.grad is not None]
+    assert all(float(gradient.abs().max()) == 0 for gradient in learned)
+    assert any(p.grad is not None and float(p.grad.abs().max()) > 0 for p in stage.restorer.parameters())
+    optimizer, wrong = torch.optim.Adam(stage.model.critic.parameters(), 1e-2), []
+    stage.weights = RestorerWeights()
+    for _ in range(60):
+        optimizer.zero_grad()
+        total, parts = stage.loss(batch, generator)
+        total.backward()
+        optimizer.step()
+        wrong.append(float(parts["critic"]))
+    assert wrong[-1] < 0.8 * wrong[0]
 
 
 def test_restoring_is_exact_where_the_network_is(encoded: EncodedScenes, generator: torch.Generator) -> None:

@@ -6,9 +6,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-VGG_CHANNELS = (64, 128, 256, 512, 512)
-"""Of the features of LPIPS by VGG-16, fine levels first."""
-
 
 class PatchCritic(nn.Module):
     """Scores of overlapping patches of pictures, each beside the plain rendered colours (Isola et al. 2017).
@@ -36,7 +33,8 @@ class FeatureCritic(nn.Module):
     Such a critic knows from the start what pictures consist of, and learns in minutes (Sauer et al. 2021).
     """
 
-    def __init__(self, channels: tuple[int, ...] = VGG_CHANNELS, width: int = 64):
+    def __init__(self, channels: tuple[int, ...], width: int = 64):
+        """For features of so many channels, level by level."""
         super().__init__()
         self.heads = nn.ModuleList(
             nn.Sequential(
