@@ -77,6 +77,7 @@ def resolve_inside(root: Path, name: str, *, source: Path) -> Path:
     path = file_names.find_spelling(root, parts)
     try:
         inside = path.resolve().is_relative_to(root.resolve())
+        path.is_file()  # may be too long a name
     except (ValueError, OSError, RuntimeError) as error:  # names that the system cannot spell, links in circles
         raise DataFormatError(source, f"path {name!r} cannot be followed ({error}); rename the file") from error
     if not inside:

@@ -36,7 +36,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Tried in this order for names that have none."""
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-DAMAGED = (OSError, SyntaxError, ValueError, IndexError, KeyError, EOFError, OverflowError, struct.error, zlib.error)
+DAMAGED = (
+    *(OSError, SyntaxError, ValueError, LookupError, AssertionError, EOFError, ArithmeticError),
+    *(struct.error, zlib.error),
+)
 """What Pillow raises on files that are no images, or no longer."""
 
 _OPENING = threading.Lock()

@@ -87,6 +87,8 @@ class Checkpoint:
                 logger.warning("%s; going on from the checkpoint before", error)
                 continue
             if path != Path(self.path):  # it takes the place of the damaged one, which is never rotated over it
+                if Path(self.path).is_dir():
+                    raise DataFormatError(Path(self.path), "is a folder; move it away")
                 os.replace(path, self.path)
                 path = Path(self.path)
             return self._take(path, tensors, head, generator)
