@@ -159,6 +159,16 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         Checkpoint(path).load()
 
 
+def test_a_folder_in_the_place_of_a_checkpoint_is_named(tmp_path: Path):
+    path = tmp_path / "run.safetensors"
+    add_up(path, steps=5)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataFormatError, match=r"run\.safetensors: is a folder; move it away"):
+        Checkpoint(path).load()
+    assert before(path).is_file()
+
+
 def test_a_run_that_went_on_from_the_checkpoint_before_can_be_cleaned_up(tmp_path: Path):
     path = tmp_path / "run.safetensors"
     add_up(path, steps=5)
