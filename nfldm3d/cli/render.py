@@ -38,6 +38,9 @@ class Render:
     """Frames a second."""
     format: Literal["mp4", "gif"] = "mp4"
     """File format of the video."""
+    restorer: str | None = None
+    """Weights of a restorer, such as driving, a folder or a run of nfldm3d train, which draws over each picture what a
+    photograph would show: for generated scenes of the world that it knows. nfldm3d refine makes that part of them."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to render."""
 
@@ -50,4 +53,11 @@ class Render:
         with writing(video, overwrite=True), torch.no_grad():
             scene = Scene.load(self.scene, device=device)
             cameras: Camera = make_path(scene, self.path, views=self.views, width=self.width, height=self.height)
-            render_video(scene, cameras, video, fps=self.fps)
+            render_video(scene, cameras, video, fps=self.fps, draw=self._find_drawing(device))
+
+    def _find_drawing(self, device: torch.device):
+        if self.restorer is None:
+            return None
+        from nfldm3d.models.priors.restorer import Restorer
+
+        return Restorer.from_pretrained(self.restorer, device).draw

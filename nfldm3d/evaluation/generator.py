@@ -50,6 +50,7 @@ from nfldm3d.evaluation.pieces import Pieces
 from nfldm3d.evaluation.scene_pictures import (
     SIZE,
     Clip,
+    Draw,
     made_clips,
     made_pictures,
     rebuilt_pictures,
@@ -111,6 +112,7 @@ def measure_generator(
     *,
     budget: GeneratorBudget | None = None,
     pieces: Pieces | None = None,
+    draw: Draw | None = None,
 ) -> GeneratorReport:
     """All figures of the evaluation.
 
@@ -120,12 +122,13 @@ def measure_generator(
     ones, ``frechet_floor``; ``frechet_halves`` is that of two halves of the training scenes, and
     ``frechet_rebuilt`` that of training scenes after encoding and decoding to held-out pictures; other scenes would
     have given a ratio from ``frechet_ratio_low`` to ``frechet_ratio_high``. ``frechet_video`` is that of clips in the
-    features of single frames. ``pieces`` holds what ``sample_pieces`` has made, which is not made again.
+    features of single frames. ``pieces`` holds what ``sample_pieces`` has made, which is not made again; ``draw`` makes
+    single pictures where plain rendering should not, such as ``Restorer.draw``.
     """
     budget, device = budget or GeneratorBudget(), pipeline._execution_device
     scenes = generate_scenes(pipeline, budget, "free", budget.scenes, pieces)
     figures: dict[str, float] = {}
-    pictures, clips = _gather(pipeline, scenes, training, held_out, budget)
+    pictures, clips = _gather(pipeline, scenes, training, held_out, budget, draw)
     for names, embed in judges.spaces(device):
         figures |= _judge_in_space(pictures, clips, embed, names, budget)
     if judges.video is not None:
@@ -160,14 +163,19 @@ def judge_generator(
 
 
 def _gather(
-    pipeline: WorldGenerator, scenes: Sequence[Scene], training: Scenes, held_out: Scenes, budget: GeneratorBudget
+    pipeline: WorldGenerator,
+    scenes: Sequence[Scene],
+    training: Scenes,
+    held_out: Scenes,
+    budget: GeneratorBudget,
+    draw: Draw | None,
 ) -> tuple[PictureSets, ClipSets]:
     """All pictures that are compared."""
     samples = list(spread(training, budget.rebuilt))
     shown = tqdm(samples, desc="rebuild", leave=False, disable=not budget.progress)
     pictures = PictureSets(
-        made_pictures(scenes, held_out, budget.pictures, progress=budget.progress),
-        rebuilt_pictures([rebuild(pipeline, sample) for sample in shown], samples, budget.pictures),
+        made_pictures(scenes, held_out, budget.pictures, progress=budget.progress, draw=draw),
+        rebuilt_pictures([rebuild(pipeline, sample) for sample in shown], samples, budget.pictures, draw=draw),
         recorded_pictures(training, 2 * budget.pictures),
         recorded_pictures(held_out, budget.pictures),
     )

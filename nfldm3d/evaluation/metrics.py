@@ -5,7 +5,7 @@ A mask names the pixels that count: what lies outside it changes no figure, and 
 
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -88,6 +88,8 @@ LPIPS_PIXELS = 2**18
 
 class Lpips(nn.Module):
     """Learned perceptual distance (Zhang et al. 2018, version 0.1): 0 for equal pictures; lower is better."""
+
+    distance: Any
 
     def __init__(self, distance: nn.Module):
         super().__init__()

@@ -1,7 +1,7 @@
 """Pictures and clips of recorded and of generated scenes, taken by cameras of the same kinds on both sides."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -26,6 +26,8 @@ FINE = 4
 """Places on a path between two of its poses, the latter included."""
 Clip: TypeAlias = Float[Tensor, "_ 3 height width"]
 """Frames in the order of time."""
+Draw: TypeAlias = Callable[[Scene, Camera], Tensor]
+"""Makes pictures (views 3 height width) of a scene, where plain rendering should not."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,10 @@ def recorded_pictures(scenes: Scenes, count: int) -> NumberedPictures:
     return _join(parts, count)
 
 
-def made_pictures(scenes: Sequence[Scene], like: Scenes, count: int, *, progress: bool = True) -> NumberedPictures:
-    """Renders along each scene's own path, by cameras mounted as those of recorded scenes were."""
+def made_pictures(
+    scenes: Sequence[Scene], like: Scenes, count: int, *, progress: bool = True, draw: Draw | None = None
+) -> NumberedPictures:
+    """Pictures along each scene's own path, by cameras mounted as those of recorded scenes were."""
     each, parts = math.ceil(count / len(scenes)), []
     mounts = [Mounts.of(sample) for sample in spread(like, len(scenes))]
     for number, scene in enumerate(tqdm(scenes, desc="render", leave=False, disable=not progress)):
@@ -112,17 +116,23 @@ def made_pictures(scenes: Sequence[Scene], like: Scenes, count: int, *, progress
             cameras = level.interpolated(each) if each != len(level) else level
         else:
             cameras = mounted.along(scene.cameras, each)
-        parts.append(render(scene, cameras).image.cpu())
+        parts.append((draw or _render)(scene, cameras).cpu())
     return _join(parts, count)
 
 
-def rebuilt_pictures(rebuilt: Sequence[Scene], samples: Sequence[SceneSample], count: int) -> NumberedPictures:
+def rebuilt_pictures(
+    rebuilt: Sequence[Scene], samples: Sequence[SceneSample], count: int, *, draw: Draw | None = None
+) -> NumberedPictures:
     """What cameras of recorded scenes see of the same scenes as a generator's latents hold them."""
     each, parts = math.ceil(count / len(samples)), []
     for scene, sample in zip(rebuilt, samples, strict=True):
         cameras = sample.camera[_some_views(sample, each)].resized(SIZE, SIZE)
-        parts.append(render(scene, cameras.to(scene.field.device)).image.cpu())
+        parts.append((draw or _render)(scene, cameras.to(scene.field.device)).cpu())
     return _join(parts, count)
+
+
+def _render(scene: Scene, camera: Camera) -> Float[Tensor, "views 3 height width"]:
+    return render(scene, camera).image
 
 
 def recorded_clips(scenes: Scenes, count: int) -> list[Clip]:

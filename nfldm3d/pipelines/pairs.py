@@ -10,12 +10,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from nfldm3d.camera import Camera
 from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.models.nfldm.views import cubic_box
-from nfldm3d.models.priors.image_denoiser import nearness
+from nfldm3d.models.priors.restorer import look_at
 from nfldm3d.pipelines.autoencoders import Autoencoders, views_of
-from nfldm3d.rendering import prepare
 from nfldm3d.scene import Scene
 
 PAIRS = 16
@@ -56,13 +54,6 @@ def encode_as_generated(networks: Autoencoders, sample: SceneSample, inputs: lis
     scene = networks.encode(views_of(sample, inputs), box)
     scene = scene if networks.latent is None else networks.decompress(networks.compress(scene), box)
     return replace(scene, cameras=sample.camera[inputs].to(scene.device), metric=sample.metric)
-
-
-@torch.no_grad()
-def look_at(scene: Scene, camera: Camera) -> dict[str, Float[Tensor, "views ..."]]:
-    """What a restorer is shown of a scene: ``render``, ``opacity`` and ``nearness``, all from 0 to 1."""
-    seen = prepare(scene).render(camera.to(scene.device))
-    return {"render": seen.image, "opacity": seen.opacity, "nearness": nearness(seen.distance)}
 
 
 def to_bytes(values: Float[Tensor, "views ..."]) -> UInt8[Tensor, "views ..."]:

@@ -41,6 +41,7 @@ def render_video(
     step_in_voxels: float = 0.5,
     progress: bool = True,
     tell: Callable[[float], None] | None = None,
+    draw: Callable[[Scene, Camera], Float[Tensor, "3 height width"]] | None = None,
 ) -> None:
     """Renders the views of a camera path, in order, to an .mp4 (H.264) or .gif; writes the whole file or none.
 
@@ -48,25 +49,30 @@ def render_video(
 
     Args:
         tell: hears after each frame which share is done; if it raises, no file is written.
+        draw: makes a frame where plain rendering should not, such as ``Restorer.draw``.
 
     Raises:
         ValueError: if the suffix is unknown, there is no view, fps is out of range, or the path cannot be written.
         OSError: if the encoder fails; the message is ffmpeg's own.
     """
     cameras = cameras.reshape(-1)
-    frames = _render_frames(scene, cameras, step_in_voxels, Path(path).name if progress else None)
+    renderer = prepare(scene)
+
+    def render(_: Scene, camera: Camera) -> Tensor:
+        return renderer.render(camera, step_in_voxels=step_in_voxels).image
+
+    frames = _draw_frames(scene, cameras, draw or render, Path(path).name if progress else None)
     write_video(frames, path, size=(cameras.width, cameras.height), count=len(cameras), fps=fps, tell=tell)
 
 
 @torch.no_grad()
-def _render_frames(
-    scene: Scene, cameras: Camera, step_in_voxels: float, bar: str | None
+def _draw_frames(
+    scene: Scene, cameras: Camera, draw: Callable[[Scene, Camera], Tensor], bar: str | None
 ) -> Iterator[Float[Tensor, "3 height width"]]:
     from tqdm.auto import tqdm
 
-    renderer = prepare(scene)
     for number in tqdm(range(len(cameras)), desc=bar, unit="frame", disable=bar is None):
-        yield renderer.render(cameras[number], step_in_voxels=step_in_voxels).image
+        yield draw(scene, cameras[number])
 
 
 def write_video(

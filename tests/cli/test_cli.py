@@ -114,6 +114,15 @@ def test_render_writes_a_video(scene_file, tmp_path):
     assert (tmp_path / "out" / "orbit.mp4").stat().st_size > 0
 
 
+def test_a_restorer_draws_over_frames(scene_file, tmp_path):
+    size = ["--views", "2", "--width", "32", "--height", "16", "--format", "gif", "--device", "cpu"]
+    films = []
+    for name, more in (("plain", []), ("drawn", ["--restorer", "driving"])):
+        assert main(["render", str(scene_file), "--out", str(tmp_path / name), *size, *more]) == 0
+        films.append((tmp_path / name / "orbit.gif").read_bytes())
+    assert films[0] != films[1]
+
+
 def test_render_follows_a_camera_file(scene_file, tmp_path):
     pose = torch.eye(4)
     pose[:3, 3] = torch.tensor([0.5, 1.2, 6.0])

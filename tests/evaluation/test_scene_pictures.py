@@ -25,6 +25,7 @@ STEPS = torch.linspace(0, 1, 7)
 PATH = torch.stack(
     (2.0 + STEPS, -0.5 + STEPS**2, 1.4 + 0.1 * STEPS, STEPS.cos(), STEPS.sin()), dim=-1
 )  # bends to the left and climbs
+SHAPE = (9, 3, SIZE, SIZE)
 ORDER = (4, 0, 6, 2)
 """Poses where pictures were taken, as shuffled as a recorder leaves them."""
 
@@ -93,6 +94,10 @@ def test_sets_hold_pictures_along_trajectories() -> None:
     for like in (sample, room_sample()):
         made = made_pictures(scenes, [like], 6, progress=False)
         assert made.images.shape == (6, 3, SIZE, SIZE) and made.scenes.tolist() == [0, 0, 0, 1, 1, 1]
+    grey = made_pictures(
+        scenes, [sample], 4, progress=False, draw=lambda _, camera: torch.full(SHAPE, 0.5)[: len(camera)]
+    )
+    assert float(grey.images.min()) == float(grey.images.max()) == 0.5
 
 
 def test_clips_are_as_long_as_recorded_ones() -> None:

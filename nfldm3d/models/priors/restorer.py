@@ -12,12 +12,16 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from nfldm3d._types import PathName
+from nfldm3d.camera import Camera
 from nfldm3d.files import DataFormatError
-from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_schedule
+from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_schedule, nearness
 from nfldm3d.models.weight_folders import device_of, find_weights, require_options
 from nfldm3d.models.weights import load_network
+from nfldm3d.rendering import prepare
+from nfldm3d.scene import Scene
 
 FOLDER = "restorer"
 BESIDE = 5
@@ -100,6 +104,17 @@ class Restorer:
         """See ``restore``."""
         return restore(self.network, raw, steps=steps, noise=noise, generator=generator)
 
+    @torch.no_grad()
+    def draw(self, scene: Scene, camera: Camera) -> Float[Tensor, "*views 3 height width"]:
+        """What photographs from these cameras would show, sRGB in [0, 1]: what the scene shows, restored in one step.
+
+        Each picture for itself, so what is made up differs a little between cameras; ``pipelines.refining.refine``
+        makes it part of the scene.
+        """
+        views = camera.reshape(-1)
+        parts = [self.restore(RawViews(**look_at(scene, views[[number]]))) for number in range(len(views))]
+        return torch.cat(parts).clamp(0, 1).unflatten(0, camera.shape) if camera.shape else parts[0][0].clamp(0, 1)
+
 
 @torch.no_grad()
 def restore(
@@ -121,9 +136,12 @@ def restore(
     total = len(SCHEDULE.alphas_cumprod)
     if not 1 <= steps <= total:
         raise ValueError(f"a restorer takes 1 to {total} steps, got {steps}")
-    beside = raw.channels()
+    beside, (height, width) = raw.channels(), raw.render.shape[-2:]
     if noise is None:
         noise = torch.randn(raw.render.shape, generator=generator).to(raw.render)
+    unit = int(network.config["patch"]) * 2 ** (len(network.config["widths"]) - 1)
+    edges = (0, -width % unit, 0, -height % unit)
+    beside, noise = functional.pad(beside, edges, mode="replicate"), functional.pad(noise, edges)
     noisy, clean = torch.zeros_like(noise), torch.zeros_like(noise)
     times = [total - 1 - number * total // steps for number in range(steps)]
     for time, following in zip(times, [*times[1:], None], strict=True):
@@ -133,7 +151,14 @@ def restore(
         if following is not None:
             signal = SCHEDULE.alphas_cumprod[following].to(noisy)
             noisy = signal.sqrt() * clean + (1 - signal).sqrt() * seen
-    return raw.render + float(network.config["deviation"]) / 2 * clean
+    return raw.render + float(network.config["deviation"]) / 2 * clean[..., :height, :width]
+
+
+@torch.no_grad()
+def look_at(scene: Scene, camera: Camera) -> dict[str, Float[Tensor, "views ..."]]:
+    """What a restorer is shown of a scene: ``render``, ``opacity`` and ``nearness``, all from 0 to 1."""
+    seen = prepare(scene).render(camera.to(scene.device))
+    return {"render": seen.image, "opacity": seen.opacity, "nearness": nearness(seen.distance)}
 
 
 def split_noise(

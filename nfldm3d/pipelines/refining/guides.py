@@ -13,8 +13,7 @@ from nfldm3d.fitting.schedule import Step
 from nfldm3d.guidance import Distillation, Prior, distill
 from nfldm3d.models.nfldm.losses import structural_loss, texture_loss
 from nfldm3d.models.priors.image_denoiser import far_from
-from nfldm3d.models.priors.restorer import RawViews, Restorer
-from nfldm3d.pipelines.pairs import look_at
+from nfldm3d.models.priors.restorer import RawViews, Restorer, look_at
 from nfldm3d.pipelines.refining.anchored_noise import anchor_noise
 from nfldm3d.pipelines.refining.options import RefineOptions
 from nfldm3d.scene import Scene

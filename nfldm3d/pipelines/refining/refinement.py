@@ -19,8 +19,7 @@ from nfldm3d.camera import Camera
 from nfldm3d.fitting import Checkpoint, OptimisationError, Schedule, Step, optimise
 from nfldm3d.guidance import Prior
 from nfldm3d.guidance.prior import Described
-from nfldm3d.models.priors.restorer import Restorer
-from nfldm3d.pipelines.pairs import look_at
+from nfldm3d.models.priors.restorer import Restorer, look_at
 from nfldm3d.pipelines.refining.cameras import choose_cameras
 from nfldm3d.pipelines.refining.grid import RefinedGrid
 from nfldm3d.pipelines.refining.guides import DistillingGuide, Guide, RestoringGuide

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_refining import make_scene
 
-from nfldm3d.models.priors.restorer import FOLDER, RawViews, Restorer
+from nfldm3d import Camera, render
+from nfldm3d.models.priors.restorer import FOLDER, RawViews, Restorer, look_at
 
 
 def test_weights_with_and_without_one(tmp_path: Path) -> None:
@@ -31,3 +33,16 @@ def test_the_shipped_one_sharpens_what_is_soft() -> None:
     assert torch.equal(draws[0], draws[1]) and not torch.allclose(draws[0], draws[2], atol=1e-3)
     assert float((draws[0] - render).abs().mean()) < 0.1  # still that road
     assert float(draws[0].diff(dim=-1).abs().mean()) > 2 * float(render.diff(dim=-1).abs().mean()) + 1e-4
+
+
+def test_pictures_of_scenes_are_drawn_in_any_size() -> None:
+    """Sizes that cannot be cut into patches lose nothing, and what lies beyond their edges changes little."""
+    torch.manual_seed(0)
+    scene, restorer = make_scene(), Restorer.from_pretrained("driving")
+    camera = Camera.look_at((0.0, 0.0, 0.5), (2.0, 0.3, 0.4), width=37, height=22).reshape(1)
+    drawn = restorer.draw(scene, camera)
+    assert drawn.shape == (1, 3, 22, 37) and float(drawn.min()) >= 0 and float(drawn.max()) <= 1
+    assert torch.equal(restorer.draw(scene, camera[0]), drawn[0])
+    raw = RawViews(**look_at(scene, camera))
+    assert torch.equal(raw.render, render(scene, camera).image)
+    assert torch.equal(restorer.restore(raw).clamp(0, 1), drawn)
