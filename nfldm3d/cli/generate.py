@@ -64,7 +64,7 @@ class Generate:
     """Whether scene.glb is written."""
     refine: bool = False
     """Sharpen each scene by the restorer of the weights: refined.nfld lies beside scene.nfld, which can be edited, and
-    pictures, videos and mesh are of it."""
+    pictures, videos and mesh are of it. The restorer also draws over the pictures along the path."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to sample and render."""
 
@@ -105,7 +105,7 @@ class Generate:
             sampling += time.monotonic() - begun
             for number, scene in zip(part, made.scenes, strict=True):
                 with atomic_folder(folders[number]) as temporary:
-                    self._finish(pipeline, scene, self._sharpen(scene, restorer, temporary), temporary)
+                    self._finish(pipeline, scene, self._sharpen(scene, restorer, temporary), restorer, temporary)
         seconds = {"sampling": round(sampling, 1), "all": round(time.monotonic() - start, 1)}
         figures = {"scenes": self.scenes, "made": len(missing), "seconds": seconds, "out": str(self.out)}
         print(json.dumps(figures))  # noqa: T201
@@ -143,7 +143,7 @@ class Generate:
             **{name: None if path is None else measure_file(path)["sha256"] for name, path in files.items()},
         }
 
-    def _finish(self, pipeline, scene: Scene, shown: Scene, folder: Path) -> None:
+    def _finish(self, pipeline, scene: Scene, shown: Scene, restorer, folder: Path) -> None:
         from nfldm3d.export import export_mesh
         from nfldm3d.pictures import save_image
         from nfldm3d.pipelines.showing import open_top, picture_from_above, picture_sheet
@@ -155,10 +155,12 @@ class Generate:
         scene.save(folder / "scene.nfld")
         save_image(picture_from_above(pipeline, scene, self.bev), folder / "bev.png")
         with torch.no_grad():
-            flight = make_path(shown, "fly", views=8, **size)
-            save_image(picture_sheet(render(shown, flight).image, columns=4), folder / "views.png")
+            flight, draw = make_path(shown, "fly", views=8, **size), None if restorer is None else restorer.draw
+            pictures = render(shown, flight).image if draw is None else draw(shown, flight)
+            save_image(picture_sheet(pictures, columns=4), folder / "views.png")
             if self.frames:
-                render_video(shown, make_path(shown, "fly", views=self.frames, **size), folder / "flight.mp4")
+                path = make_path(shown, "fly", views=self.frames, **size)
+                render_video(shown, path, folder / "flight.mp4", draw=draw)
                 top = open_top(shown)
                 around = make_path(top, "orbit", views=self.frames, **size)
                 render_video(top, around, folder / "turntable.mp4")

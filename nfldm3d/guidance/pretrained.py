@@ -105,16 +105,15 @@ def load_tokenizer(folder: Path) -> Any:
 
 def _require_known_tokens(content: object, path: Path) -> None:
     """Tokens with other fields than these get a line on the terminal each, from a library that cannot be kept quiet."""
-    if isinstance(content, dict):
-        is_token = "content" in content and "type" not in content  # normalizers have types
-        if is_token and (unknown := sorted(content.keys() - TOKEN_FIELDS)):
-            raise DataFormatError(path, f"has a token with the unknown field {unknown[0]}; {WHOLE}")
-        if "vocab" in content:  # of the model: long, and without tokens of this kind
-            return
-        content = list(content.values())
-    if isinstance(content, list):
-        for part in content:
-            _require_known_tokens(part, path)
+    parts = content if isinstance(content, dict) else {}
+    listed, numbered = parts.get("added_tokens"), parts.get("added_tokens_decoder")
+    tokens = list(listed) if isinstance(listed, list) else []
+    tokens += list(numbered.values()) if isinstance(numbered, dict) else []
+    tokens += [part for part in parts.values() if isinstance(part, dict) and "content" in part]
+    for token in tokens:
+        fields = token.keys() if isinstance(token, dict) else {type(token).__name__}
+        if unknown := sorted(fields - TOKEN_FIELDS) or sorted({"content"} - fields):
+            raise DataFormatError(path, f"has a token with the unknown field {unknown[0]}, or without content; {WHOLE}")
 
 
 @contextmanager
