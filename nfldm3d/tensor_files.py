@@ -1,7 +1,7 @@
 """Tensors in files: the one way to read and write safetensors, and to read other people's without running code."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ COPY = "copy the file again"
 UnpicklingError = torch.serialization.pickle.UnpicklingError  # what torch.load raises for anything but tensors
 PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool)
 """Numbers that networks are kept in; others, such as float8, need a scale that the file does not tell."""
+
+MOST_AXES = 16
 
 
 def write_tensors(
@@ -82,11 +84,19 @@ def _opened(path: PathName, remedy: str) -> Iterator[Any]:
     refuse_special(path)
     try:
         with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                _require_shape(name, file.get_slice(name).get_shape())
             yield file
     except FileNotFoundError as error:
         raise DataFormatError(path, f"does not exist; {remedy}") from error
     except (SafetensorError, OSError, ValueError, LookupError) as error:
         raise DataFormatError(path, f"is no whole safetensors file ({error}); {remedy}") from error
+
+
+def _require_shape(name: str, shape: Sequence[int]) -> None:
+    """Raises a ValueError for what torch cannot hold or compute with."""
+    if len(shape) > MOST_AXES or max(shape, default=0) >= 2**63:
+        raise ValueError(f"{name} has {len(shape)} axes, the longest of {max(shape, default=0)}")
 
 
 def unpack_tensors(data: bytes, source: PathName, *, remedy: str = COPY) -> Tensors:
@@ -95,8 +105,11 @@ def unpack_tensors(data: bytes, source: PathName, *, remedy: str = COPY) -> Tens
     from safetensors.torch import load
 
     try:
-        return load(data)
-    except (SafetensorError, ValueError, LookupError) as error:
+        tensors = load(data)
+        for name, value in tensors.items():
+            _require_shape(name, value.shape)
+        return tensors
+    except (SafetensorError, ValueError, LookupError, RuntimeError, TypeError) as error:
         raise DataFormatError(source, f"is no whole safetensors file ({error}); {remedy}") from error
 
 

@@ -36,6 +36,8 @@ BROKEN = {
     "endless head": struct.pack("<Q", 2**60) + b"{}",
     "unknown kind": head({"dtype": "Q9", "shape": [1], "data_offsets": [0, 4]}, b"0000"),
     "more than there is": head({"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}, b"0000"),
+    "a thousand axes": head({"dtype": "F32", "shape": [0] * 1000, "data_offsets": [0, 0]}),
+    "an endless axis": head({"dtype": "F32", "shape": [0, 2**63], "data_offsets": [0, 0]}),
     "other shape": head({"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}, b"0000"),
 }
 
