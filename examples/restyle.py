@@ -38,8 +38,8 @@ LIKE = 64
 """Photographs of a look that distillation is told of."""
 SHOWN = 6
 """Views of a scene on the page."""
-RESTYLING = RefineOptions(keep_coarse=0.0, steady=0.0, most_noise=0.95, copied=0.1, guidance_scale=3.0, rate=0.05)
-"""Sky and large areas are to change."""
+RESTYLING = RefineOptions(match_colors=1.0, most_noise=0.6, guidance_scale=3.0)
+"""Colours change as a whole first, then the prior changes what has others."""
 
 
 def name_look(sample: SceneSample) -> str:

@@ -14,6 +14,7 @@ from nfldm3d.fitting.parameters import TensorParameters
 from nfldm3d.fitting.schedule import Step
 from nfldm3d.memory import require_memory
 from nfldm3d.pipelines.refining.options import RefineOptions
+from nfldm3d.pipelines.refining.palettes import Palette, apply_palette
 from nfldm3d.rendering import composite
 from nfldm3d.rendering.integration import find_occupancy
 from nfldm3d.rendering.renderer import mean_distance, shade
@@ -56,6 +57,23 @@ class RefinedGrid:
         self.adam = TensorParameters(parts, rates={"thickness": options.density_rate})
         self.occupancies = [find_occupancy(level) for level in self.plain.levels]
         self.neighbours = [_both_solid(self.start > 0, axis) for axis in range(3)]
+
+    @torch.no_grad()
+    def recolor(self, palette: Palette) -> None:
+        """Maps all colours, also those beyond the field."""
+        self.colors.copy_(apply_palette(self.colors, palette))
+        around = tuple(
+            replace(level, features=apply_palette(level.features, palette).contiguous())
+            for level in (_grid_of(level) for level in self.plain.surroundings)
+        )
+        background = self.plain.background
+        if self.sky is not None and self.first_sky is not None:
+            self.sky.copy_(apply_palette(self.sky, palette))
+            self.first_sky = self.sky.detach().clone()
+            background = EnvironmentMap(self.first_sky)
+        elif isinstance(background, Tensor):
+            background = apply_palette(background, palette)
+        self.plain = replace(self.plain, surroundings=around, background=background)
 
     def advance(self, step: Step) -> None:
         """A step of Adam; densities rest at first, and colours stay colours."""

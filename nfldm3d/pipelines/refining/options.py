@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 MOST_VIEWS = 10_000
-SHARES = ("copied", "frozen", "most_noise")
+SHARES = ("copied", "frozen", "most_noise", "match_colors")
 POSITIVE = ("views", "views_per_step", "steps", "finer", "rate", "restoring_steps")
 NOT_NEGATIVE = ("density_rate", "near", "steady", "smoothness", "keep_coarse", "guidance_scale", "seed")
 
@@ -31,7 +31,7 @@ class RefineOptions:
     copied: float = 0.25
     """Share of the steps, before distillation, that repeat what the scene shows: its decoder's detail. A restorer needs
     none."""
-    near: float = 2.0
+    near: float = 50.0
     """How much densities are kept to what they were."""
     steady: float = 1e-4
     """How much the sky is kept to what it was. Adam moves what hardly shows, behind the ground, as fast as anything
@@ -40,6 +40,9 @@ class RefineOptions:
     """How much neighbouring colours are kept alike."""
     keep_coarse: float = 4.0
     """How much pictures of 16 pixels are kept to what the scene showed, in distillation."""
+    match_colors: float = 0.0
+    """Of distillation: how far the scene's colours are moved as a whole, before anything else, to those of the pictures
+    that it is told of, from 0 to 1. For another time of day 1; to sharpen, 0."""
     most_noise: float = 0.45
     """Of distillation: the latest of the model's time steps that are drawn at first, as a share; more moves shapes and
     whole pictures."""
@@ -63,4 +66,4 @@ class RefineOptions:
                 raise ValueError(f"{name} must be a finite number, not below 0, got {getattr(self, name)}")
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share of the steps, from 0 to 1, got {getattr(self, name)}")
+                raise ValueError(f"{name} is a share, from 0 to 1, got {getattr(self, name)}")

@@ -20,15 +20,18 @@ from nfldm3d.fitting import Checkpoint, OptimisationError, Schedule, Step, optim
 from nfldm3d.guidance import Prior
 from nfldm3d.guidance.prior import Described
 from nfldm3d.models.priors.restorer import Restorer, look_at
-from nfldm3d.pipelines.refining.cameras import choose_cameras
+from nfldm3d.pipelines.refining.cameras import choose_cameras, square
 from nfldm3d.pipelines.refining.grid import RefinedGrid
 from nfldm3d.pipelines.refining.guides import DistillingGuide, Guide, RestoringGuide
 from nfldm3d.pipelines.refining.options import RefineOptions
+from nfldm3d.pipelines.refining.palettes import match_palette
 from nfldm3d.scene import Scene
 
 CHECKPOINT_SECONDS = 60.0
 FINAL_RATE = 0.1
 """Share of the step size that is left at the end."""
+PALETTE_SIZE = 32
+"""Pixels along each side of the pictures whose colours are matched."""
 FEWEST_PICTURES = 4
 """A look needs so many pictures, or its embedding is that of what happens to stand in them."""
 
@@ -66,6 +69,11 @@ def refine(
     options = options or RefineOptions()
     generator = torch.Generator().manual_seed(options.seed)
     grid = RefinedGrid(scene, options)
+    if options.match_colors and isinstance(like, Tensor) and scene.cameras is not None:
+        _require_pictures(like)
+        own = look_at(scene, square(scene.cameras.reshape(-1), PALETTE_SIZE))["render"]
+        grid.recolor(match_palette(own, like, options.match_colors))
+        scene = grid.scene()
     guide = _make_guide(scene, model, like, options, grid.unit, generator)
     count, identity = len(guide.camera), _identify(grid, model, options)
 
@@ -121,13 +129,17 @@ def make_conditions(
     if not isinstance(like, Tensor):
         wanted = prior.embed(like)
         return wanted[:1].expand(len(camera), -1, -1), None
+    _require_pictures(like)
+    shown = prior.embed(look_at(scene, camera)["render"])
+    wanted = shown + prior.embed(like).mean(0) - shown.mean(0)
+    return wanted, None if options.plain_guidance else shown
+
+
+def _require_pictures(like: Float[Tensor, "pictures 3 height width"]) -> None:
     if len(like) < FEWEST_PICTURES:
         raise ValueError(f"a look needs at least {FEWEST_PICTURES} pictures, got {len(like)}; give more")
     if not bool(torch.isfinite(like).all()):
         raise ValueError("the pictures of a look hold NaN or infinity; read them again")
-    shown = prior.embed(look_at(scene, camera)["render"])
-    wanted = shown + prior.embed(like).mean(0) - shown.mean(0)
-    return wanted, None if options.plain_guidance else shown
 
 
 def _identify(grid: RefinedGrid, model: Restorer | Prior, options: RefineOptions) -> dict[str, Mapping[str, object]]:
