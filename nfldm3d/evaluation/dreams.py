@@ -22,7 +22,8 @@ from nfldm3d.files import DataFormatError, read_json, read_lines
 from nfldm3d.guidance.embedders import CLIP_DEVIATION, CLIP_MEAN
 from nfldm3d.guidance.pretrained import first_line, import_transformers, load_pretrained, load_tokenizer
 from nfldm3d.guidance.sentences import SentenceEmbedder, average_tokens
-from nfldm3d.models.priors.matcher import MOST_PIXELS, PictureTextMatcher
+from nfldm3d.models.priors.image_denoiser import MOST_PIXELS
+from nfldm3d.models.priors.matcher import PictureTextMatcher
 from nfldm3d.models.weight_folders import find_weights
 from nfldm3d.models.weights import load_network
 from nfldm3d.pipelines.dream.dreaming import RADIUS

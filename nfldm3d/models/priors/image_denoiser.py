@@ -67,10 +67,7 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
                 cannot tell where in an unseen picture something should be. 0 leaves it out.
         """
         super().__init__()
-        if not (type(size) is int and type(patch) is int and 1 <= patch <= size <= MOST_PIXELS) or size % patch:
-            raise ValueError(f"{size} pixels cannot be cut into patches of {patch}; at most {MOST_PIXELS} are")
-        if size // patch < 2 ** (len(widths) - 1):
-            raise ValueError(f"{size // patch} patches a side are too few for {len(widths)} levels; give fewer widths")
+        require_patches(size, patch, len(widths))
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, memory), nn.SiLU(), nn.Linear(memory, memory))
         self.told = None
         if embedding and questions:
@@ -154,6 +151,14 @@ class Layout(nn.Module):
 
     def forward(self, condition: Float[Tensor, "views memory"]) -> Float[Tensor, "views width side side"]:
         return self.widen(self.draw(condition).unflatten(-1, self.shape))
+
+
+def require_patches(size: int, patch: int, levels: int) -> None:
+    """Raises a ValueError for pictures that a network cannot cut into patches, or halve at each of its levels."""
+    if not (type(size) is int and type(patch) is int and 1 <= patch <= size <= MOST_PIXELS) or size % patch:
+        raise ValueError(f"{size} pixels cannot be cut into patches of {patch}; at most {MOST_PIXELS} are")
+    if size // patch < 2 ** (levels - 1):
+        raise ValueError(f"{size} pixels in patches of {patch} are too few for {levels} levels; give fewer widths")
 
 
 def nearness(distance: Float[Tensor, "*views height width"]) -> Float[Tensor, "*views height width"]:

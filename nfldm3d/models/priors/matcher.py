@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nfldm3d.blocks import ResidualBlock
+from nfldm3d.models.priors.image_denoiser import require_patches
 from nfldm3d.models.priors.told import Whitening
 
 LARGEST_SCALE = 100.0
-MOST_PIXELS = 1024
-"""Along each side of the pictures of a matcher."""
 
 
 class PictureTextMatcher(ModelMixin, ConfigMixin):
@@ -42,14 +41,7 @@ class PictureTextMatcher(ModelMixin, ConfigMixin):
             directions: in which sentences differ, of which it is told; see ``tell_apart``.
         """
         super().__init__()
-        if not (all(type(number) is int for number in (size, patch)) and 1 <= patch <= size <= MOST_PIXELS):
-            raise ValueError(
-                f"pictures have 1 to {MOST_PIXELS} pixels along each side, got {size} in patches of {patch}"
-            )
-        if size % patch or size // patch < 2 ** (len(widths) - 1):
-            raise ValueError(
-                f"{size} pixels cannot be cut into patches of {patch} for {len(widths)} levels; change one"
-            )
+        require_patches(size, patch, len(widths))
         self.stem = nn.Conv2d(3 * patch**2, widths[0], 3, padding=1)
         pairs = itertools.pairwise((widths[0], *widths))
         self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in pairs)
