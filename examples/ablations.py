@@ -12,9 +12,10 @@ stage 1. After the first row ``gain`` tells between which bounds PSNR is higher 
 
 Of generators, on small fields: ``hierarchy``: c, c and f, all of g, c and f (Table 4). ``direct``: diffusion straight
 on the voxels, without latents (Figure 14), beside c and f. ``baseline``: one global latent for each scene, as GAUDI has
-them, beside g, c and f. They are judged by the Fréchet distance of generated pictures to those of test maps, in the
-features of the weights' frame classifier, as a multiple of that of training pictures; ``low`` and ``high`` are its
-bounds, had other scenes been sampled. Bounds hold nine times of ten.
+them, beside g, c and f. ``latents``: all of ``hierarchy`` and ``baseline`` on one stage 1. They are judged by the Fréchet
+distance of generated pictures to those of test maps, in the features of the weights' frame classifier, or of
+EfficientNet-Lite0 where there is none, as a multiple of that of training pictures; ``low`` and ``high`` are its bounds,
+had other scenes been sampled. Bounds hold nine times of ten.
 """
 
 import argparse
@@ -31,18 +32,16 @@ from nfldm3d.data.scene_sample import SceneSample
 from nfldm3d.data.scenes import spread
 from nfldm3d.evaluation.autoencoder_report import judge_autoencoders
 from nfldm3d.evaluation.chance import bootstrap
-from nfldm3d.evaluation.frechet_ratio import FrechetRatio
+from nfldm3d.evaluation.frechet_ratio import FrechetRatio, load_judge
 from nfldm3d.geometry import Box
 from nfldm3d.models.gaudi.autodecoder import SceneAutodecoder, coarsest
 from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
 from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
-from nfldm3d.models.nfldm.readers import FrameClassifier
 from nfldm3d.models.nfldm.scene_autoencoder import PAPER, SceneAutoencoder
 from nfldm3d.models.nfldm.scene_voxels import FULL, Voxels
 from nfldm3d.models.nfldm.trajectories import path_cameras
 from nfldm3d.models.nfldm.views import cubic_box
 from nfldm3d.models.weight_folders import find_weights
-from nfldm3d.models.weights import load_network
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.encoding import describe_scenes, encode_scenes
 from nfldm3d.pipelines.global_generator import GlobalGenerator
@@ -66,17 +65,8 @@ RESOLUTION = (32, 32, 8)
 LEVELS = {"c": (False, False), "c+f": (True, False), "g+c+f": (True, True)}
 """Whether there are f and g."""
 GENERATORS = {"hierarchy": tuple(LEVELS), "direct": ("c+f", "voxels"), "baseline": ("g+c+f", "GAUDI-style")}
+GENERATORS |= {"latents": (*LEVELS, "GAUDI-style")}
 AUTOENCODERS = ("voxel-size", "density", "pooling", "recipe", "surfaces", "downsampling")
-
-
-def run(stage: Stage, steps: int, batch: int = 2, rate: float = 8e-4) -> None:
-    """The same schedule for all."""
-    options = TrainingOptions(
-        steps=steps, batch_size=batch, learning_rate=rate, evaluate_every=0, ema_decay=0.99, warmup_steps=50
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        train(stage, folder, options=options)
-    stage.model.eval()
 
 
 class Trials:
@@ -88,6 +78,21 @@ class Trials:
         self.scenes = list(spread(self.training, arguments.scenes))
         self.keys = [scene.key for scene in self.scenes]
         self.first: torch.Tensor | None = None
+
+    def run(self, stage: Stage, steps: int, batch: int = 2, rate: float = 8e-4) -> None:
+        """The same schedule for all."""
+        options = TrainingOptions(
+            steps=steps,
+            batch_size=batch,
+            learning_rate=rate,
+            evaluate_every=0,
+            ema_decay=0.99,
+            warmup_steps=50,
+            precision=self.arguments.precision,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            train(stage, folder, options=options)
+        stage.model.eval()
 
     def autoencoders(self) -> Iterator[dict]:
         """A row for each auto-encoder."""
@@ -115,7 +120,7 @@ class Trials:
                 torch.manual_seed(0)
                 model = LatentAutoencoder(downsampling=downsampling, **LATENT, **shape)
                 source = LatentSource(EncodedScenes(fields), self.scenes, self.keys)
-                run(LatentStage(model, base.scene, source, self.held_out, judged=1), self.steps)
+                self.run(LatentStage(model, base.scene, source, self.held_out, judged=1), self.steps)
                 networks = Autoencoders(base.scene, model)
                 yield {"downsampling": downsampling} | self.measure(networks, "compressed")
 
@@ -124,7 +129,7 @@ class Trials:
         model = SceneAutoencoder(**(SMALL | (PAPER if plain else {}) | changes))
         source = SceneSource(self.scenes, Drawing(without_depth=1.0) if plain else Drawing())
         weights = PAPER_WEIGHTS if plain else SceneWeights()
-        run(SceneStage(model, source, self.held_out, weights=weights, judged=1), self.steps)
+        self.run(SceneStage(model, source, self.held_out, weights=weights, judged=1), self.steps)
         return Autoencoders(model.requires_grad_(False), None)
 
     def measure(self, networks: Autoencoders, part: str) -> dict:
@@ -143,9 +148,9 @@ class Trials:
 
     def generators(self) -> Iterator[dict]:
         """A row for each generator."""
-        classifier = load_network(FrameClassifier, find_weights(self.arguments.weights) / "frame_classifier")
+        judge = load_judge(find_weights(self.arguments.weights))
         count = self.arguments.generated * self.arguments.views
-        ratio = FrechetRatio.against(classifier, self.training, self.held_out, pictures=count)
+        ratio = FrechetRatio.against(judge, self.training, self.held_out, pictures=count)
         base = self.train_scene(resolution=RESOLUTION)
         with tempfile.TemporaryDirectory() as work:
             encode_scenes(base, self.scenes, Path(work, "fields"))
@@ -164,13 +169,14 @@ class Trials:
             RESOLUTION, sky_rows=base.scene.config["sky_rows"], use_fine=fine, use_global=everything, **LATENT
         )
         source = LatentSource(fields, self.scenes, self.keys)
-        run(LatentStage(latent, base.scene, source, self.held_out, judged=1), self.steps, 4, 6e-4)
+        self.run(LatentStage(latent, base.scene, source, self.held_out, judged=1), self.steps, 4, 6e-4)
         encode_scenes(Autoencoders(base.scene, latent.requires_grad_(False)), self.scenes, folder, keep="latents")
         latents, denoisers = LatentSetSource(EncodedScenes(folder)), {}
         for level in ("g", "c", "f") if fine else ("g", "c"):  # g holds the path where there is no global latent
             torch.manual_seed(0)
             model = make_denoiser(level, latents, use_map=False)  # type: ignore[arg-type]
-            run(DenoiserStage(level, model, latents, latents), self.arguments.denoiser_steps, 16, 6e-4)  # type: ignore[arg-type]
+            stage = DenoiserStage(level, model, latents, latents)  # type: ignore[arg-type]
+            self.run(stage, self.arguments.denoiser_steps, 16, 6e-4)
             denoisers[f"denoiser_{level}"] = model
         box = latents.encoded.header["box_size"]
         pipeline = SceneGenerator(base.scene, latent, scheduler=make_schedule(), box_size=box, **denoisers)
@@ -183,13 +189,13 @@ class Trials:
         model = SceneAutodecoder(
             source.keys, RESOLUTION, sky_rows=sky_rows, downsampling=coarsest(RESOLUTION), **LATENT
         )
-        run(AutodecoderStage(model, base.scene, source, judged=1), self.steps, 4, 6e-4)
+        self.run(AutodecoderStage(model, base.scene, source, judged=1), self.steps, 4, 6e-4)
         about = describe_scenes(self.scenes[0], base.scene.grid)
         with tempfile.TemporaryDirectory() as folder:
             write_codes(model, source.scenes, range(len(source)), Path(folder, "codes"), about)
             codes = LatentSetSource(EncodedScenes(Path(folder, "codes")))
             denoiser = GlobalDenoiser(codes.read(0).g.shape[1], widths=(768, 576, 384))
-            run(DenoiserStage("g", denoiser, codes, codes), 3 * self.arguments.denoiser_steps, 16, 6e-4)
+            self.run(DenoiserStage("g", denoiser, codes, codes), 3 * self.arguments.denoiser_steps, 16, 6e-4)
         box = about["box_size"]
         return self.sample(GlobalGenerator(base.scene, model, denoiser, make_schedule(), box))  # type: ignore[arg-type]
 
@@ -205,7 +211,7 @@ class Trials:
         torch.manual_seed(0)
         widths, attention = (96, 144, 192), (False, True, True)
         model = GridDenoiser(channels, x, widths=widths, attention=attention, layers=1, dimensions=0)
-        run(DenoiserStage("c", model, source, source), 3 * self.arguments.denoiser_steps, 16, 6e-4)
+        self.run(DenoiserStage("c", model, source, source), 3 * self.arguments.denoiser_steps, 16, 6e-4)
         skies = torch.stack([fields[n].tensors["sky"].float() for n in range(len(fields))])
         sampler, made = Sampler(make_schedule(), self.arguments.sampling_steps, progress=False), []
         for draws in split_generator(torch.Generator().manual_seed(0), self.arguments.generated):
@@ -246,6 +252,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", default="vizdoom", help="a trained stage 1 with its frame classifier")
     parser.add_argument("--steps", type=int, default=400, help="optimiser steps of each auto-encoder")
     parser.add_argument("--denoiser-steps", type=int, default=1500, help="optimiser steps of each denoiser")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="of forward passes")
     parser.add_argument("--sampling-steps", type=int, default=25, help="steps of the sampler")
     parser.add_argument("--scenes", type=int, default=300, help="scenes to train on")
     parser.add_argument("--judged", type=int, default=96, help="held-out scenes that auto-encoders are measured on")

@@ -19,9 +19,9 @@ import torch
 
 from nfldm3d.data.scene_dataset import SceneDataset
 from nfldm3d.data.scenes import spread
-from nfldm3d.evaluation.frechet_ratio import FrechetRatio
+from nfldm3d.evaluation.frechet_ratio import FrechetRatio, load_judge
 from nfldm3d.evaluation.map_scores import measure_map_overlap, seen_maps
-from nfldm3d.models.nfldm.readers import BevReader, FrameClassifier
+from nfldm3d.models.nfldm.readers import BevReader
 from nfldm3d.models.weight_folders import find_weights
 from nfldm3d.models.weights import load_network
 from nfldm3d.pipelines.scene_generator import SceneGenerator
@@ -77,10 +77,9 @@ def main() -> None:
     parser.add_argument("--generated", type=int, default=96, help="scenes that each row is measured on")
     parser.add_argument("--views", type=int, default=24, help="pictures of each of them")
     arguments = parser.parse_args()
-    classifier = load_network(FrameClassifier, find_weights(arguments.weights) / "frame_classifier")
     training, held_out = (SceneDataset(arguments.data, split=split) for split in ("train", "test"))
     count = arguments.generated * arguments.views
-    judge = FrechetRatio.against(classifier, training, held_out, pictures=count)
+    judge = FrechetRatio.against(load_judge(find_weights(arguments.weights)), training, held_out, pictures=count)
     for figures in {"guidance": guidance, "sampler": sampler}[arguments.which](arguments, judge):
         print(json.dumps(figures), flush=True)
 

@@ -2,15 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from nfldm3d._types import PathName
 from nfldm3d.data.scenes import Scenes
 from nfldm3d.evaluation.distributions import frechet_distance
+from nfldm3d.evaluation.features import EfficientNetFeatures
 from nfldm3d.evaluation.picture_scores import Embed, Features, embedding_by, frechet_chance
 from nfldm3d.evaluation.scene_pictures import NumberedPictures, made_pictures, recorded_pictures
 from nfldm3d.models.nfldm.readers import FrameClassifier
+from nfldm3d.models.weights import load_network
 from nfldm3d.scene import Scene
+
+CLASSIFIER = "frame_classifier"
+"""Folder of the network among the weights of a world."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +32,22 @@ class FrechetRatio:
 
     @classmethod
     def against(
-        cls, classifier: FrameClassifier, training: Scenes, held_out: Scenes, *, pictures: int = 2048
+        cls,
+        judge: FrameClassifier | EfficientNetFeatures,
+        training: Scenes,
+        held_out: Scenes,
+        *,
+        pictures: int = 2048,
     ) -> "FrechetRatio":
-        """In the features of a classifier; ``pictures`` are looked at on each side.
+        """In the features of a network; ``pictures`` are looked at on each side.
 
         Raises:
             ValueError: fewer pictures than features.
         """
-        embed = embedding_by(classifier.embed, torch.device("cpu"), 256)
+        if isinstance(judge, FrameClassifier):
+            embed = embedding_by(judge.embed, torch.device("cpu"), 256)
+        else:
+            embed = embedding_by(judge, torch.device("cpu"), 32)
         seen, real = (_look(embed, recorded_pictures(scenes, pictures)) for scenes in (training, held_out))
         return cls(embed, held_out, pictures, real, float(frechet_distance(seen.values, real.values)))
 
@@ -48,3 +63,13 @@ class FrechetRatio:
 
 def _look(embed: Embed, pictures: NumberedPictures) -> Features:
     return Features(embed(pictures.images), pictures.scenes)
+
+
+def load_judge(weights: PathName) -> FrameClassifier | EfficientNetFeatures:
+    """The classifier of frames in a folder of weights, or where they have none EfficientNet-Lite0.
+
+    Raises:
+        ImportError: there is no classifier, and EfficientNet's packages are missing.
+    """
+    folder = Path(weights, CLASSIFIER)
+    return load_network(FrameClassifier, folder) if folder.exists() else EfficientNetFeatures.load()
