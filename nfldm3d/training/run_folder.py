@@ -23,6 +23,7 @@ import torch
 
 from nfldm3d.file_locks import locked
 from nfldm3d.files import DataFormatError, atomic_write, read_json, refuse_outside
+from nfldm3d.messages import to_one_line
 from nfldm3d.temporary_files import sweep
 from nfldm3d.training.run_options import TrainingOptions
 from nfldm3d.training.saved_state import TrainingState, find_damage, read_progress, remove_checkpoint, save_checkpoint
@@ -82,6 +83,7 @@ class RunFolder:
         log.jsonl or lock is written over."""
         others = {path.name for path in self.path.iterdir()} - {"lock"} if self.path.is_dir() else set()
         if others:
+            refuse_outside(self.path, self.path / "config.json")
             config = read_json(self.path / "config.json") if "config.json" in others else None
             if not isinstance(config, dict) or not {"version", "stage", "options"} <= config.keys():
                 raise ValueError(f"{self.path} holds {min(others)}, but no training run; choose another folder")
@@ -129,7 +131,8 @@ class RunFolder:
         before, now = config.get("options") or {}, json.loads(json.dumps(asdict(options)))
         changed = [f"{name} {before.get(name)} -> {now[name]}" for name in EXACTNESS if before.get(name) != now[name]]
         if changed:
-            logger.warning("goes on with other options, not as if it had never stopped: %s", ", ".join(changed))
+            told = to_one_line(", ".join(changed))
+            logger.warning("goes on with other options, not as if it had never stopped: %s", told)
 
     def newest(self) -> int | None:
         """The step of the newest whole checkpoint, or None if there is none at all; damaged ones are set aside.

@@ -39,6 +39,14 @@ def test_lines_of_logs_that_are_none_are_forgotten(tmp_path: Path) -> None:
     assert log.read_bytes() == good
 
 
+def test_configs_that_are_links_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("{}")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").symlink_to(tmp_path / "outside")
+    with pytest.raises(DataFormatError, match=r"config.json: is a link that leads outside"):
+        RunFolder(tmp_path / "run").require_own()
+
+
 def test_logs_that_are_links_are_not_written(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     log = tmp_path / "run" / "log.jsonl"

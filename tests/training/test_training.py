@@ -251,6 +251,15 @@ def test_other_options_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert "batch_size 4 -> 2, steps 5 -> 7" in caplog.text
 
 
+def test_options_that_strangers_wrote_are_told_in_a_line(straight: Path, tmp_path: Path, caplog) -> None:
+    shutil.copytree(straight, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["options"]["betas"] = [0.9, [0] * 100_000]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    train(ToyStage(), tmp_path / "run", options=replace(OPTIONS, steps=21), resume=True)
+    assert "betas [0.9, [0, 0" in caplog.text and all(len(record.getMessage()) < 700 for record in caplog.records)
+
+
 def test_another_network_is_refused(straight: Path) -> None:
     with pytest.raises(DataFormatError, match="trains another network: width 5, not 6"):
         train(ToyStage(width=6), straight, options=OPTIONS, resume=True)
