@@ -12,8 +12,8 @@ stage 1. After the first row ``gain`` tells between which bounds PSNR is higher 
 
 Of generators, on small fields: ``hierarchy``: c, c and f, all of g, c and f (Table 4). ``direct``: diffusion straight
 on the voxels, without latents (Figure 14), beside c and f. ``baseline``: one global latent for each scene, as GAUDI has
-them, beside g, c and f. ``latents``: all of ``hierarchy`` and ``baseline`` on one stage 1. They are judged by the Fréchet
-distance of generated pictures to those of test maps, in the features of the weights' frame classifier, or of
+them, beside g, c and f. ``latents``: all of ``hierarchy`` and ``baseline`` on one stage 1. They are judged by the
+Fréchet distance of generated pictures to those of test maps, in the features of the weights' frame classifier, or of
 EfficientNet-Lite0 where there is none, as a multiple of that of training pictures; ``low`` and ``high`` are its bounds,
 had other scenes been sampled. Bounds hold nine times of ten.
 """
@@ -170,7 +170,8 @@ class Trials:
         )
         source = LatentSource(fields, self.scenes, self.keys)
         self.run(LatentStage(latent, base.scene, source, self.held_out, judged=1), self.steps, 4, 6e-4)
-        encode_scenes(Autoencoders(base.scene, latent.requires_grad_(False)), self.scenes, folder, keep="latents")
+        networks = Autoencoders(base.scene, latent.requires_grad_(False))
+        encode_scenes(networks, self.scenes, folder, keep="latents", fields=fields)
         latents, denoisers = LatentSetSource(EncodedScenes(folder)), {}
         for level in ("g", "c", "f") if fine else ("g", "c"):  # g holds the path where there is no global latent
             torch.manual_seed(0)
