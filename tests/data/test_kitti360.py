@@ -206,6 +206,9 @@ DAMAGES = {
     "line 2 is '4': write a frame number|line 2 is '4 .*write a frame number": lambda log: edit(
         log / "data_poses" / DRIVE / "poses.txt", r"\n4 \S+", "\n4"
     ),
+    "line 2 is 'inf .*write a frame number": lambda log: edit(
+        log / "data_poses" / DRIVE / "poses.txt", r"\n4 ", "\ninf "
+    ),
     "its frame numbers do not rise": lambda log: edit(log / "data_poses" / DRIVE / "poses.txt", r"\n5 ", "\n2 "),
     "the pose of frame 3 is not rigid": lambda log: edit(log / "data_poses" / DRIVE / "poses.txt", r"3 \S+", "3 2"),
     "image_00/data_rect: holds no pictures of": lambda log: (log / "data_2d_raw" / DRIVE / "image_00").rename(
@@ -226,6 +229,9 @@ DAMAGES = {
     ),
     "object1: transform is no opencv-matrix": lambda log: edit(
         next(log.glob("data_3d_bboxes/*/*.xml")), "<rows>4", "<rows>5"
+    ),
+    "line 1 is '2013-02-31 .*no date and time": lambda log: edit(
+        log / "data_2d_raw" / DRIVE / "image_00/timestamps.txt", r"^\S+", "2013-02-31"
     ),
     "line 1 is 'yesterday', no date and time": lambda log: edit(
         log / "data_2d_raw" / DRIVE / "image_00/timestamps.txt", r"^[^\n]*", "yesterday"

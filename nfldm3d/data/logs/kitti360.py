@@ -178,10 +178,13 @@ def read_times(path: Path) -> dict[int, float]:
     times: dict[int, float] = {}
     for number, line in enumerate(_read_lines(path)):
         found = re.fullmatch(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(\.\d{1,9})?", line.strip())
-        if found is None:
+        try:
+            whole = None if found is None else datetime.fromisoformat(f"{found[1]}+00:00")
+        except ValueError:  # a day that no month has
+            whole = None
+        if found is None or whole is None:
             raise DataFormatError(path, f"line {number + 1} is {line[:40]!r}, no date and time; restore the file")
-        whole = datetime.fromisoformat(f"{found[1]}+00:00").timestamp()
-        times[number] = whole + float(found[2] or 0)
+        times[number] = whole.timestamp() + float(found[2] or 0)
     return times
 
 
@@ -190,7 +193,7 @@ def _to_row(path: Path, number: int, line: str) -> Sequence[float]:
         values = [float(word) for word in line.split()]
     except ValueError as error:
         raise DataFormatError(path, f"line {number}: {error}; write a frame number and 12 numbers") from error
-    if len(values) != 13 or values[0] != int(values[0]) or values[0] < 0:
+    if len(values) != 13 or not values[0].is_integer() or not 0 <= values[0] < 2**31:
         raise DataFormatError(path, f"line {number} is {line[:40]!r}; write a frame number and the 12 of a 3x4 matrix")
     return values
 
