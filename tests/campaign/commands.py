@@ -12,10 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import tqdm
+from tqdm import tqdm
+from tqdm.auto import tqdm as auto_tqdm
 
 from campaign import newer_commands
 
+LONGEST = 300.0
+"""Seconds after which a command hangs."""
+HANG = 124
+"""Its status then."""
 FIT = ["--steps", "60", "--rays-per-step", "64", "--voxels", "1000", "--surroundings", "0", "--degree", "0"]
 GENERATE = ["--weights", "weights", "--steps", "2", "--frames", "0", "--no-mesh", "--width", "8", "--height", "6"]
 TRAIN = ["train", "denoiser", "--level", "g", "--latents", "latents", "--held-out", "latents", "--out", "new"]
@@ -113,7 +118,8 @@ def run(
             for target, name in ((0, os.devnull), (1, "printed"), (2, "said")):
                 os.dup2(os.open(name, os.O_RDONLY if target == 0 else os.O_CREAT | os.O_WRONLY | os.O_TRUNC), target)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            tqdm.tqdm.set_lock(threading.RLock())  # its own is shared with forks, and one that was killed may have it
+            for bar in (tqdm, auto_tqdm):  # its own is shared with forks, and one that was killed may have it
+                bar.set_lock(threading.RLock())
             if before is not None:
                 before()
             os.write(begun, b"!")
@@ -128,7 +134,12 @@ def run(
     os.close(ready)
     if number is not None:
         _wait(process, after) or os.kill(process, number)
+    hangs = not _wait(process, LONGEST)
+    if hangs:
+        os.kill(process, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if hangs:
+        return Ending(HANG, f"hangs for {LONGEST:.0f} seconds", time.monotonic() - start)
     return Ending(status, said.read_text(encoding="utf-8", errors="replace"), time.monotonic() - start)
 
 
