@@ -89,8 +89,10 @@ class Generate:
         for number in missing:
             require_free(folders[number], overwrite=True)
         start, sampling = time.monotonic(), 0.0
-        for first in range(0, len(missing), BATCH):
-            part, begun = missing[first : first + BATCH], time.monotonic()
+        for first in range(0, len(own), BATCH):  # whole batches always: in others, sums are rounded otherwise
+            part, begun = list(own[first : first + BATCH]), time.monotonic()
+            if not set(missing) & set(part):
+                continue
             made = pipeline.generate(
                 self.scenes,
                 self.bev,
@@ -104,6 +106,8 @@ class Generate:
             )
             sampling += time.monotonic() - begun
             for number, scene in zip(part, made.scenes, strict=True):
+                if number not in missing:
+                    continue
                 with atomic_folder(folders[number]) as temporary:
                     self._finish(pipeline, scene, self._sharpen(scene, restorer, temporary), restorer, temporary)
         seconds = {"sampling": round(sampling, 1), "all": round(time.monotonic() - start, 1)}

@@ -97,6 +97,7 @@ def remove_checkpoint(folder: Path) -> None:
 def find_damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint's files, or None."""
     try:
+        refuse_outside(folder, folder / MANIFEST)
         sums = read_json(folder / MANIFEST)
         if not isinstance(sums, dict) or not {MODEL, OPTIMIZER, STATE} <= set(sums):
             return f"{MANIFEST} is incomplete"

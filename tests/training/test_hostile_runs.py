@@ -24,6 +24,7 @@ from nfldm3d.training.saved_state import (
     VERSION as STATE_VERSION,
     Progress,
     TrainingState,
+    find_damage,
     load_checkpoint,
     read_progress,
 )
@@ -45,6 +46,13 @@ def test_configs_that_are_links_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "run" / "config.json").symlink_to(tmp_path / "outside")
     with pytest.raises(DataFormatError, match=r"config.json: is a link that leads outside"):
         RunFolder(tmp_path / "run").require_own()
+
+
+def test_manifests_that_are_links_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("{}")
+    (tmp_path / "step").mkdir()
+    (tmp_path / "step" / "manifest.json").symlink_to(tmp_path / "outside")
+    assert "is a link that leads outside" in (find_damage(tmp_path / "step") or "")
 
 
 def test_logs_that_are_links_are_not_written(tmp_path: Path) -> None:
