@@ -51,7 +51,21 @@ def free_memory(device: torch.device) -> int:
         free = 1024 * int(lines["MemAvailable"].split()[0])
     except (OSError, KeyError):
         free = 2**50
-    return min(free, _free_in_container())
+    return min(free, _free_in_container(), _free_in_limit())
+
+
+def _free_in_limit() -> int:
+    """What the limit of this process's address space (ulimit -v) leaves; a large number where there is none."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit == resource.RLIM_INFINITY:
+            return 2**50
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except (ImportError, OSError):  # Windows, or a system that does not tell
+        return 2**50
+    return max(0, limit - used)
 
 
 def _free_in_container(root: Path = Path("/sys/fs/cgroup")) -> int:

@@ -4,6 +4,7 @@ Apertures and focal lengths of USD cameras are in tenths of a scene unit, so a 3
 0.36 wide; only ratios matter to the picture.
 """
 
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +18,18 @@ from nfldm3d.camera import Camera
 from nfldm3d.export.mesh import Mesh, linear_from_srgb
 from nfldm3d.export.optional import import_optional
 from nfldm3d.export.textures import encode_png
+from nfldm3d.memory import require_bytes
 
+NEEDED = 640 * 2**20
+"""Bytes of address space that USD's libraries take; with less they end the process."""
 SENSOR_WIDTH = 0.36
 """36 mm in tenths of a metre: the width of a full-frame sensor."""
 
 
 def encode_usd(mesh: Mesh | None, cameras: Camera | None, file_name: str, *, lit: bool = False) -> dict[str, bytes]:
     """The files' contents by file name: the stage, and a picture beside it for a textured mesh (inside a .usdz)."""
+    if "pxr.Usd" not in sys.modules:
+        require_bytes(NEEDED, "USD", "end other programs, or write a .glb", torch.device("cpu"))
     usd = import_optional("pxr.Usd")
     geometry = import_optional("pxr.UsdGeom")
     stage = usd.Stage.CreateInMemory()

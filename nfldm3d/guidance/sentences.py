@@ -105,7 +105,8 @@ class SentenceEmbedder:
 
 
 class RememberedTexts:
-    """Embeds each text once: an encoder takes as long for one batch as a training step."""
+    """Embeds each text once, for an encoder takes as long as a training step, and alone: beside others sums are rounded
+    otherwise, and a run that goes on meets it beside others."""
 
     def __init__(self, embed: Callable[[Sequence[str]], Tensor], most: int = 100_000):
         """Keeps what ``embed`` answers for ``most`` texts, then begins anew."""
@@ -122,7 +123,7 @@ class RememberedTexts:
             self._known.clear()
             new = set(texts)
         if new:
-            self._known |= dict(zip(sorted(new), self._embed(sorted(new)), strict=True))
+            self._known |= {text: self._embed([text])[0] for text in sorted(new)}
         return torch.stack([self._known[text].float() for text in texts])
 
 

@@ -29,8 +29,8 @@ class Pictures:
 
     images: Float[Tensor, "views 3 height width"]
     """sRGB in [0, 1]."""
-    keys: tuple[tuple[int, int, bool], ...]
-    """Of each the scene, the number in it, and whether it is a render; mirrored pictures have the same."""
+    keys: tuple[tuple[int, int, bool, bool], ...]
+    """Of each the scene, the number in it, whether it is a render, and whether it is mirrored."""
 
     def to(self, device: torch.device) -> "Pictures":
         """The same on another device."""
@@ -49,9 +49,9 @@ class PictureSource:
 
     def sample(self, index: int, generator: torch.Generator) -> Pictures:
         """A few pictures of a scene, mirrored or not."""
-        numbers, pairs = self.pairs.draw(index, generator)
+        numbers, mirrored, pairs = self.pairs.draw(index, generator)
         rendered = torch.rand(len(numbers), 1, 1, 1, generator=generator) < self.renders
-        keys = tuple((index, number, bool(way)) for number, way in zip(numbers, rendered, strict=True))
+        keys = tuple((index, number, bool(way), mirrored) for number, way in zip(numbers, rendered, strict=True))
         return Pictures(torch.where(rendered, pairs.raw.render, pairs.photograph), keys)
 
     def collate(self, samples: Sequence[Pictures]) -> Pictures:
@@ -125,10 +125,11 @@ class ImagePriorStage:
         return Evaluation(-scalars["error"], scalars, {"told_and_drawn": page})
 
     def _tell(self, batch: Pictures) -> Float[Tensor, "views numbers"]:
-        """The embeddings of a batch; each picture is embedded once, mirrored or not."""
+        """The embeddings of a batch; each picture is embedded once, and alone: beside others sums are rounded otherwise,
+        and a run that goes on meets it beside others."""
         new = {key: number for number, key in enumerate(batch.keys) if key not in self.known}
         if new:
-            found = self._embed(batch.images[list(new.values())]).half().cpu()
+            found = [self._embed(batch.images[number : number + 1])[0].half().cpu() for number in new.values()]
             self.known |= dict(zip(new, found, strict=True))
         told = [self.known[key].float() for key in batch.keys]  # autocast on CPUs stacks no halves
         return torch.stack(told).to(batch.images)

@@ -61,14 +61,15 @@ class PairSource:
 
     def sample(self, index: int, generator: torch.Generator) -> Pairs:
         """Some pairs of a scene, mirrored or not, or the same part of each."""
-        return self.draw(index, generator)[1]
+        return self.draw(index, generator)[2]
 
-    def draw(self, index: int, generator: torch.Generator) -> tuple[list[int], Pairs]:
-        """The same, after the numbers of the pairs in their scene."""
+    def draw(self, index: int, generator: torch.Generator) -> tuple[list[int], bool, Pairs]:
+        """The same, after the numbers of the pairs in their scene and whether they are mirrored."""
         tensors = self._read(index)
         chosen = torch.randperm(len(tensors["render"]), generator=generator)[: self.views]
         pairs = _as_pairs(self._crop(tensors, generator), chosen)
-        return chosen.tolist(), _mirrored(pairs) if float(torch.rand((), generator=generator)) < 0.5 else pairs
+        mirrored = float(torch.rand((), generator=generator)) < 0.5
+        return chosen.tolist(), mirrored, _mirrored(pairs) if mirrored else pairs
 
     def spread(self, scenes: int, views: int = 2) -> Pairs:
         """The first views of at most so many scenes, evenly spread."""

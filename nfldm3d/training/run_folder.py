@@ -146,7 +146,8 @@ class RunFolder:
             damage = find_damage(folder)
             if damage is None:
                 return step
-            logger.warning("%s is damaged (%s); falling back to the checkpoint before", folder, damage)
+            told = to_one_line(damage)
+            logger.warning("%s is damaged (%s); falling back to the checkpoint before", folder, told)
             shutil.rmtree(aside := folder.with_name(f"{folder.name}.damaged"), ignore_errors=True)
             os.replace(folder, aside)
         if damage is not None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -107,6 +108,8 @@ def run(
     """
     said, start = root / "said", time.monotonic()
     ready, begun = os.pipe()
+    keeper = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=said.open("wb"))  # no limit of files holds for it
+    assert keeper.stdin is not None
     sys.stdout.flush()
     sys.stderr.flush()
     process = os.fork()
@@ -115,8 +118,9 @@ def run(
         try:
             os.setsid()
             os.chdir(root)
-            for target, name in ((0, os.devnull), (1, "printed"), (2, "said")):
-                os.dup2(os.open(name, os.O_RDONLY if target == 0 else os.O_CREAT | os.O_WRONLY | os.O_TRUNC), target)
+            for target in (0, 1):
+                os.dup2(os.open(os.devnull, os.O_RDWR), target)
+            os.dup2(keeper.stdin.fileno(), 2)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             for bar in (tqdm, auto_tqdm):  # its own is shared with forks, and one that was killed may have it
                 bar.set_lock(threading.RLock())
@@ -130,6 +134,7 @@ def run(
             sys.stderr.flush()
             os._exit(status)
     os.close(begun)
+    keeper.stdin.close()
     os.read(ready, 1)
     os.close(ready)
     if number is not None:
@@ -138,6 +143,11 @@ def run(
     if hangs:
         os.kill(process, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    try:
+        keeper.wait(10)
+    except subprocess.TimeoutExpired:  # workers of what was killed may still hold its stderr
+        keeper.kill()
+        keeper.wait()
     if hangs:
         return Ending(HANG, f"hangs for {LONGEST:.0f} seconds", time.monotonic() - start)
     return Ending(status, said.read_text(encoding="utf-8", errors="replace"), time.monotonic() - start)
