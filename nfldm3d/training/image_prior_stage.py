@@ -125,13 +125,13 @@ class ImagePriorStage:
         return Evaluation(-scalars["error"], scalars, {"told_and_drawn": page})
 
     def _tell(self, batch: Pictures) -> Float[Tensor, "views numbers"]:
-        """The embeddings of a batch; each picture is embedded once, and alone: beside others sums are rounded otherwise,
-        and a run that goes on meets it beside others."""
-        new = {key: number for number, key in enumerate(batch.keys) if key not in self.known}
-        if new:
-            found = [self._embed(batch.images[number : number + 1])[0].half().cpu() for number in new.values()]
-            self.known |= dict(zip(new, found, strict=True))
-        told = [self.known[key].float() for key in batch.keys]  # autocast on CPUs stacks no halves
+        """The embeddings of a batch. Each picture is embedded once, as it was before it was mirrored, and alone: beside
+        others sums are rounded otherwise, and a run that goes on meets it beside others."""
+        for image, (scene, number, rendered, mirrored) in zip(batch.images, batch.keys, strict=True):
+            if (scene, number, rendered) not in self.known:
+                seen = image.flip(-1) if mirrored else image
+                self.known[scene, number, rendered] = self._embed(seen[None])[0].half().cpu()
+        told = [self.known[key[:3]].float() for key in batch.keys]  # autocast on CPUs stacks no halves
         return torch.stack(told).to(batch.images)
 
     @torch.no_grad()
