@@ -51,3 +51,13 @@ def test_blocks_that_torch_keeps_for_later_are_free(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
     assert before > 2**20 and free_memory(torch.device("cuda")) == 1400
+
+
+def test_limits_of_this_process_count(monkeypatch):
+    resource = pytest.importorskip("resource")
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (used + 2**20, resource.RLIM_INFINITY))
+    assert memory.free_memory(torch.device("cpu")) < 2**26
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1000, 1000))
+    with pytest.raises(ValueError, match=r"pictures needs .* 0.0 GiB are free; give fewer"):
+        memory.require_bytes(10, "pictures", "give fewer", torch.device("cpu"))

@@ -51,6 +51,11 @@ def test_generated_scenes_come_with_all_that_one_wants_to_see(
     (out / "scene_001" / "bev.png").unlink()
     run("generate", "--weights", weights, "--out", out, "--scenes", "2", "--bev", tmp_path / "map.png", *look)
     assert not (out / "scene_001" / "bev.png").exists()  # a finished scene is left as it is
+    whole = Scene.load(out / "scene_001" / "scene.nfld").field.features
+    shutil.rmtree(out / "scene_001")  # as after a run that was stopped
+    run("generate", "--weights", weights, "--out", out, "--scenes", "2", "--bev", tmp_path / "map.png", *look)
+    assert torch.equal(Scene.load(out / "scene_001" / "scene.nfld").field.features, whole)
+    capsys.readouterr()
     before = (out / "scene_000" / "scene.nfld").stat().st_ino
     assert main(["generate", "--weights", str(weights), "--out", str(out), "--scenes", "2", "--seed", "7", *look]) == 2
     told = capsys.readouterr().err

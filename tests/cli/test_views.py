@@ -54,6 +54,9 @@ def test_one_picture_in_a_mesh_out(weights: Path, ball: Path, tmp_path: Path, ca
     assert max(scene.box.size) == pytest.approx(1.1) and not scene.metric
     assert run("views", ball, "--weights", weights, *few, *results) == 2  # nothing is written over unasked
     assert "overwrite" in capsys.readouterr().err
+    mark = tmp_path / ".views.checkpoint"
+    mark.write_text("")  # as a run that was stopped leaves it
+    assert run("views", ball, "--weights", weights, *few, *results) == 0 and not mark.exists()
     assert run("views", ball, "--weights", weights, *few, *results[:2], "--overwrite", "--path", "sphere") == 0
 
 
