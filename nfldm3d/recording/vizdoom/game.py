@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 
+from nfldm3d.memory import require_bytes
 from nfldm3d.recording.vizdoom.doom_map import PLAYER_THINGS, SECTOR, THING
 from nfldm3d.recording.vizdoom.doom_wad import MAP_LUMPS, read_map_lumps, write_wad
 
@@ -24,6 +26,8 @@ MAP_NAMES = {
     "freedoom2.wad": tuple(f"MAP{number:02d}" for number in range(1, 33)),
 }
 """The maps that come with ViZDoom, by file."""
+NEEDED = 600 * 2**20
+"""Bytes of memory that the engine takes; with less it may end the process."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,9 @@ def open_game(map_name: str, *, keep_things: bool = False, screen: Screen = SCRE
 
     Raises:
         ChildProcessError: if the engine dies meanwhile.
+        ValueError: if there is too little memory for it; it would crash.
     """
+    require_bytes(NEEDED, "ViZDoom", "end other programs", torch.device("cpu"))
     vizdoom = load_vizdoom()
     with tempfile.TemporaryDirectory(prefix="nfldm3d-vizdoom-") as folder:
         engine = vizdoom.DoomGame()
