@@ -31,7 +31,7 @@ class Phase:
 
 PHASES = (
     Phase(0.0, 1 / 8, 1 / 4, prune_unseen=False, sky=False),
-    Phase(0.01, 1 / 4, 1 / 4, prune_unseen=False, sky=False),
-    Phase(0.05, 1 / 2, 1 / 2, prune_unseen=True, sky=True),
-    Phase(0.15, 1.0, 1.0, prune_unseen=False, sky=True),
+    Phase(0.02, 1 / 4, 1 / 4, prune_unseen=False, sky=False),
+    Phase(0.15, 1 / 2, 1 / 2, prune_unseen=True, sky=True),
+    Phase(0.35, 1.0, 1.0, prune_unseen=False, sky=True),
 )
