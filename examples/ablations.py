@@ -250,7 +250,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="shards of nfldm3d capture driving or vizdoom --scenes")
     parser.add_argument("--which", choices=(*AUTOENCODERS, *GENERATORS), required=True)
-    parser.add_argument("--weights", default="vizdoom", help="a trained stage 1 with its frame classifier")
+    parser.add_argument("--weights", default="vizdoom", help="a trained stage 1, perhaps with a frame classifier")
     parser.add_argument("--steps", type=int, default=400, help="optimiser steps of each auto-encoder")
     parser.add_argument("--denoiser-steps", type=int, default=1500, help="optimiser steps of each denoiser")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="of forward passes")

@@ -51,11 +51,22 @@ def free_memory(device: torch.device) -> int:
         free = 1024 * int(lines["MemAvailable"].split()[0])
     except (OSError, KeyError):
         free = 2**50
-    return min(free, _free_in_container(), _free_in_limit())
+    return min(free, _free_in_container(), free_address_space())
 
 
-def _free_in_limit() -> int:
-    """What the limit of this process's address space (ulimit -v) leaves; a large number where there is none."""
+def require_address_space(needed: int, what: str, remedy: str) -> None:
+    """Raises a ValueError where the limit of this process (ulimit -v) leaves less than a library takes that would crash
+    there; how much memory the machine has does not matter."""
+    free = free_address_space()
+    if needed > free:
+        raise ValueError(
+            f"{what} needs {needed / 2**30:.1f} GiB of address space, its limit leaves {free / 2**30:.1f}; raise it "
+            f"(ulimit -v), or {remedy}"
+        )
+
+
+def free_address_space() -> int:
+    """Bytes that the limit of this process's address space (ulimit -v) leaves; a large number where there is none."""
     try:
         import resource
 

@@ -53,11 +53,12 @@ def test_blocks_that_torch_keeps_for_later_are_free(monkeypatch: pytest.MonkeyPa
     assert before > 2**20 and free_memory(torch.device("cuda")) == 1400
 
 
-def test_limits_of_this_process_count(monkeypatch):
+def test_limits_of_this_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource")
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (used + 2**20, resource.RLIM_INFINITY))
-    assert memory.free_memory(torch.device("cpu")) < 2**26
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (1000, 1000))
-    with pytest.raises(ValueError, match=r"pictures needs .* 0.0 GiB are free; give fewer"):
-        memory.require_bytes(10, "pictures", "give fewer", torch.device("cpu"))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (used + 2**26, resource.RLIM_INFINITY))
+    assert free_memory(CPU) <= 2**26
+    with pytest.raises(ValueError, match=r"a library needs 1.0 GiB .* \(ulimit -v\), or write a .glb"):
+        memory.require_address_space(2**30, "a library", "write a .glb")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    memory.require_address_space(2**49, "a library", "write a .glb")

@@ -85,13 +85,13 @@ class Generate:
         claim_folder(self.out, RECORD, self._describe(pipeline, restorer), what="scenes", pieces="scene_*/scene.nfld")
         folders = [self.out / f"scene_{number:03d}" for number in range(self.scenes)]
         own = Share.from_launcher().of(self.scenes)
-        missing = [number for number in own if not (folders[number] / "scene.nfld").is_file()]
-        for number in missing:
+        missing = {number for number in own if not (folders[number] / "scene.nfld").is_file()}
+        for number in sorted(missing):
             require_free(folders[number], overwrite=True)
         start, sampling = time.monotonic(), 0.0
         for first in range(0, len(own), BATCH):  # whole batches always: in others, sums are rounded otherwise
             part, begun = list(own[first : first + BATCH]), time.monotonic()
-            if not set(missing) & set(part):
+            if missing.isdisjoint(part):
                 continue
             made = pipeline.generate(
                 self.scenes,

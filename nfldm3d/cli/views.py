@@ -15,8 +15,7 @@ from nfldm3d.cli.devices import open_device
 from nfldm3d.cli.values import require_at_least
 from nfldm3d.data.image_files import SUFFIXES
 from nfldm3d.export.mesh_files import MESH_SUFFIXES
-from nfldm3d.files import atomic_write, check_output
-from nfldm3d.fitting.checkpoint import is_under_way
+from nfldm3d.files import atomic_write, check_output, read_content
 from nfldm3d.scene_file import check_target
 from nfldm3d.written_files import require_free, writing
 
@@ -102,18 +101,23 @@ class Views:
         if not 0 < self.fps <= 1000:
             raise ValueError(f"--fps must lie between 0 and 1000, got {self.fps}")
         check_output(self.out, folder=True)
-        mark = self.out.with_name(f".{self.out.name}.checkpoint")
-        overwrite = self.overwrite or is_under_way(mark)
+        mark = self.out.with_name(f".{self.out.name}.checkpoint")  # of a run whose results are not whole yet
+        overwrite = self.overwrite or (mark.is_file() and read_content(mark, 2**16, "move it away") == self._describe())
         require_free(self.out, overwrite=overwrite)
         if self.scene is not None:
             check_target(self.scene)
         if self.mesh is not None:
             check_output(self.mesh, suffixes=MESH_SUFFIXES)
-        with writing(self.scene, self.mesh, overwrite=overwrite), _under_way(mark):
-            figures = self._draw(device, overwrite=overwrite)
+        with writing(self.scene, self.mesh, overwrite=overwrite):
+            figures = self._draw(device, mark, overwrite=overwrite)
+        mark.unlink(missing_ok=True)
         print(json.dumps(figures))  # noqa: T201 - the command's result
 
-    def _draw(self, device: torch.device, *, overwrite: bool) -> dict[str, object]:
+    def _describe(self) -> bytes:
+        """What tells this command from others: only the same one may replace what it has not ended."""
+        return repr(self).encode()
+
+    def _draw(self, device: torch.device, mark: Path, *, overwrite: bool) -> dict[str, object]:
         from nfldm3d.pipelines.views.object_fitting import as_capture
 
         start = time.monotonic()
@@ -123,6 +127,8 @@ class Views:
         cameras, pictures = (wanted, images) if given is None else _join(given, wanted, images)
         name = Path(self.what).stem if given is not None else self.what
         capture = as_capture(pictures, cameras, name, surroundings=surroundings)
+        with atomic_write(mark) as temporary:
+            temporary.write_bytes(self._describe())
         capture.save(self.out, overwrite=overwrite)
         self._film(images)
         figures: dict[str, object] = {"views": len(images), "seconds": round(time.monotonic() - start, 1)}
@@ -199,19 +205,6 @@ def _join(given: "ObjectPicture", wanted: "Camera", images: torch.Tensor) -> "tu
     from nfldm3d.camera import Camera
 
     return Camera.cat([given.camera.to("cpu"), wanted.to("cpu")]), torch.cat((given.image[None], images))
-
-
-@contextmanager
-def _under_way(mark: Path) -> Iterator[None]:
-    """Leaves a mark while a run is under way, so that the next one may replace what a stopped one has written."""
-    with atomic_write(mark) as temporary:
-        temporary.write_text("what nfldm3d views has written beside this is not whole yet\n", encoding="utf-8")
-    try:
-        yield
-    except Exception:  # the run has ended by itself
-        mark.unlink(missing_ok=True)
-        raise
-    mark.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -16,9 +16,6 @@ from nfldm3d.models.nfldm.readers import FrameClassifier
 from nfldm3d.models.weights import load_network
 from nfldm3d.scene import Scene
 
-CLASSIFIER = "frame_classifier"
-"""Folder of the network among the weights of a world."""
-
 
 @dataclass(frozen=True)
 class FrechetRatio:
@@ -71,5 +68,5 @@ def load_judge(weights: PathName) -> FrameClassifier | EfficientNetFeatures:
     Raises:
         ImportError: there is no classifier, and EfficientNet's packages are missing.
     """
-    folder = Path(weights, CLASSIFIER)
+    folder = Path(weights, "frame_classifier")
     return load_network(FrameClassifier, folder) if folder.exists() else EfficientNetFeatures.load()

@@ -18,7 +18,7 @@ from nfldm3d.camera import Camera
 from nfldm3d.export.mesh import Mesh, linear_from_srgb
 from nfldm3d.export.optional import import_optional
 from nfldm3d.export.textures import encode_png
-from nfldm3d.memory import require_bytes
+from nfldm3d.memory import require_address_space
 
 NEEDED = 640 * 2**20
 """Bytes of address space that USD's libraries take; with less they end the process."""
@@ -29,7 +29,7 @@ SENSOR_WIDTH = 0.36
 def encode_usd(mesh: Mesh | None, cameras: Camera | None, file_name: str, *, lit: bool = False) -> dict[str, bytes]:
     """The files' contents by file name: the stage, and a picture beside it for a textured mesh (inside a .usdz)."""
     if "pxr.Usd" not in sys.modules:
-        require_bytes(NEEDED, "USD", "end other programs, or write a .glb", torch.device("cpu"))
+        require_address_space(NEEDED, "OpenUSD", "write a .glb")
     usd = import_optional("pxr.Usd")
     geometry = import_optional("pxr.UsdGeom")
     stage = usd.Stage.CreateInMemory()

@@ -108,7 +108,8 @@ def run(
     """
     said, start = root / "said", time.monotonic()
     ready, begun = os.pipe()
-    keeper = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=said.open("wb"))  # no limit of files holds for it
+    with said.open("wb") as file:  # through a process for which no limit of files holds
+        keeper = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
     assert keeper.stdin is not None
     sys.stdout.flush()
     sys.stderr.flush()

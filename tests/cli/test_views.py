@@ -15,7 +15,7 @@ from nfldm3d.data import read_posed_images
 from nfldm3d.files import DataFormatError
 from nfldm3d.models.views.xunet import XUNet
 from nfldm3d.pictures import to_bytes
-from nfldm3d.pipelines.views import ViewSynthesizer
+from nfldm3d.pipelines.views import ViewSynthesizer, object_fitting
 
 TINY: dict = {"size": 16, "channels": 8, "multiples": (1,), "attention": (8,), "heads": 1, "memory": 8}
 
@@ -54,10 +54,24 @@ def test_one_picture_in_a_mesh_out(weights: Path, ball: Path, tmp_path: Path, ca
     assert max(scene.box.size) == pytest.approx(1.1) and not scene.metric
     assert run("views", ball, "--weights", weights, *few, *results) == 2  # nothing is written over unasked
     assert "overwrite" in capsys.readouterr().err
-    mark = tmp_path / ".views.checkpoint"
-    mark.write_text("")  # as a run that was stopped leaves it
-    assert run("views", ball, "--weights", weights, *few, *results) == 0 and not mark.exists()
     assert run("views", ball, "--weights", weights, *few, *results[:2], "--overwrite", "--path", "sphere") == 0
+
+
+def test_views_that_were_stopped_go_on(weights: Path, ball: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    few = ["--views", 3, "--steps", 2, "--fit-steps", 12, "--device", "cpu"]
+    given = ["views", ball, "--weights", weights, *few, "--out", tmp_path / "views", "--scene", tmp_path / "ball.nfld"]
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(object_fitting, "fit_object", stop)
+        assert run(*given) == 130
+    assert (tmp_path / "views").is_dir() and not (tmp_path / "ball.nfld").exists()
+    assert run(*given, "--seed", 1) == 2  # another command is another's
+    assert "it is there already" in capsys.readouterr().err
+    assert run(*given) == 0 and (tmp_path / "ball.nfld").is_file()
+    assert not list(tmp_path.glob(".*checkpoint*"))
 
 
 @pytest.mark.parametrize(

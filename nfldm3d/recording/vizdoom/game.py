@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 
-from nfldm3d.memory import require_bytes
+from nfldm3d.memory import require_address_space
 from nfldm3d.recording.vizdoom.doom_map import PLAYER_THINGS, SECTOR, THING
 from nfldm3d.recording.vizdoom.doom_wad import MAP_LUMPS, read_map_lumps, write_wad
 
@@ -27,7 +26,7 @@ MAP_NAMES = {
 }
 """The maps that come with ViZDoom, by file."""
 NEEDED = 600 * 2**20
-"""Bytes of memory that the engine takes; with less it may end the process."""
+"""Bytes of address space that the engine takes; with less it may end the process."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +129,9 @@ def open_game(map_name: str, *, keep_things: bool = False, screen: Screen = SCRE
 
     Raises:
         ChildProcessError: if the engine dies meanwhile.
-        ValueError: if there is too little memory for it; it would crash.
+        ValueError: if its address space is limited to less than it takes; it would crash.
     """
-    require_bytes(NEEDED, "ViZDoom", "end other programs", torch.device("cpu"))
+    require_address_space(NEEDED, "ViZDoom", "record elsewhere")
     vizdoom = load_vizdoom()
     with tempfile.TemporaryDirectory(prefix="nfldm3d-vizdoom-") as folder:
         engine = vizdoom.DoomGame()
