@@ -20,7 +20,7 @@ from nfldm3d.export.optional import import_optional
 from nfldm3d.export.textures import encode_png
 from nfldm3d.memory import require_address_space
 
-NEEDED = 640 * 2**20
+NEEDED = 2**30
 """Bytes of address space that USD's libraries take; with less they end the process."""
 SENSOR_WIDTH = 0.36
 """36 mm in tenths of a metre: the width of a full-frame sensor."""

@@ -25,7 +25,7 @@ MAP_NAMES = {
     "freedoom2.wad": tuple(f"MAP{number:02d}" for number in range(1, 33)),
 }
 """The maps that come with ViZDoom, by file."""
-NEEDED = 600 * 2**20
+NEEDED = 2**28
 """Bytes of address space that the engine takes; with less it may end the process."""
 
 
