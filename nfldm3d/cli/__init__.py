@@ -21,7 +21,14 @@ __all__ = ["main"]
 
 USAGE, BAD_DATA, INTERRUPTED, OUTPUT_CLOSED, TERMINATED = 2, 3, 130, 141, 143
 ENDINGS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
-NO_MEMORY = ("allocate memory", "not enough memory", "Failed to allocate", "out of memory", "start new thread")
+NO_MEMORY = (
+    "allocate memory",
+    "not enough memory",
+    "Failed to allocate",
+    "out of memory",
+    "start new thread",
+    "Invalid thread pool",
+)
 """What torch, Warp and Python say, in errors of all kinds, when there is no memory left."""
 
 

@@ -102,7 +102,8 @@ def starve(root: Path, name: str, limits: list[Callable[[], None]]) -> tuple[Cou
         if changed and name not in ("encode", "generate"):
             problems.append(f"{name}: changed {changed[:3]}")
         shutil.rmtree(root / "new")
-        run(root, COMMANDS[name])
+        problem = _find_problem(run(root, COMMANDS[name]), root, wanted)
+        problems += [] if problem is None else [f"{name} without a limit: {problem}"]
     return counts, problems
 
 

@@ -129,9 +129,7 @@ def open_game(map_name: str, *, keep_things: bool = False, screen: Screen = SCRE
 
     Raises:
         ChildProcessError: if the engine dies meanwhile.
-        ValueError: if its address space is limited to less than it takes; it would crash.
     """
-    require_address_space(NEEDED, "ViZDoom", "record elsewhere")
     vizdoom = load_vizdoom()
     with tempfile.TemporaryDirectory(prefix="nfldm3d-vizdoom-") as folder:
         engine = vizdoom.DoomGame()
@@ -150,7 +148,13 @@ def open_game(map_name: str, *, keep_things: bool = False, screen: Screen = SCRE
 
 
 def load_vizdoom() -> Any:
-    """The vizdoom package."""
+    """The vizdoom package.
+
+    Raises:
+        ImportError: it is missing.
+        ValueError: the address space is limited to less than it takes; it would crash.
+    """
+    require_address_space(NEEDED, "ViZDoom", "record elsewhere")
     try:
         import vizdoom
     except ImportError as error:
