@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from nfldm3d.files import DataFormatError, atomic_write
 from nfldm3d.pictures import save_contact_sheet
+from nfldm3d.temporary_files import telling_of_disks
 from nfldm3d.training.stage import Evaluation
 
 logger = logging.getLogger(__name__)
@@ -27,13 +29,12 @@ class Reports:
     def __init__(self, folder: Path, name: str, step: int, steps: int):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from torch.utils.tensorboard.writer import SummaryWriter
 
-        self.folder = folder
+        self.folder, self.logs = folder, folder / "logs"
         self.steps = steps
         self.log = folder / "log.jsonl"
         _forget_after(self.log, step)
-        self.board = SummaryWriter(str(folder / "logs"), purge_step=step + 1)
+        self.first = step + 1
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"))
         columns += (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
@@ -42,14 +43,33 @@ class Reports:
         self.note = ""
         self.speed = 0.0
         self.before = time.monotonic()
+        self.thread_hook = threading.excepthook
 
     def __enter__(self) -> "Reports":
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        threading.excepthook = self._hear
+        try:
+            with telling_of_disks(self.logs):
+                self.board = SummaryWriter(str(self.logs), purge_step=self.first)
+        except BaseException:
+            threading.excepthook = self.thread_hook
+            raise
         self.bar.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
-        self.board.close()
+        try:
+            with telling_of_disks(self.logs):
+                self.board.close()
+        finally:
+            threading.excepthook = self.thread_hook
+
+    def _hear(self, failure: threading.ExceptHookArgs) -> None:
+        """TensorBoard's thread need not print why it ended: it tells whoever writes next."""
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            self.thread_hook(failure)
 
     def advance(self, step: int, share: float) -> None:
         """Shows that a step is done; ``share`` of the schedule is over."""
@@ -61,9 +81,10 @@ class Reports:
 
     def scalars(self, step: int, values: Mapping[str, float], group: str) -> None:
         """Logs figures under ``group/name``."""
-        for name, value in values.items():
-            self.board.add_scalar(f"{group}/{name}", value, step)
-        with open(self.log, "a", encoding="utf-8") as file:
+        with telling_of_disks(self.logs):
+            for name, value in values.items():
+                self.board.add_scalar(f"{group}/{name}", value, step)
+        with telling_of_disks(self.log), open(self.log, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "group": group} | dict(values)) + "\n")
         if "loss" in values:
             self.note = f"loss {values['loss']:.4g}"
@@ -76,9 +97,11 @@ class Reports:
         self.scalars(step, {"score": evaluation.score} | dict(evaluation.scalars), "evaluation")
         for name, picture in evaluation.images.items():
             pictures = as_pictures(picture)
-            self.board.add_images(name, pictures, step)
+            with telling_of_disks(self.logs):
+                self.board.add_images(name, pictures, step)
             save_contact_sheet({name: pictures}, self.folder / "images" / f"{name.replace('/', '-')}.png")
-        self.board.flush()
+        with telling_of_disks(self.logs):
+            self.board.flush()
         self.before = time.monotonic()
 
 

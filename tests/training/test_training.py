@@ -1,5 +1,6 @@
 """Tests of training: the loop, and what it does when something goes wrong."""
 
+import errno
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,7 @@ from toy_stage import Points, ToyStage
 from nfldm3d.files import DataFormatError
 from nfldm3d.signals import Interruption
 from nfldm3d.training import DivergenceError, Evaluation, TrainingOptions, export_weights, read_weights, train
+from nfldm3d.training.reports import Reports
 from nfldm3d.training.run_folder import RunFolder
 
 pytest.importorskip("accelerate")
@@ -550,3 +553,19 @@ def test_two_processes_equal_one_with_a_double_batch(tmp_path: Path, number: sig
         )
         for name in one:
             torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-5)
+
+
+def test_a_full_disk_is_told_once_and_not_by_threads(tmp_path, monkeypatch, capsys):
+    def write(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", write)
+    before = threading.excepthook
+    with (
+        pytest.raises(OSError, match=r"cannot write .*logs: No space left.*make room"),
+        Reports(tmp_path, "toy", -1, 9) as reports,
+    ):
+        for step in range(1000):
+            reports.scalars(step, {"loss": 1.0}, "training")
+    assert threading.excepthook is before
+    assert "Traceback" not in capsys.readouterr().err
