@@ -30,6 +30,10 @@ NO_MEMORY = (
     "Invalid thread pool",
 )
 """What torch, Warp and Python say, in errors of all kinds, when there is no memory left."""
+UNMADE = "could not create a primitive"
+"""What oneDNN says then, and of processors that it does not know."""
+LITTLE = 2**30
+"""Bytes: with less, it was memory."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,13 +115,23 @@ def _describe(error: BaseException) -> str | None:
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f"{os.fspath(error.filename)}: {error.strerror}"
-    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+    if isinstance(error, MemoryError) or _tells_of_memory(text):
         return f"not enough memory ({text.splitlines()[0]}); ask for less, such as fewer voxels, pixels or processes"
     if find_disk_problem(error) and "make room" not in text:
         return f"{text}; make room or choose another disk"
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, str) else None
     return text if isinstance(error, ValueError | ImportError | OSError) else None
+
+
+def _tells_of_memory(text: str) -> bool:
+    if UNMADE in text:
+        import torch
+
+        from nfldm3d.memory import free_memory
+
+        return free_memory(torch.device("cpu")) < LITTLE
+    return any(words in text for words in NO_MEMORY)
 
 
 def _flush() -> None:

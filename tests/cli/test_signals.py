@@ -78,6 +78,7 @@ def test_signals_while_starting_end_it_at_once(
     [
         (MemoryError(), "not enough memory (MemoryError); ask for less"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "not enough memory (DefaultCPU"),
+        (RuntimeError("Invalid thread pool!"), "not enough memory (Invalid thread pool!)"),
         (OSError(errno.ENOMEM, "Cannot allocate memory", "a.bin"), "not enough memory (a.bin: Cannot"),
         (OSError(errno.ENOSPC, "No space left on device", "a.bin"), "a.bin: No space left on device; make room"),
         (OSError(errno.EROFS, "Read-only file system"), "Read-only file system; make room or choose another disk"),
@@ -90,6 +91,18 @@ def test_what_runs_short_is_told_with_a_remedy(
     assert main(["info", "a.nfld"]) == 2
     said = capsys.readouterr().err
     assert told in said and said.count("\n") == 1
+
+
+def test_networks_that_cannot_be_set_up_are_a_lack_of_memory_only_where_there_is_little(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(monkeypatch, RuntimeError("could not create a primitive"))
+    monkeypatch.setattr("nfldm3d.memory.free_memory", lambda device: 2**28)
+    assert main(["info", "a.nfld"]) == 2
+    assert "not enough memory (could not create a primitive)" in capsys.readouterr().err
+    monkeypatch.setattr("nfldm3d.memory.free_memory", lambda device: 2**34)
+    with pytest.raises(RuntimeError):
+        main(["info", "a.nfld"])
 
 
 def test_errors_of_ours_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
