@@ -104,7 +104,9 @@ def rows_of(name: str, which: str, worlds: Path, given: list[str], monkeypatch, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("which", "names"), [("direct", ["c+f", "voxels"]), ("baseline", ["g+c+f", "GAUDI-style"])])
+@pytest.mark.parametrize(
+    ("which", "names"), [("direct", ["c+f", "voxels"]), ("latents", ["c", "c+f", "g+c+f", "GAUDI-style"])]
+)
 def test_ablations_of_generators(which, names, worlds, monkeypatch, capsys):
     few = ["--steps", "1", "--denoiser-steps", "1", "--scenes", "2", "--generated", "2", "--views", "8"]
     rows = rows_of("ablations.py", which, worlds, [*few, "--sampling-steps", "2"], monkeypatch, capsys)

@@ -8,7 +8,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from nfldm3d.evaluation.features import EfficientNetFeatures, InceptionFeatures, VideoFeatures, _same_padding
+from nfldm3d.evaluation.frechet_ratio import load_judge
 from nfldm3d.evaluation.metrics import WeightsNotFound
+from nfldm3d.models.nfldm.readers import FrameClassifier
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,13 @@ def test_other_weights_are_no_efficientnet(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsNotFound, match="other.safetensors: is not EfficientNet-Lite0"):
         EfficientNetFeatures.load(tmp_path / "other.safetensors")
+
+
+def test_pictures_are_judged_by_the_weights_own_classifier_if_they_have_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FrameClassifier(maps=2, classes=2, size=16, features=4, width=8).save_pretrained(tmp_path / "frame_classifier")
+    assert isinstance(load_judge(tmp_path), FrameClassifier)
+    pretrained = object.__new__(EfficientNetFeatures)
+    monkeypatch.setattr(EfficientNetFeatures, "load", lambda: pretrained)
+    assert load_judge(tmp_path / "none") is pretrained
