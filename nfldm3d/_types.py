@@ -22,3 +22,6 @@ Vector: TypeAlias = tuple[float | int, float | int, float | int]
 
 PathName: TypeAlias = str | PathLike[str]
 """A file or folder name, as the user gives it."""
+
+LARGEST_SEED = 2**63 - 1
+"""Of torch's generators."""

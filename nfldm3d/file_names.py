@@ -20,6 +20,15 @@ def compose(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a name is text: Python keeps other bytes of file names as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_reserved(name: str) -> bool:
     """Whether Windows gives no file this name."""
     return name.split(".")[0].rstrip(" ").lower() in RESERVED or name.endswith((".", " "))

@@ -11,7 +11,7 @@ CUT = " [...] "
 
 def to_one_line(text: str) -> str:
     """The text with its lines joined, control characters escaped as Python writes them, and the middle left out."""
-    line = re.sub(r"\s*[\r\n]\s*", " ", text.strip("\r\n \t"))
+    line = " ".join(part for line in re.split("[\r\n]", text) if (part := line.strip()))
     if len(line) > LONGEST:  # before it is escaped, which is slow and makes it no shorter
         line = line[:LONGEST] + CUT + line[-LONGEST:]
     shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)

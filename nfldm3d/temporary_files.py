@@ -112,6 +112,7 @@ def _claim(path: Path, *, folder: bool) -> _Claim:
     """A name that no other process uses, and a lock on it; what killed processes left under such names is removed."""
     names = (_name(path, number, folder) for number in count())
     try:
+        os.path.abspath(path)  # raises in a folder that was deleted, which else looks like an empty one
         claimed = next(claim for name in names if (claim := _make(name, folder)) is not None)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}; choose another folder") from error
@@ -163,7 +164,8 @@ def _clear(name: Path) -> None:
         if not name.is_dir() or name.is_symlink():
             name.unlink()
             return
-        for old in (name / RETIRED).glob("*"):
+        retired = name / RETIRED
+        for old in () if retired.is_symlink() else retired.glob("*"):  # a link may lead to what was never ours
             if not os.path.lexists(target := name.with_name(old.name)):
                 os.replace(old, target)
         shutil.rmtree(name, ignore_errors=True)

@@ -66,7 +66,9 @@ def writing(*paths: PathName | None, overwrite: bool) -> Iterator[None]:
     """Asks ``require_free`` for each path before the block that writes it, and notes each file before it takes its
     name, and all others after the block, new ones even if it fails: what a stopped command has written is ours too."""
     targets = [Path(path) for path in paths if path is not None]
-    for target in targets:
+    for number, target in enumerate(targets):
+        if target.resolve() in (other.resolve() for other in targets[:number]):
+            raise ValueError(f"cannot write {target} twice: give each output a name of its own")
         require_free(target, overwrite=overwrite)
     before, noted = {target for target in targets if target.exists()}, set[Path]()
 

@@ -36,3 +36,7 @@ def test_the_command_line_says_no_more(capsys) -> None:
     _say("\x1b]0;title\x07" + "word\n" * 1000)
     said = capsys.readouterr().err
     assert said.startswith("nfldm3d: \\x1b]0;title\\x07word word") and said.count("\n") == 1 and len(said) < 520
+
+
+def test_blanks_take_no_time() -> None:
+    assert to_one_line("../" + " " * 300_000 + "x").startswith("../ ") and to_one_line("a \r\n\t b\n\nc") == "a b c"

@@ -327,3 +327,32 @@ def test_a_folder_needs_a_name(tmp_path: Path, name: str, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="no name of its own"), atomic_folder(name):
         pass
+
+
+def test_a_link_in_what_looks_like_a_leftover_moves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "thesis").write_bytes(b"precious")
+    leftover = tmp_path / "downloaded" / ".nfldm3d-scene.0"
+    leftover.mkdir(parents=True)
+    (leftover / ".nfldm3d-retired").symlink_to(tmp_path / "documents")
+    with atomic_folder(tmp_path / "downloaded" / "scene"):
+        pass
+    assert (tmp_path / "documents" / "thesis").read_bytes() == b"precious"
+    assert names(tmp_path / "downloaded") == ["scene"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps folders that somebody is in")
+def test_a_current_folder_that_was_deleted_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ValueError, match="cannot write a.obj: No such file"), atomic_write("a.obj"):
+        pass
+
+
+def test_outputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="twice: give each output a name of its own"),
+        writing(tmp_path / "a.ply", None, tmp_path / "b" / ".." / "a.ply", overwrite=True),
+    ):
+        pass

@@ -38,6 +38,7 @@ LITTLE = 2**30
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; errors are one line on stderr, with ``--debug`` a traceback."""
+    _fill_streams()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         _flush()
@@ -46,6 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python flushes once more when it ends
         return OUTPUT_CLOSED
     return code
+
+
+def _fill_streams() -> None:
+    """What whoever started us has closed leads nowhere from now on: else the next file that is opened takes its number,
+    and C code writes its messages there."""
+    for name in ("stdin", "stdout", "stderr"):  # the lowest free number is taken first
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115 - for good
 
 
 def _run(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ import tyro
 from nfldm3d.camera import Camera
 from nfldm3d.cli.devices import open_device
 from nfldm3d.data import PosedImages, read_posed_images
-from nfldm3d.evaluation.metrics import psnr, ssim
+from nfldm3d.evaluation.metrics import SSIM_RADIUS, psnr, ssim
 from nfldm3d.files import atomic_write
 from nfldm3d.fitting import FitOptions, fit
 from nfldm3d.fitting.checkpoint import is_under_way, remove_checkpoint
@@ -26,6 +26,9 @@ from nfldm3d.rendering import prepare
 from nfldm3d.scene import Scene
 from nfldm3d.scene_file import check_target
 from nfldm3d.written_files import writing
+
+LEAST_SIZE = SSIM_RADIUS + 1
+"""Pixels a side of what is measured."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,14 @@ class Fit:
         if options.box is not None and images.scene_from_file is not None:
             box = move_box(Box(*options.box), images.scene_from_file)
             options = replace(options, box=(box.lower, box.upper))
-        return images if self.downscale == 1 else images.downscaled(self.downscale), options
+        images = images if self.downscale == 1 else images.downscaled(self.downscale)
+        for width, height in images.sizes or [(images.camera.width, images.camera.height)]:
+            if min(width, height) < LEAST_SIZE:  # before the work, at whose end they are measured
+                raise ValueError(
+                    f"cannot measure pictures of {width}x{height} pixels, made {self.downscale:g} times smaller; lower "
+                    f"--downscale so that they have at least {LEAST_SIZE} a side"
+                )
+        return images, options
 
 
 def measure(scene: Scene, images: PosedImages, sheet: Path) -> dict[str, object]:

@@ -10,6 +10,7 @@ PyTorch3D's ``camera_conversions.py``.
 """
 
 import gzip
+import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ from nfldm3d.placement import Up
 FRAMES, POINTS = "frame_annotations.jgz", "pointcloud.ply"
 MAX_UNPACKED = 2 * 2**30
 """Bytes of annotations: those of the largest categories are some hundred MB, and 200 MB of zeros pack into 200 kB."""
+MOST_PACKED = 100
+"""So many times its own size a file may unpack to, or to ``BLOCK`` bytes; ten times is usual."""
 BLOCK = 2**20
 FORMATS = ("ndc_norm_image_bounds", "ndc_isotropic")
 """Units of focal lengths and principal points; the first where a file does not say."""
@@ -125,8 +128,11 @@ class Co3dCategory:
         return self._path(image.text("path"), record)
 
     def _path(self, name: str, record: Record) -> Path:
-        """The file of a path, which begins with the category's name."""
-        return resolve_inside(self.folder.resolve().parent, name, source=record.source)
+        """The file of a path, which begins with the category's name; the folder may have got another one."""
+        category, _, inner = name.partition("/")
+        if not category or not inner:
+            raise DataFormatError(record.source, f"{record.where}: path {name!r} does not begin with a category's name")
+        return resolve_inside(self.folder, inner, source=record.source)
 
     def _frames_of(
         self, records: Sequence[Record], names: Sequence[str], lenses: Sequence[Intrinsics]
@@ -159,10 +165,11 @@ class Co3dCategory:
 
 
 def read_jgz(path: Path, limit: int = MAX_UNPACKED) -> Any:
-    """The content of a gzipped JSON file, of at most ``limit`` bytes when unpacked."""
+    """The content of a gzipped JSON file, of at most ``limit`` bytes and ``MOST_PACKED`` times its size unpacked."""
     refuse_special(path)
     content = bytearray()
     try:
+        limit = min(limit, max(BLOCK, MOST_PACKED * os.stat(path).st_size))
         with gzip.open(path, "rb") as file:
             while len(content) <= limit and (block := file.read(BLOCK)):  # at once, it takes memory up to the limit
                 content += block

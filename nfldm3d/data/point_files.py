@@ -43,7 +43,10 @@ def read_points(path: Path) -> Float[Tensor, "points 3"]:
     count, body = int(header[2]), content[header.end() :]
     try:
         if header[1] == b"ascii":
-            rows = np.array([line.split()[: len(names)] for line in body.splitlines()[:count]], dtype=np.float64)
+            if len(body) < 2 * len(names) * count - 1:  # digits and blanks, before rows are made of too few
+                raise ValueError(f"{len(body)} bytes")
+            lines = body.split(b"\n", count)[:count]
+            rows = np.array([line.split()[: len(names)] for line in lines], dtype=np.float64)
             columns = [rows[:, [name for _, _, name in names].index(axis)] for axis in "xyz"]
         else:
             vertex = np.dtype([(name, order + TYPES[kind]) for _, kind, name in names])

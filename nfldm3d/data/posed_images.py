@@ -185,7 +185,7 @@ class PosedImages:
             raise ValueError(
                 f"a split needs at least two views and holdout_every of at least 2, got {len(self)} and {holdout_every}"
             )
-        held_out = torch.arange(len(self)) % holdout_every == 0
+        held_out = torch.arange(len(self)) % min(holdout_every, len(self)) == 0
         return self[~held_out], self[held_out]
 
     def load_images(self) -> Float[Tensor, "views 3 height width"]:

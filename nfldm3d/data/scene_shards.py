@@ -14,6 +14,7 @@ import re
 import tarfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from nfldm3d._types import PathName
@@ -198,6 +199,9 @@ def _read_scene(record: Record, shards: set[str]) -> SceneEntry:
         if len(numbers) != 2 or not all(isinstance(number, int) and number >= 0 for number in numbers):
             raise members.problem(extension, "write [offset, size] in bytes; run rebuild_index(folder)")
         places[extension] = (numbers[0], numbers[1])
+    ends = sorted((offset, offset + size) for offset, size in places.values())
+    if any(start < end for (_, end), (start, _) in pairwise(ends)):  # each would be a copy of its own
+        raise record.problem("members", "name each file once; run rebuild_index(folder)")
     if not places or record.text("shard") not in shards:
         raise record.problem("shard", "name a shard of the index and the files in it; run rebuild_index(folder)")
     return SceneEntry(

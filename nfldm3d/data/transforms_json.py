@@ -130,8 +130,9 @@ def _select(top: Record, frames: list[Record], key: str) -> list[Record]:
     if key not in top:
         raise top.problem(key, "list the files of this split there, or read all views and use split(holdout_every=8)")
     listed = [_normal(name) for name in top.items(key) if isinstance(name, str)]
-    chosen = [frame for frame in frames if _normal(frame.text("file_path")) in set(listed)]
-    if not chosen or len(set(listed)) != len(top.items(key)) or len(chosen) < len(listed):
+    distinct = set(listed)
+    chosen = [frame for frame in frames if _normal(frame.text("file_path")) in distinct]
+    if not chosen or len(distinct) != len(top.items(key)) or len(chosen) < len(listed):
         raise top.problem(key, f"name frames by their file_path, each once; {len(chosen)} match")
     return chosen
 

@@ -8,9 +8,10 @@ from nfldm3d.camera import Camera
 from nfldm3d.export.gltf import encode_glb
 from nfldm3d.export.mesh import Mesh
 from nfldm3d.export.meshes import MeshOptions, extract_mesh
-from nfldm3d.export.obj import encode_obj
+from nfldm3d.export.obj import encode_obj, name_companion
 from nfldm3d.export.ply import encode_ply
 from nfldm3d.export.usd import encode_usd
+from nfldm3d.file_names import is_utf8
 from nfldm3d.files import atomic_write
 from nfldm3d.scene import Scene
 from nfldm3d.written_files import note_written, require_free
@@ -51,6 +52,7 @@ def export_mesh(
     textured = source.texture is not None if isinstance(source, Mesh) else options.texture_size is not None
     if suffix == ".ply" and textured:
         raise ValueError(f"cannot write {path}: PLY holds no texture; use .glb, .obj or .usdz, or vertex colours")
+    _require_usd_name(path)
     if cameras is not None and suffix not in USD_SUFFIXES:
         raise ValueError(f"cannot write {path}: cameras go into USD files only; use one of {' '.join(USD_SUFFIXES)}")
     for companion in name_companions(path, textured=textured):  # a photograph may have this name
@@ -79,15 +81,22 @@ def export_cameras(cameras: Camera, path: PathName) -> None:
     path = Path(path)
     if path.suffix.lower() not in USD_SUFFIXES:
         raise ValueError(f"cannot write {path}: cameras are written as USD; use one of {' '.join(USD_SUFFIXES)}")
+    _require_usd_name(path)
     with atomic_write(path) as temporary:
         _write(path, temporary, encode_usd(None, cameras, path.name))
+
+
+def _require_usd_name(path: Path) -> None:
+    if path.suffix.lower() in USD_SUFFIXES and not is_utf8(str(path.absolute())):
+        raise ValueError(f"cannot write {path}: OpenUSD takes names in UTF-8 alone; choose another")
 
 
 def name_companions(path: PathName, *, textured: bool) -> list[Path]:
     """The files that are written beside a mesh file of this name."""
     path = Path(path)
     suffixes = {".obj": (".png", ".mtl"), ".usd": (".png",), ".usda": (".png",), ".usdc": (".png",)}
-    return [path.with_suffix(suffix) for suffix in suffixes.get(path.suffix.lower(), ())] if textured else []
+    stem = name_companion(path) if path.suffix.lower() == ".obj" else path.stem
+    return [path.with_name(stem + suffix) for suffix in suffixes.get(path.suffix.lower(), ())] if textured else []
 
 
 def _write(path: Path, temporary: Path, files: dict[str, bytes]) -> None:

@@ -14,7 +14,7 @@ from nfldm3d.export.textures import encode_png
 
 def encode_obj(mesh: Mesh, file_name: str) -> dict[str, bytes]:
     """The files' contents by file name: ``file_name``, and a .mtl and a .png beside it for a textured mesh."""
-    name = re.sub(r"\s+", "_", Path(file_name).stem)  # a blank ends a name in OBJ and MTL
+    name = name_companion(Path(file_name))
     vertices = y_up(mesh.vertices).cpu().numpy()
     if mesh.colors is not None:
         vertices = np.hstack((vertices, mesh.colors.cpu().numpy()))
@@ -26,13 +26,18 @@ def encode_obj(mesh: Mesh, file_name: str) -> dict[str, bytes]:
     if mesh.uv is not None and mesh.texture is not None:
         lines.append(f"mtllib {name}.mtl\n")
         files[f"{name}.png"] = encode_png(mesh.texture)
-        files[f"{name}.mtl"] = _material(name).encode()
+        files[f"{name}.mtl"] = _material(name).encode(errors="surrogateescape")
         texts += [_rows("vt %.6f %.6f", mesh.uv.cpu().numpy()), f"usemtl {name}\n"]
         corner = "{0}/{0}/{0}"
     texts.insert(1, _rows("vn %.4f %.4f %.4f", y_up(mesh.normals).cpu().numpy()))
     pattern = "f " + " ".join([corner.replace("{0}", "%d")] * 3)
     repeated = np.repeat(mesh.faces.cpu().numpy() + 1, corner.count("{0}"), axis=1)
-    return {**files, file_name: "".join([*lines, *texts, _rows(pattern, repeated)]).encode()}
+    return {**files, file_name: "".join([*lines, *texts, _rows(pattern, repeated)]).encode(errors="surrogateescape")}
+
+
+def name_companion(path: Path) -> str:
+    """What the files beside an OBJ file of this name are called, but for their suffixes: a blank ends a name in OBJ."""
+    return re.sub(r"\s+", "_", path.stem)
 
 
 def _rows(pattern: str, values: np.ndarray) -> str:

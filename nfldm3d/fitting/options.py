@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from nfldm3d._types import Vector
+from nfldm3d._types import LARGEST_SEED, Vector
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class FitOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.seed > LARGEST_SEED:
+            raise ValueError(f"seed must be at most {LARGEST_SEED}, got {self.seed}")
         for name in ("depth_weight", "distortion_weight", "smoothness", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite number, not below 0, got {getattr(self, name)}")

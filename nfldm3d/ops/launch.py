@@ -115,8 +115,14 @@ def quiet_warp():
 @contextmanager
 def _silent_stderr():
     """Swallows what C code writes to stderr: without a GPU, Warp tells there that it found no driver."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    if sys.stderr is not None:  # closed by whoever started us
+        sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield

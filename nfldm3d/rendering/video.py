@@ -116,7 +116,7 @@ def _open_encoder(path: Path, width: int, height: int, fps: float | int) -> Iter
     from imageio_ffmpeg import get_ffmpeg_exe
 
     command = [get_ffmpeg_exe(), "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
-    command += ["-r", f"{fps}", "-i", "-", *ENCODINGS[path.suffix.lower()].split(), str(path)]
+    command += ["-r", f"{fps}", "-i", "-", *ENCODINGS[path.suffix.lower()].split(), f"file:{path}"]
     with tempfile.TemporaryFile() as messages:
         # a session of its own: an interrupt reaches this process alone, which then ends the encoder
         process = subprocess.Popen(

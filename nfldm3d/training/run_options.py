@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from nfldm3d._types import LARGEST_SEED
+
 POSITIVE = ("steps", "batch_size", "accumulate", "learning_rate", "save_every", "keep_last", "log_every")
 POSITIVE += ("max_bad_steps", "clip_norm")
 NOT_NEGATIVE = ("warmup_steps", "weight_decay", "workers", "evaluate_every", "seed")
@@ -61,6 +63,8 @@ class TrainingOptions:
         for name in NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite number, not below 0, got {getattr(self, name)}")
+        if self.seed > LARGEST_SEED:
+            raise ValueError(f"seed must be at most {LARGEST_SEED}, got {self.seed}")
         if self.time_budget is not None and not self.time_budget > 0:
             raise ValueError(f"time_budget must be a number of seconds above 0, got {self.time_budget}")
         if not 0 <= self.ema_decay < 1:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -285,3 +286,27 @@ def test_masked_pixels_are_not_measured(tmp_path):
     assert figures["psnr"] > 60 and figures["count"] == 3
     nothing = PosedImages.from_tensors(images, camera, masks=torch.zeros_like(masks))
     assert measure(scene, nothing, tmp_path / "sheet.png")["psnr"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ["--downscale", "1e308"],
+            "cannot measure pictures of 1x1 pixels, made 1e+308 times smaller; lower --downscale",
+        ),
+        (["--seed", str(2**70)], "seed must be at most 9223372036854775807"),
+    ],
+)
+def test_fits_that_would_fail_at_their_end_do_not_begin(capture, tmp_path, capsys, options, told):
+    code, error = run_failing(["fit", capture, "--out", tmp_path / "a.nfld", *options], capsys)
+    assert code == 2 and told in error and not list(tmp_path.glob("*.nfld"))
+
+
+def test_closed_streams_are_none(scene_file, tmp_path):
+    """What is opened next takes the lowest number: no file of ours may become the place of error messages."""
+    command = [sys.executable, "-m", "nfldm3d.cli", "render", str(scene_file), "--out", str(tmp_path / "a")]
+    command += ["--views", "2", "--width", "16", "--height", "16", "--device", "cpu"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, preexec_fn=lambda: [os.close(number) for number in range(3)])
+    assert done.returncode == 0 and [path.name for path in (tmp_path / "a").glob("*.mp4")] == ["orbit.mp4"]

@@ -107,6 +107,25 @@ def test_other_sequences_and_bombs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataFormatError, match="has no sequence 'x', but 1_2_3"):
         Co3dCategory(folder).read("x")
     with gzip.open(tmp_path / "bomb.jgz", "wb") as file:
-        file.write(b" " * 3 * 2**20)
+        file.write(np.random.default_rng(0).bytes(3 * 2**19).hex().encode())
     with pytest.raises(DataFormatError, match="unpacks to more than 2 MiB"):
         read_jgz(tmp_path / "bomb.jgz", 2 * 2**20)
+
+
+def test_small_files_do_not_unpack_to_large_ones(tmp_path: Path) -> None:
+    (tmp_path / "many.jgz").write_bytes(gzip.compress(b"[" + b"[]," * 10**6 + b"[]]"))
+    with pytest.raises(DataFormatError, match="unpacks to more than"):
+        read_jgz(tmp_path / "many.jgz")
+
+
+def test_pictures_are_those_of_the_category(tmp_path: Path) -> None:
+    """Whatever it is called by now; what lies beside it is not its own."""
+    folder = write_category(tmp_path)
+    renamed = folder.rename(tmp_path / "downloaded")
+    assert Co3dCategory(renamed).read("1_2_3").load_images().shape[1] == 3
+    rows = frames("1_2_3")
+    for row in rows:
+        row["image"]["path"] = f"other/../../{row['image']['path']}"
+    write_rows(renamed, rows)
+    with pytest.raises(DataFormatError, match="frame_annotations.jgz"):
+        Co3dCategory(renamed).read("1_2_3")

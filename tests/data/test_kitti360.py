@@ -246,3 +246,9 @@ def test_what_is_missing_is_named_in_one_line(log: Path, tmp_path: Path, message
     with pytest.raises(DataFormatError) as error:
         read_first(tmp_path, replace(CUT, stops=1))
     assert re.search(message, str(error.value)), str(error.value)
+
+
+def test_blank_lines_take_no_time(tmp_path: Path) -> None:
+    (tmp_path / "image_02.yaml").write_bytes(b"\n" * 1_000_000)
+    with pytest.raises(DataFormatError, match="model_type is missing"):
+        read_wide_lens(tmp_path / "image_02.yaml")

@@ -129,7 +129,7 @@ def test_split_holds_out_every_eighth_view(generator):
     train, held_out = posed.split()
     assert held_out.names == tuple(posed.names[number] for number in (0, 8, 16))
     assert sorted((*train.names, *held_out.names)) == list(posed.names)
-    assert len(posed.split(3)[1]) == 6
+    assert len(posed.split(3)[1]) == 6 and posed.split(2**70)[1].names == posed.names[:1]
     for views, every in ((posed, 1), (posed[0], 8)):
         with pytest.raises(ValueError, match="at least two views and holdout_every of at least 2"):
             views.split(every)

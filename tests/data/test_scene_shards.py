@@ -173,6 +173,10 @@ def test_bad_shards_and_indices_are_refused(tmp_path: Path):
     (tmp_path / "index.json").write_text(json.dumps(content))
     with pytest.raises(DataFormatError, match=r"scenes\[0\].members.json is \[-1, 2\]; write \[offset, size\]"):
         read_index(tmp_path)
+    content["scenes"][0]["members"] = {"json": [0, 512], "x": [511, 2]}
+    (tmp_path / "index.json").write_text(json.dumps(content))
+    with pytest.raises(DataFormatError, match=r"scenes\[0\].members is .*; name each file once"):
+        read_index(tmp_path)
     content["scenes"][0] |= {"key": "../../outside", "members": {"json": [0, 2**60]}}
     (tmp_path / "index.json").write_text(json.dumps(content))
     with pytest.raises(DataFormatError, match=r"index.json: '../../outside' cannot be the name of a file"):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -328,3 +329,18 @@ def test_a_photograph_beside_a_mesh_is_kept(textured: Mesh, tmp_path: Path) -> N
 def test_point_clouds_are_checked() -> None:
     with pytest.raises(ValueError, match="points hold NaN"):
         PointCloud(torch.full((2, 3), torch.nan), torch.zeros(2, 3), torch.zeros(2, 3))
+
+
+def test_files_beside_a_name_with_blanks_are_kept(textured: Mesh, tmp_path: Path) -> None:
+    (tmp_path / "my_scene.png").write_bytes(b"precious")
+    with pytest.raises(ValueError, match=r"my_scene\.png was not written by nfldm3d"):
+        export_mesh(textured, tmp_path / "my scene.obj")
+    assert [path.name for path in tmp_path.iterdir()] == ["my_scene.png"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps names as text")
+def test_names_that_are_no_text(textured: Mesh, tmp_path: Path) -> None:
+    export_mesh(textured, tmp_path / "\udcff.obj")
+    assert b"mtllib \xff.mtl" in (tmp_path / "\udcff.obj").read_bytes() and (tmp_path / "\udcff.mtl").is_file()
+    with pytest.raises(ValueError, match="OpenUSD takes names in UTF-8 alone"):
+        export_mesh(textured, tmp_path / "\udcff.usda")

@@ -138,3 +138,12 @@ def test_bad_requests_name_file_and_remedy(scene: Scene, tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="cannot write"):
         render_video(scene, orbit(2), tmp_path / "file" / "a.mp4", progress=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize("name", ["file:a", "http:a", "take:1"])
+def test_names_are_no_addresses(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    render_video(scene, orbit(2), Path(name, "a.mp4"), progress=False)
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["a.mp4"] and os.listdir() == [name]
+    assert len(read_frames(tmp_path / name / "a.mp4", 32, 24)) == 2

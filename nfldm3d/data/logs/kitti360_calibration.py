@@ -74,12 +74,12 @@ class KittiCalibration:
 def read_wide_lens(path: Path) -> WideLens:
     """The lens of an OpenCV YAML file in the unified model; its few numbers are at most two levels deep."""
     text = _read_text(path)
-    kind = re.search(r"^\s*model_type:\s*(\S+)", text, re.MULTILINE)
+    kind = re.search(r"^[ \t]*model_type:[ \t]*(\S+)", text, re.MULTILINE)
     if kind is None or kind[1] != "MEI":
         raise DataFormatError(path, f"model_type is {kind[1] if kind else 'missing'}; only MEI can be read")
 
     def number(key: str) -> float:
-        found = re.search(rf"^\s*{key}:\s*(\S+)\s*$", text, re.MULTILINE)
+        found = re.search(rf"^[ \t]*{key}:[ \t]*(\S+)[ \t\r]*$", text, re.MULTILINE)
         try:
             value = float(found[1]) if found else math.nan
         except ValueError:

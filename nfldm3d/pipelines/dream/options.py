@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field as member, fields, is_dataclass, replace
 from typing import Any, Literal
 
+from nfldm3d._types import LARGEST_SEED
 from nfldm3d.guidance import Prior
 from nfldm3d.guidance.distillation import Distillation
 from nfldm3d.pipelines.dream.canvas import Kind
@@ -12,7 +13,7 @@ from nfldm3d.pipelines.dream.views import ViewRanges
 
 LIMITS = {
     "steps": (1, 10**6),
-    "seed": (0, 2**63 - 1),
+    "seed": (0, LARGEST_SEED),
     "size": (4, 1024),
     "coarse_size": (4, 1024),
     "batch": (1, 64),

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from nfldm3d._types import LARGEST_SEED
+
 MOST_VIEWS = 10_000
 SHARES = ("copied", "frozen", "most_noise", "match_colors")
 POSITIVE = ("views", "views_per_step", "steps", "finer", "rate", "restoring_steps")
@@ -64,6 +66,8 @@ class RefineOptions:
         for name in NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite number, not below 0, got {getattr(self, name)}")
+        if self.seed > LARGEST_SEED:
+            raise ValueError(f"seed must be at most {LARGEST_SEED}, got {self.seed}")
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share, from 0 to 1, got {getattr(self, name)}")
