@@ -29,6 +29,8 @@ class NoiseSchedule:
     def __post_init__(self):
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"a network predicts one of {', '.join(PREDICTIONS)}, not {self.prediction!r}")
+        if self.alphas_cumprod.dim() != 1 or not len(self.alphas_cumprod):
+            raise ValueError(f"a schedule has a share for each step, got shape {tuple(self.alphas_cumprod.shape)}")
         if not bool(((self.alphas_cumprod >= 0) & (self.alphas_cumprod <= 1)).all()):
             raise ValueError("shares of signal lie between 0 and 1; its betas do not give such")
 
@@ -51,7 +53,7 @@ class NoiseSchedule:
             taken = inspect.signature(DDPMScheduler).parameters  # other schedulers' options are about sampling
             known: dict[str, Any] = {name: value for name, value in config.items() if name in taken}
             return NoiseSchedule.from_scheduler(DDPMScheduler(**known))
-        except (AttributeError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise DataFormatError(path, f"describes no schedule of noise: {error}") from error
 
     def to(self, device: device) -> "NoiseSchedule":

@@ -163,6 +163,7 @@ def set_option(file: str, name: str, value: object) -> Callable[[Path], object]:
         ("pixels", set_option("unet/config.json", "layers_per_block", 10**9), "asks for more than"),
         ("pixels", set_option("scheduler/scheduler_config.json", "num_train_timesteps", 10**12), "up to 100000"),
         ("pixels", set_option("scheduler/scheduler_config.json", "trained_betas", [0.1, 3.0]), "between 0 and 1"),
+        ("pixels", set_option("scheduler/scheduler_config.json", "trained_betas", 0.1), "describes no schedule"),
         ("pixels", set_option("model_index.json", "_class_name", ["IFPipeline"]), "known are"),
         ("pixels", set_option("tokenizer/tokenizer.json", "model", []), "holds no readable tokenizer"),
         ("pictures", set_option("feature_extractor/preprocessor_config.json", "image_std", [0, 1, 1]), "three numbers"),
