@@ -60,6 +60,7 @@ def _fill_streams() -> None:
 def _run(arguments: list[str]) -> int:
     debug, wish = "--debug" in arguments, _Wish()
     try:
+        _require_current_folder()
         with _hearing(partial(_leave, sys.stderr), signal.SIGINT, signal.SIGTERM):
             from nfldm3d.cli.commands import parse
 
@@ -80,6 +81,14 @@ def _run(arguments: list[str]) -> int:
             raise SystemExit(USAGE) from error
         return code
     return 0
+
+
+def _require_current_folder() -> None:
+    """Raises a ValueError where it was deleted: libraries such as MKL end the process there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise ValueError("the current folder was deleted; change to another one") from error
 
 
 class _Wish:

@@ -94,8 +94,8 @@ class Fit:
         for width, height in images.sizes or [(images.camera.width, images.camera.height)]:
             if min(width, height) < LEAST_SIZE:  # before the work, at whose end they are measured
                 raise ValueError(
-                    f"cannot measure pictures of {width}x{height} pixels, made {self.downscale:g} times smaller; lower "
-                    f"--downscale so that they have at least {LEAST_SIZE} a side"
+                    f"cannot measure pictures of {width}x{height} pixels; give larger ones, or lower --downscale, so "
+                    f"that they have at least {LEAST_SIZE} a side"
                 )
         return images, options
 

@@ -293,7 +293,7 @@ def test_masked_pixels_are_not_measured(tmp_path):
     [
         (
             ["--downscale", "1e308"],
-            "cannot measure pictures of 1x1 pixels, made 1e+308 times smaller; lower --downscale",
+            "cannot measure pictures of 1x1 pixels; give larger ones, or lower --downscale",
         ),
         (["--seed", str(2**70)], "seed must be at most 9223372036854775807"),
     ],
@@ -310,3 +310,12 @@ def test_closed_streams_are_none(scene_file, tmp_path):
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, preexec_fn=lambda: [os.close(number) for number in range(3)])
     assert done.returncode == 0 and [path.name for path in (tmp_path / "a").glob("*.mp4")] == ["orbit.mp4"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps folders that somebody is in")
+def test_a_current_folder_that_was_deleted_is_told(scene_file, tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, error = run_failing(["export", scene_file, "--mesh", "a.obj"], capsys)
+    assert code == 2 and "the current folder was deleted; change to another one" in error
