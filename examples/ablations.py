@@ -2,7 +2,7 @@
 
     nfldm3d capture driving --scenes 1696 --test-scenes 96 --out roads
     python examples/ablations.py roads --weights driving --which voxel-size --steps 400
-    python examples/ablations.py roads --weights driving --which hierarchy --steps 600 --denoiser-steps 1500
+    python examples/ablations.py roads --weights driving --which hierarchy --steps 600 --denoiser-steps 1500 --trained
 
 Of auto-encoders: ``voxel-size``: finer voxels show more (Table 12). ``density``: densities predicted for each view
 against densities inferred from pooled features (Figure 15). ``pooling``: mean against attention. ``recipe``: the
@@ -10,12 +10,12 @@ paper's plain one against ours, both from colour alone. ``surfaces``: densities 
 ones, whose surfaces lie between voxels. ``downsampling``: of the coarse latent (Table 13), on the fields of the given
 stage 1. After the first row ``gain`` tells between which bounds PSNR is higher than there, scene by scene.
 
-Of generators, on small fields: ``hierarchy``: c, c and f, all of g, c and f (Table 4). ``direct``: diffusion straight
-on the voxels, without latents (Figure 14), beside c and f. ``baseline``: one global latent for each scene, as GAUDI has
-them, beside g, c and f. ``latents``: all of ``hierarchy`` and ``baseline`` on one stage 1. They are judged by the
-Fréchet distance of generated pictures to those of test maps, in the features of the weights' frame classifier, or of
-EfficientNet-Lite0 where there is none, as a multiple of that of training pictures; ``low`` and ``high`` are its bounds,
-had other scenes been sampled. Bounds hold nine times of ten.
+Of generators, on small fields, or with ``--trained`` on those of the weights' own stage 1: ``hierarchy``: c, c and f,
+all of g, c and f (Table 4). ``direct``: diffusion straight on the voxels, without latents (Figure 14), beside c and f.
+``baseline``: one global latent for each scene, as GAUDI has them, beside g, c and f. ``latents``: all of ``hierarchy``
+and ``baseline`` on one stage 1. They are judged by the Fréchet distance of generated pictures to those of test maps, in
+the features of the weights' frame classifier, or of EfficientNet-Lite0 where there is none, as a multiple of that of
+training pictures; ``low`` and ``high`` are its bounds, had other scenes been sampled. Bounds hold nine times of ten.
 """
 
 import argparse
@@ -61,7 +61,7 @@ LATENT = {"width": 64, "fine_width": 48}
 VOXEL_SIZES = {(32, 32, 8): 2, (64, 64, 16): 2, (128, 128, 32): 1}
 """The stride of the frustums' grid for each resolution: finer voxels need finer frustums, or they stay empty."""
 RESOLUTION = (32, 32, 8)
-"""Of the fields that are generated."""
+"""Of the fields that are generated where stage 1 is trained here."""
 LEVELS = {"c": (False, False), "c+f": (True, False), "g+c+f": (True, True)}
 """Whether there are f and g."""
 GENERATORS = {"hierarchy": tuple(LEVELS), "direct": ("c+f", "voxels"), "baseline": ("g+c+f", "GAUDI-style")}
@@ -113,7 +113,7 @@ class Trials:
 
     def downsampling(self) -> Iterator[dict]:
         base = Autoencoders(Autoencoders.from_pretrained(self.arguments.weights).scene, None)
-        shape = {name: base.scene.config[name] for name in ("resolution", "channels", "sky_rows")}
+        shape = shape_of(base)
         with tempfile.TemporaryDirectory() as fields:
             encode_scenes(base, self.scenes, fields)
             for downsampling in (16, 8, 4):
@@ -151,7 +151,7 @@ class Trials:
         judge = load_judge(find_weights(self.arguments.weights))
         count = self.arguments.generated * self.arguments.views
         ratio = FrechetRatio.against(judge, self.training, self.held_out, pictures=count)
-        base = self.train_scene(resolution=RESOLUTION)
+        base = self.find_stage_1()
         with tempfile.TemporaryDirectory() as work:
             encode_scenes(base, self.scenes, Path(work, "fields"))
             fields = EncodedScenes(Path(work, "fields"))
@@ -162,12 +162,17 @@ class Trials:
                     made = (self.sample_voxels if name == "voxels" else self.sample_global)(base, fields)
                 yield {"generator": name, **ratio.of(made)}
 
+    def find_stage_1(self) -> Autoencoders:
+        """That of the weights, or one of small fields from scratch."""
+        if not self.arguments.trained:
+            return self.train_scene(resolution=RESOLUTION)
+        trained = Autoencoders.from_pretrained(self.arguments.weights).scene
+        return Autoencoders(trained.requires_grad_(False), None)
+
     def sample_hierarchy(self, base: Autoencoders, fields: EncodedScenes, name: str, folder: Path) -> list[Scene]:
         fine, everything = LEVELS[name]
         torch.manual_seed(0)
-        latent = LatentAutoencoder(
-            RESOLUTION, sky_rows=base.scene.config["sky_rows"], use_fine=fine, use_global=everything, **LATENT
-        )
+        latent = LatentAutoencoder(use_fine=fine, use_global=everything, **shape_of(base), **LATENT)
         source = LatentSource(fields, self.scenes, self.keys)
         self.run(LatentStage(latent, base.scene, source, self.held_out, judged=1), self.steps, 4, 6e-4)
         networks = Autoencoders(base.scene, latent.requires_grad_(False))
@@ -176,7 +181,7 @@ class Trials:
         for level in ("g", "c", "f") if fine else ("g", "c"):  # g holds the path where there is no global latent
             torch.manual_seed(0)
             model = make_denoiser(level, latents, use_map=False)  # type: ignore[arg-type]
-            stage = DenoiserStage(level, model, latents, latents)  # type: ignore[arg-type]
+            stage = DenoiserStage(level, model, latents, latents, judged=1)  # type: ignore[arg-type]
             self.run(stage, self.arguments.denoiser_steps, 16, 6e-4)
             denoisers[f"denoiser_{level}"] = model
         box = latents.encoded.header["box_size"]
@@ -186,17 +191,15 @@ class Trials:
     def sample_global(self, base: Autoencoders, fields: EncodedScenes) -> list[Scene]:
         """The baseline: as many steps in stage 2, and in one denoiser as in three."""
         torch.manual_seed(0)
-        source, sky_rows = CodedSource(fields, self.scenes, self.keys), base.scene.config["sky_rows"]
-        model = SceneAutodecoder(
-            source.keys, RESOLUTION, sky_rows=sky_rows, downsampling=coarsest(RESOLUTION), **LATENT
-        )
+        source, shape = CodedSource(fields, self.scenes, self.keys), shape_of(base)
+        model = SceneAutodecoder(source.keys, **shape, downsampling=coarsest(shape["resolution"]), **LATENT)
         self.run(AutodecoderStage(model, base.scene, source, judged=1), self.steps, 4, 6e-4)
         about = describe_scenes(self.scenes[0], base.scene.grid)
         with tempfile.TemporaryDirectory() as folder:
             write_codes(model, source.scenes, range(len(source)), Path(folder, "codes"), about)
             codes = LatentSetSource(EncodedScenes(Path(folder, "codes")))
             denoiser = GlobalDenoiser(codes.read(0).g.shape[1], widths=(768, 576, 384))
-            self.run(DenoiserStage("g", denoiser, codes, codes), 3 * self.arguments.denoiser_steps, 16, 6e-4)
+            self.run(DenoiserStage("g", denoiser, codes, codes, judged=1), 3 * self.arguments.denoiser_steps, 16, 6e-4)
         box = about["box_size"]
         return self.sample(GlobalGenerator(base.scene, model, denoiser, make_schedule(), box))  # type: ignore[arg-type]
 
@@ -207,12 +210,12 @@ class Trials:
 
     def sample_voxels(self, base: Autoencoders, fields: EncodedScenes) -> list[Scene]:
         """Without latents: one denoiser of as many steps as three. Skies and paths are those of training scenes."""
-        x, _, z = RESOLUTION
+        x, _, z = shape_of(base)["resolution"]
         source, channels = VoxelSource(fields), (1 + int(base.scene.config["channels"])) * z
         torch.manual_seed(0)
         widths, attention = (96, 144, 192), (False, True, True)
         model = GridDenoiser(channels, x, widths=widths, attention=attention, layers=1, dimensions=0)
-        self.run(DenoiserStage("c", model, source, source), 3 * self.arguments.denoiser_steps, 16, 6e-4)
+        self.run(DenoiserStage("c", model, source, source, judged=1), 3 * self.arguments.denoiser_steps, 16, 6e-4)
         skies = torch.stack([fields[n].tensors["sky"].float() for n in range(len(fields))])
         sampler, made = Sampler(make_schedule(), self.arguments.sampling_steps, progress=False), []
         for draws in split_generator(torch.Generator().manual_seed(0), self.arguments.generated):
@@ -228,8 +231,13 @@ class Trials:
         x, y, z = sample.box.size
         assert sample.trajectory is not None
         lifted = torch.cat((sample.trajectory[:, :3] - torch.tensor(sample.box.center), sample.trajectory[:, 3:]), -1)
-        box = cubic_box(Box.from_center((0.0, 0.0, 0.0), (x, y, z)), RESOLUTION)
+        box = cubic_box(Box.from_center((0.0, 0.0, 0.0), (x, y, z)), shape_of(base)["resolution"])
         return base.assemble_voxels(voxels, box, path_cameras(lifted, 64, 64))
+
+
+def shape_of(base: Autoencoders) -> dict:
+    """Of the fields of a stage 1, as networks of stage 2 are told."""
+    return {name: base.scene.config[name] for name in ("resolution", "channels", "sky_rows")}
 
 
 class VoxelSource(LatentSetSource):
@@ -251,6 +259,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="shards of nfldm3d capture driving or vizdoom --scenes")
     parser.add_argument("--which", choices=(*AUTOENCODERS, *GENERATORS), required=True)
     parser.add_argument("--weights", default="vizdoom", help="a trained stage 1, perhaps with a frame classifier")
+    parser.add_argument("--trained", action="store_true", help="generators on the stage 1 of the weights")
     parser.add_argument("--steps", type=int, default=400, help="optimiser steps of each auto-encoder")
     parser.add_argument("--denoiser-steps", type=int, default=1500, help="optimiser steps of each denoiser")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="of forward passes")

@@ -10,25 +10,43 @@ CHUNK = 1024
 """Rows of a distance matrix at once."""
 
 
+class FrechetReference:
+    """Features that others are compared with, several times."""
+
+    def __init__(self, features: Float[Tensor, "pictures features"]):
+        """Raises a ValueError for fewer pictures than features: the covariance would have no full rank."""
+        self.mean, self.covariance = _measure(features)
+        values, vectors = torch.linalg.eigh(self.covariance)
+        self.root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+        """Of the covariance."""
+
+    def distance(self, features: Float[Tensor, "pictures features"]) -> Float[Tensor, ""]:
+        """See ``frechet_distance``."""
+        mean, covariance = _measure(features)
+        # tr sqrt(A B) is the sum of the roots of the eigenvalues of sqrt(B) A sqrt(B), which is symmetric
+        cross = torch.linalg.eigvalsh(self.root @ covariance @ self.root).clamp(min=0).sqrt().sum()
+        spread = self.covariance.trace() + covariance.trace() - 2 * cross
+        return ((mean - self.mean).square().sum() + spread).clamp(min=0)
+
+
 def frechet_distance(first: Float[Tensor, "a features"], second: Float[Tensor, "b features"]) -> Float[Tensor, ""]:
     """Squared 2-Wasserstein distance of the Gaussians with their means and covariances (Heusel et al. 2017, FID).
 
     Raises:
         ValueError: fewer pictures than features on a side: the covariance would have no full rank.
     """
-    for features in (first, second):
-        if len(features) <= features.shape[1]:
-            raise ValueError(
-                f"a Fréchet distance of {features.shape[1]} features needs more than as many pictures, got "
-                f"{len(features)}; render more"
-            )
-    a, b = first.double(), second.double()
-    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
-    # tr sqrt(A B) is the sum of the roots of the eigenvalues of sqrt(A) B sqrt(A), which is symmetric
-    values, vectors = torch.linalg.eigh(cov_a)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
-    return ((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross).clamp(min=0)
+    return FrechetReference(second).distance(first)
+
+
+def _measure(features: Float[Tensor, "pictures features"]) -> tuple[Tensor, Tensor]:
+    """Mean and covariance, in double precision."""
+    if len(features) <= features.shape[1]:
+        raise ValueError(
+            f"a Fréchet distance of {features.shape[1]} features needs more than as many pictures, got "
+            f"{len(features)}; render more"
+        )
+    values = features.double()
+    return values.mean(0), torch.cov(values.T)
 
 
 def kernel_distance(

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nfldm3d.evaluation.chance import Interval, bootstrap, rows_of
-from nfldm3d.evaluation.distributions import frechet_distance, kernel_distance, measure_coverage
+from nfldm3d.evaluation.distributions import FrechetReference, frechet_distance, kernel_distance, measure_coverage
 from nfldm3d.evaluation.scene_pictures import Clip, NumberedPictures, stack_clips
 
 AXES = 8
@@ -122,9 +122,10 @@ def frechet_chance(made: Features, held_out: Features, *, generator: torch.Gener
     Raises:
         ValueError: fewer pictures than features on a side.
     """
+    reference = FrechetReference(held_out.values)
 
     def figure(scenes: Tensor) -> float:
-        return float(frechet_distance(made.values[rows_of(scenes, made.scenes)], held_out.values))
+        return float(reference.distance(made.values[rows_of(scenes, made.scenes)]))
 
     return bootstrap(figure, int(made.scenes.max()) + 1, generator=generator)
 
