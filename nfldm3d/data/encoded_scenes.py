@@ -49,7 +49,7 @@ class EncodedScenes:
         return read_encoding(self.folder, *parse_name(self.names[index]))
 
 
-KINDS = {"box_size": int | float, "map_classes": str, "map_palette": list}
+KINDS = {"box_size": int | float, "map_classes": str, "map_palette": list, "panorama_spread": int | float}
 """Lists of what, as far as a header has them."""
 
 

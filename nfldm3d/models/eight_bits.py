@@ -20,6 +20,8 @@ SCALE = ".int8_scale"
 LEAST = 4096
 """Numbers in a tensor that is worth it."""
 LEVELS = 127
+EXACT = "scaling.factor"
+"""Ends the names of what correlates numbers: what differs by centimetres would be lost."""
 
 
 def pack_weights(tensors: dict[str, Shaped[Tensor, "..."]]) -> Tensors:
@@ -30,7 +32,8 @@ def pack_weights(tensors: dict[str, Shaped[Tensor, "..."]]) -> Tensors:
     """
     packed: Tensors = {}
     for name, value in tensors.items():
-        if value.dim() < 2 or value.numel() < LEAST or not value.is_floating_point():
+        exact = name.endswith(EXACT)
+        if exact or value.dim() < 2 or value.numel() < LEAST or not value.is_floating_point():
             packed[name] = value
             continue
         if not bool(torch.isfinite(value).all()):

@@ -143,7 +143,10 @@ def _header(
     if data := getattr(scenes, "fingerprint", None):
         header["data"] = data
     if keep == "latents":
+        assert networks.latent is not None
         header |= describe_scenes(_first_whole(scenes), networks.scene.grid)
+        if spread := networks.latent.panorama_spread:
+            header["panorama_spread"] = spread
         if embeddings is not None:
             header |= {"embedding_size": embedding_size(embeddings), "embeddings": _hash_tensors(embeddings)}
     return header

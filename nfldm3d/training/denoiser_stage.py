@@ -13,6 +13,8 @@ from torch import Tensor
 from nfldm3d.data.encoded_scenes import EncodedScenes
 from nfldm3d.files import DataFormatError
 from nfldm3d.models.nfldm.denoisers import FAR, GlobalDenoiser, GridDenoiser
+from nfldm3d.models.nfldm.latent_statistics import find_importance
+from nfldm3d.models.nfldm.trajectories import POSES
 from nfldm3d.tensor_files import require_finite
 from nfldm3d.training.stage import Evaluation
 
@@ -24,6 +26,8 @@ AXES = {"g": 1, "path": 1, "c": 4, "f": 3, "bev": 2, "embedding": 2}
 """Of the tensors of an encoding; c has its heights apart from its channels."""
 LEVELS_OF_NOISE = 10
 """Time steps at which held-out latents are denoised to judge."""
+PLAIN = 0.1
+"""Share of the loss of g in which all whitened numbers count alike; the rest goes by what they stand for."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,9 @@ class DenoiserStage:
             without_path: share of scenes whose camera path is not drawn, as around the middle of larger worlds.
             most_weight: bound of the ratio of signal to noise, which weighs the error of the latents (Hang et al.
                 2023).
+
+        Of g most numbers hardly matter: a few principal components carry nearly all of what differs between scenes. So
+        what is learned, the panorama and the path count a third each, and within each every number by its variance.
         """
         self.name = f"denoiser-{level}"
         self.level, self.model, self.source, self.held_out = level, model, source, held_out
@@ -145,6 +152,13 @@ class DenoiserStage:
         some = self.source.spread(MEASURED)
         model = self.model
         model.scaling.measure(getattr(some, self.level))
+        if isinstance(model, GlobalDenoiser):
+            encoded = self.source.encoded
+            spread = encoded.header.get("panorama_spread") or ()
+            try:
+                self.importance = find_importance(model.scaling, spread, min(5 * POSES, some.g.shape[1]))
+            except ValueError as error:
+                raise DataFormatError(encoded.folder, f"{error}; encode the scenes again") from error
         if isinstance(model, GridDenoiser):
             if model.config["dimensions"]:
                 model.global_scaling.measure(some.g)
@@ -221,7 +235,15 @@ class DenoiserStage:
             parent = model.parent_scaling.normalize(batch.c) if model.config["parent_channels"] else None
             shift = None if shift is None else shift.to(clean.device)
             made = model(noisy, timestep, g, parent, bev, embedding, shift)
-        return (made.float() - target).square().flatten(1).mean(1)
+        return self._weigh(made.float() - target)
+
+    def _weigh(self, errors: Float[Tensor, "scenes channels *grid"]) -> Float[Tensor, " scenes"]:
+        """The mean square of errors of whitened or scaled latents, of g by what its numbers stand for."""
+        plain = errors.square().flatten(1).mean(1)
+        if not isinstance(self.model, GlobalDenoiser):
+            return plain
+        own = self.model.scaling.unwhiten(errors).square() @ self.importance.to(errors.device)
+        return PLAIN * plain + (1 - PLAIN) * own
 
     def _forget_conditions(self, batch: LatentSet, forgotten: Bool[Tensor, " scenes"]) -> LatentSet:
         forgotten = forgotten.to(batch.g.device)[:, None, None]
@@ -242,7 +264,7 @@ def make_denoiser(
     condition["embedding_dimensions"] = 0 if some.embedding is None else some.embedding.shape[-1]
     small = size == "small"
     if level == "g":
-        return GlobalDenoiser(widths=(192, 160, 128) if small else (2048, 1536, 1024), **condition)
+        return GlobalDenoiser(widths=(384, 288, 192) if small else (2048, 1536, 1024), octaves=1, **condition)
     if level == "c":
         widths, attention = ((96, 144), (True, True)) if small else ((256, 512, 1024), (True, True, True))
         condition |= {"channels": some.c.shape[1], "size": some.c.shape[-1], "path_beside": True}

@@ -44,8 +44,16 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
         map_size: int = 64,
         map_width: int = 64,
         embedding_dimensions: int = 0,
+        octaves: int = 0,
     ):
-        """``map_classes`` or ``embedding_dimensions`` of 0 leaves out that condition."""
+        """Sets the widths.
+
+        Args:
+            map_classes, embedding_dimensions: 0 leaves out that condition.
+            octaves: of sines and cosines of each number that the first layer sees beside it. What lies in clusters
+                that mirror each other, such as headings along four directions, is no more than cubic in a Gaussian
+                number, which linear blocks alone take thousands of steps to find.
+        """
         super().__init__()
         self.scaling = Whitening(dimensions)
         self.time = nn.Sequential(nn.Linear(FREQUENCIES, 256), nn.SiLU(), nn.Linear(256, 256))
@@ -53,7 +61,7 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
         embeds = bool(embedding_dimensions)
         self.embedding_encoder = EmbeddingEncoder(embedding_dimensions, map_width) if embeds else None
         condition = 256
-        self.stem = nn.Linear(dimensions, widths[0])
+        self.stem = nn.Linear((1 + 2 * octaves) * dimensions, widths[0])
         self.down = nn.ModuleList(_LinearBlock(a, b, condition) for a, b in itertools.pairwise((widths[0], *widths)))
         self.middle = _LinearBlock(widths[-1], widths[-1], condition)
         self.query = nn.Linear(widths[-1], map_width)
@@ -75,7 +83,7 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
     ) -> Float[Tensor, "scenes dimensions"]:
         """v of whitened vectors, in their precision; the network computes in that of its weights."""
         time = self.time(embed_time(timestep).to(self.dtype))
-        hidden, kept = self.stem(noisy.to(self.dtype)), []
+        hidden, kept = self.stem(self._with_waves(noisy).to(self.dtype)), []
         for block in self.down:
             hidden = block(hidden, time)
             kept.append(hidden)
@@ -89,6 +97,11 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
         for block in self.up:
             hidden = block(torch.cat((hidden, kept.pop()), dim=-1), time)
         return self.head(functional.silu(hidden)).to(noisy.dtype)
+
+    def _with_waves(self, noisy: Float[Tensor, "scenes dimensions"]) -> Float[Tensor, "scenes values"]:
+        """Numbers, and sines and cosines of them in octaves from 2 radians a deviation on."""
+        angles = [2.0 ** (octave + 1) * noisy for octave in range(int(self.config["octaves"]))]
+        return torch.cat([noisy, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))], dim=-1)
 
 
 class GridDenoiser(ModelMixin, ConfigMixin):

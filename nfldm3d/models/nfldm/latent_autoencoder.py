@@ -118,6 +118,11 @@ class LatentAutoencoder(ModelMixin, ConfigMixin):
         """Numbers of g, the panorama's own among them."""
         return int(self.config["global_dimensions"]) + int(self.config["sky_dimensions"])
 
+    @property
+    def panorama_spread(self) -> list[float]:
+        """By how much panoramas differ along each number of g that is their own."""
+        return self.panorama_code.spread.tolist() if self.config["sky_dimensions"] else []
+
     def encode(self, voxels: Voxels) -> LatentEncoding:
         """The latents of fields, in single precision: c and f not yet quantised, g as mean and log of the variance.
 

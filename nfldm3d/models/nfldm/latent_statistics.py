@@ -1,5 +1,8 @@
 """Statistics of the latents that a denoiser is trained on, by which it takes them to mean 0 and deviation 1."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -80,3 +83,29 @@ class Whitening(nn.Module):
         mean, factor = self.mean.to(values.dtype), self.factor.to(values.dtype)
         with torch.autocast(values.device.type, enabled=False):
             return values @ factor.T + mean
+
+    def unwhiten(self, errors: Float[Tensor, "scenes dimensions"]) -> Float[Tensor, "scenes dimensions"]:
+        """Errors of whitened numbers as those of the numbers themselves, in parts of the latters' deviations."""
+        factor = self.factor / self.factor.norm(dim=1, keepdim=True)
+        with torch.autocast(errors.device.type, enabled=False):
+            return errors.float() @ factor.T.to(errors.device)
+
+
+def find_importance(scaling: Whitening, panorama_spread: Sequence[float], path: int) -> Float[Tensor, " dimensions"]:
+    """How much each number of g with its camera path counts, one in all: a third for each part, in it by variance.
+
+    Args:
+        panorama_spread: by how much the panorama differs along each of its numbers, which come before the path.
+        path: numbers of the camera path, the last ones.
+
+    Raises:
+        ValueError: the panorama has more numbers than there are, or one that is no spread.
+    """
+    variance = scaling.factor.square().sum(1)
+    sky = variance.new_tensor(panorama_spread)
+    learned, last = len(variance) - path - len(sky), len(variance) - path
+    if learned < 0 or not all(0 < spread < math.inf for spread in panorama_spread):
+        raise ValueError(f"panorama_spread is no list of at most {last} numbers above 0")
+    parts = [variance[:learned], sky.square() * variance[learned:last], variance[last:]]
+    shares = [part / part.sum().clamp(min=1e-12) for part in parts if len(part)]
+    return torch.cat(shares) / len(shares)
