@@ -39,7 +39,7 @@ from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
 from nfldm3d.models.nfldm.latent_autoencoder import LatentAutoencoder
 from nfldm3d.models.nfldm.scene_autoencoder import PAPER, SceneAutoencoder
 from nfldm3d.models.nfldm.scene_voxels import FULL, Voxels
-from nfldm3d.models.nfldm.trajectories import path_cameras
+from nfldm3d.models.nfldm.trajectories import POSES, path_cameras
 from nfldm3d.models.nfldm.views import cubic_box
 from nfldm3d.models.weight_folders import find_weights
 from nfldm3d.pipelines.autoencoders import Autoencoders
@@ -203,7 +203,9 @@ class Trials:
         with tempfile.TemporaryDirectory() as folder:
             write_codes(model, source.scenes, range(len(source)), Path(folder, "codes"), about)
             codes = LatentSetSource(EncodedScenes(Path(folder, "codes")))
-            denoiser = GlobalDenoiser(codes.read(0).g.shape[1], widths=(768, 576, 384), octaves=1)
+            size = codes.read(0).g.shape[1]
+            parts = (size - 5 * POSES, 5 * POSES)
+            denoiser = GlobalDenoiser(size, widths=(768, 576, 384), parts=parts)
             self.run(DenoiserStage("g", denoiser, codes, codes, judged=1), *self.budget("g"))
         box = about["box_size"]
         return self.sample(GlobalGenerator(base.scene, model, denoiser, make_schedule(), box))  # type: ignore[arg-type]

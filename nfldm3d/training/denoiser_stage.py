@@ -1,5 +1,6 @@
 """Trains one denoiser of the hierarchy (stage 3) on the latents of encoded scenes, given their true parents."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,6 +61,15 @@ class LatentSetSource:
 
     def __len__(self) -> int:
         return len(self.encoded)
+
+    @property
+    def panorama_spread(self) -> list[float]:
+        """By how much panoramas differ along each number of g that is their own; a DataFormatError if it cannot be."""
+        spread = self.encoded.header.get("panorama_spread") or []
+        g = self.read(0).g if len(self) else None
+        if g is not None and (len(spread) > g.shape[1] - path_size(g) or not all(0 < one < math.inf for one in spread)):
+            raise DataFormatError(self.encoded.folder, "panorama_spread does not fit g; encode the scenes again")
+        return spread
 
     def sample(self, index: int, generator: torch.Generator) -> LatentSet:
         """The latents of one scene."""
@@ -153,12 +163,9 @@ class DenoiserStage:
         model = self.model
         model.scaling.measure(getattr(some, self.level))
         if isinstance(model, GlobalDenoiser):
-            encoded = self.source.encoded
-            spread = encoded.header.get("panorama_spread") or ()
-            try:
-                self.importance = find_importance(model.scaling, spread, min(5 * POSES, some.g.shape[1]))
-            except ValueError as error:
-                raise DataFormatError(encoded.folder, f"{error}; encode the scenes again") from error
+            self.importance = find_importance(model.scaling, self.source.panorama_spread, path_size(some.g))
+            if model.config["parts"]:
+                model.importance.copy_(self.importance)
         if isinstance(model, GridDenoiser):
             if model.config["dimensions"]:
                 model.global_scaling.measure(some.g)
@@ -264,7 +271,9 @@ def make_denoiser(
     condition["embedding_dimensions"] = 0 if some.embedding is None else some.embedding.shape[-1]
     small = size == "small"
     if level == "g":
-        return GlobalDenoiser(widths=(384, 288, 192) if small else (2048, 1536, 1024), octaves=1, **condition)
+        sizes = len(source.panorama_spread), path_size(some.g)
+        parts = [part for part in (some.g.shape[1] - sum(sizes), *sizes) if part]
+        return GlobalDenoiser(widths=(384, 288, 192) if small else (2048, 1536, 1024), parts=tuple(parts), **condition)
     if level == "c":
         widths, attention = ((96, 144), (True, True)) if small else ((256, 512, 1024), (True, True, True))
         condition |= {"channels": some.c.shape[1], "size": some.c.shape[-1], "path_beside": True}
@@ -275,6 +284,11 @@ def make_denoiser(
         condition |= {"channels": some.f.shape[1], "size": some.f.shape[-1], "parent_channels": some.c.shape[1]}
         condition["patch"] = 2
     return GridDenoiser(widths=widths, attention=attention, layers=1 if small else 2, **condition)
+
+
+def path_size(g: Float[Tensor, "scenes dimensions"]) -> int:
+    """How many of the last numbers are the camera path."""
+    return min(5 * POSES, g.shape[1])
 
 
 def make_schedule() -> DDPMScheduler:

@@ -33,6 +33,9 @@ FAR = 8.0
 class GlobalDenoiser(ModelMixin, ConfigMixin):
     """psi_g: linear blocks with skip connections, the time step in each, over g and the camera path in one vector."""
 
+    importance: Tensor
+    """Of each number, one in all; see ``latent_statistics.find_importance``."""
+
     config_name = "config.json"
 
     @register_to_config
@@ -44,15 +47,18 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
         map_size: int = 64,
         map_width: int = 64,
         embedding_dimensions: int = 0,
-        octaves: int = 0,
+        parts: tuple[int, ...] = (),
+        part_width: int = 192,
     ):
         """Sets the widths.
 
         Args:
             map_classes, embedding_dimensions: 0 leaves out that condition.
-            octaves: of sines and cosines of each number that the first layer sees beside it. What lies in clusters
-                that mirror each other, such as headings along four directions, is no more than cubic in a Gaussian
-                number, which linear blocks alone take thousands of steps to find.
+            parts: how many numbers each part of the vector has: what is learned, the panorama, the camera path. Beside
+                the whole, each is looked at by itself, in its own units and by its importance: of hundreds of
+                whitened numbers two tell the heading, along four directions that mirror each other, which linear
+                blocks over all of them do not find. Empty leaves that out.
+            part_width: hidden units for each.
         """
         super().__init__()
         self.scaling = Whitening(dimensions)
@@ -61,7 +67,8 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
         embeds = bool(embedding_dimensions)
         self.embedding_encoder = EmbeddingEncoder(embedding_dimensions, map_width) if embeds else None
         condition = 256
-        self.stem = nn.Linear((1 + 2 * octaves) * dimensions, widths[0])
+        self.parts = _Parts(parts, part_width, condition) if parts else None
+        self.stem = nn.Linear(dimensions + (dimensions + part_width * len(parts) if parts else 0), widths[0])
         self.down = nn.ModuleList(_LinearBlock(a, b, condition) for a, b in itertools.pairwise((widths[0], *widths)))
         self.middle = _LinearBlock(widths[-1], widths[-1], condition)
         self.query = nn.Linear(widths[-1], map_width)
@@ -73,6 +80,8 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
         self.head = nn.Linear(widths[0], dimensions)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        if parts:
+            self.register_buffer("importance", torch.full((dimensions,), 1 / dimensions))
 
     def forward(
         self,
@@ -83,7 +92,12 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
     ) -> Float[Tensor, "scenes dimensions"]:
         """v of whitened vectors, in their precision; the network computes in that of its weights."""
         time = self.time(embed_time(timestep).to(self.dtype))
-        hidden, kept = self.stem(self._with_waves(noisy).to(self.dtype)), []
+        alone, known = None, noisy.to(self.dtype)
+        if self.parts is not None:
+            own = (self.scaling.unwhiten(noisy) * (noisy.shape[1] * self.importance).sqrt()).to(self.dtype)
+            alone, seen_parts = self.parts(own, time)
+            known = torch.cat((known, own, seen_parts), dim=-1)
+        hidden, kept = self.stem(known), []
         for block in self.down:
             hidden = block(hidden, time)
             kept.append(hidden)
@@ -96,12 +110,8 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
             hidden = hidden + self.seen(looked)
         for block in self.up:
             hidden = block(torch.cat((hidden, kept.pop()), dim=-1), time)
-        return self.head(functional.silu(hidden)).to(noisy.dtype)
-
-    def _with_waves(self, noisy: Float[Tensor, "scenes dimensions"]) -> Float[Tensor, "scenes values"]:
-        """Numbers, and sines and cosines of them in octaves from 2 radians a deviation on."""
-        angles = [2.0 ** (octave + 1) * noisy for octave in range(int(self.config["octaves"]))]
-        return torch.cat([noisy, *(wave for angle in angles for wave in (angle.sin(), angle.cos()))], dim=-1)
+        velocity = self.head(functional.silu(hidden))
+        return (velocity if alone is None else velocity + alone).to(noisy.dtype)
 
 
 class GridDenoiser(ModelMixin, ConfigMixin):
@@ -231,6 +241,35 @@ class _LinearBlock(nn.Module):
         scale, shift = self.modulation(functional.silu(time)).chunk(2, dim=-1)
         hidden = self.linear(functional.silu(self.norm(vector) * (1 + scale) + shift))
         return self.skip(vector) + self.out(functional.silu(hidden))
+
+
+class _Parts(nn.Module):
+    """Blocks for each part of a vector, which know nothing of the others: v as far as they tell, and what they saw."""
+
+    def __init__(self, parts: Sequence[int], width: int, condition: int):
+        super().__init__()
+        self.sizes = tuple(parts)
+        self.stems = nn.ModuleList(nn.Linear(size, width) for size in parts)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(_LinearBlock(width, width, condition) for _ in range(2)) for _ in parts
+        )
+        self.heads = nn.ModuleList(nn.Linear(width, size) for size in parts)
+        for parameter in self.heads.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(
+        self, vector: Float[Tensor, "scenes dimensions"], time: Float[Tensor, "scenes condition"]
+    ) -> tuple[Float[Tensor, "scenes dimensions"], Float[Tensor, "scenes hidden"]]:
+        made, seen = [], []
+        for part, stem, blocks, head in zip(
+            vector.split(self.sizes, dim=-1), self.stems, self.blocks, self.heads, strict=True
+        ):
+            hidden = stem(part)
+            for block in blocks:  # type: ignore[attr-defined]
+                hidden = block(hidden, time)
+            made.append(head(functional.silu(hidden)))
+            seen.append(hidden)
+        return torch.cat(made, dim=-1), torch.cat(seen, dim=-1)
 
 
 def _require_levels(size: int, patch: int, widths: Sequence[int], attention: Sequence[bool]) -> None:

@@ -1,6 +1,5 @@
 """Statistics of the latents that a denoiser is trained on, by which it takes them to mean 0 and deviation 1."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -97,15 +96,10 @@ def find_importance(scaling: Whitening, panorama_spread: Sequence[float], path: 
     Args:
         panorama_spread: by how much the panorama differs along each of its numbers, which come before the path.
         path: numbers of the camera path, the last ones.
-
-    Raises:
-        ValueError: the panorama has more numbers than there are, or one that is no spread.
     """
     variance = scaling.factor.square().sum(1)
     sky = variance.new_tensor(panorama_spread)
     learned, last = len(variance) - path - len(sky), len(variance) - path
-    if learned < 0 or not all(0 < spread < math.inf for spread in panorama_spread):
-        raise ValueError(f"panorama_spread is no list of at most {last} numbers above 0")
     parts = [variance[:learned], sky.square() * variance[learned:last], variance[last:]]
     shares = [part / part.sum().clamp(min=1e-12) for part in parts if len(part)]
     return torch.cat(shares) / len(shares)
