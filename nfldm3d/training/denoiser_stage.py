@@ -15,7 +15,7 @@ from nfldm3d.data.encoded_scenes import EncodedScenes
 from nfldm3d.files import DataFormatError
 from nfldm3d.models.nfldm.denoisers import FAR, GlobalDenoiser, GridDenoiser
 from nfldm3d.models.nfldm.latent_statistics import find_importance
-from nfldm3d.models.nfldm.trajectories import POSES
+from nfldm3d.models.nfldm.trajectories import path_size
 from nfldm3d.tensor_files import require_finite
 from nfldm3d.training.stage import Evaluation
 
@@ -64,10 +64,12 @@ class LatentSetSource:
 
     @property
     def panorama_spread(self) -> list[float]:
-        """By how much panoramas differ along each number of g that is their own; a DataFormatError if it cannot be."""
+        """As ``LatentAutoencoder.panorama_spread``; a DataFormatError if it cannot be that."""
         spread = self.encoded.header.get("panorama_spread") or []
         g = self.read(0).g if len(self) else None
-        if g is not None and (len(spread) > g.shape[1] - path_size(g) or not all(0 < one < math.inf for one in spread)):
+        if g is not None and (
+            len(spread) > g.shape[1] - path_size(g.shape[1]) or not all(0 < one < math.inf for one in spread)
+        ):
             raise DataFormatError(self.encoded.folder, "panorama_spread does not fit g; encode the scenes again")
         return spread
 
@@ -163,7 +165,7 @@ class DenoiserStage:
         model = self.model
         model.scaling.measure(getattr(some, self.level))
         if isinstance(model, GlobalDenoiser):
-            self.importance = find_importance(model.scaling, self.source.panorama_spread, path_size(some.g))
+            self.importance = find_importance(model.scaling, self.source.panorama_spread, path_size(some.g.shape[1]))
             if model.config["parts"]:
                 model.importance.copy_(self.importance)
         if isinstance(model, GridDenoiser):
@@ -271,7 +273,7 @@ def make_denoiser(
     condition["embedding_dimensions"] = 0 if some.embedding is None else some.embedding.shape[-1]
     small = size == "small"
     if level == "g":
-        sizes = len(source.panorama_spread), path_size(some.g)
+        sizes = len(source.panorama_spread), path_size(some.g.shape[1])
         parts = [part for part in (some.g.shape[1] - sum(sizes), *sizes) if part]
         return GlobalDenoiser(widths=(384, 288, 192) if small else (2048, 1536, 1024), parts=tuple(parts), **condition)
     if level == "c":
@@ -284,11 +286,6 @@ def make_denoiser(
         condition |= {"channels": some.f.shape[1], "size": some.f.shape[-1], "parent_channels": some.c.shape[1]}
         condition["patch"] = 2
     return GridDenoiser(widths=widths, attention=attention, layers=1 if small else 2, **condition)
-
-
-def path_size(g: Float[Tensor, "scenes dimensions"]) -> int:
-    """How many of the last numbers are the camera path."""
-    return min(5 * POSES, g.shape[1])
 
 
 def make_schedule() -> DDPMScheduler:

@@ -67,7 +67,7 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
         embeds = bool(embedding_dimensions)
         self.embedding_encoder = EmbeddingEncoder(embedding_dimensions, map_width) if embeds else None
         condition = 256
-        self.parts = _Parts(parts, part_width, condition) if parts else None
+        self.part_blocks = _Parts(parts, part_width, condition) if parts else None
         self.stem = nn.Linear(dimensions + (dimensions + part_width * len(parts) if parts else 0), widths[0])
         self.down = nn.ModuleList(_LinearBlock(a, b, condition) for a, b in itertools.pairwise((widths[0], *widths)))
         self.middle = _LinearBlock(widths[-1], widths[-1], condition)
@@ -93,9 +93,9 @@ class GlobalDenoiser(ModelMixin, ConfigMixin):
         """v of whitened vectors, in their precision; the network computes in that of its weights."""
         time = self.time(embed_time(timestep).to(self.dtype))
         alone, known = None, noisy.to(self.dtype)
-        if self.parts is not None:
+        if self.part_blocks is not None:
             own = (self.scaling.unwhiten(noisy) * (noisy.shape[1] * self.importance).sqrt()).to(self.dtype)
-            alone, seen_parts = self.parts(own, time)
+            alone, seen_parts = self.part_blocks(own, time)
             known = torch.cat((known, own, seen_parts), dim=-1)
         hidden, kept = self.stem(known), []
         for block in self.down:

@@ -21,6 +21,11 @@ LIKELY = 0.5
 """Odds from which on a pose may stand on a class of a map."""
 
 
+def path_size(dimensions: int) -> int:
+    """How many of the last numbers of g are the camera path."""
+    return min(5 * POSES, dimensions)
+
+
 def path_of(sample: SceneSample) -> Float[Tensor, "poses 5"]:
     """The walk through a scene, or its cameras one after another: x, y, z in metres, cosine and sine of the heading."""
     if sample.trajectory is not None and len(sample.trajectory) > 1:

@@ -12,7 +12,7 @@ from nfldm3d import DataFormatError
 from nfldm3d.data.encoded_scenes import EncodedScene, EncodedScenes, start_folder, write_encoding
 from nfldm3d.models.nfldm.condition_encoders import MapEncoder
 from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
-from nfldm3d.models.nfldm.latent_statistics import Scaling, Whitening
+from nfldm3d.models.nfldm.latent_statistics import Scaling, Whitening, find_importance
 from nfldm3d.models.nfldm.trajectories import POSES
 from nfldm3d.training.denoiser_stage import DenoiserStage, LatentSetSource, Level, make_denoiser, make_schedule
 from nfldm3d.training.stage import SampleSource, Stage
@@ -248,6 +248,62 @@ def test_networks_fit_the_latents(tmp_path: Path) -> None:
         model = make_denoiser(level, source)  # type: ignore[arg-type]
         assert model.config["dimensions"] == DIMENSIONS and model.config["map_classes"] == 3
     assert make_denoiser("c", source, use_map=False).config["map_classes"] == 0
+
+
+def test_panoramas_count_by_their_spread(tmp_path: Path) -> None:
+    """A third each for what is learned, the panorama and the path; in the panorama by what its numbers stand for."""
+    source = write_latents(tmp_path, header=HEADER | {"panorama_spread": [3.0, 1.0]})
+    model = make_denoiser("g", source)
+    assert model.config["parts"] == (4, 2, 5 * POSES)
+    stage = DenoiserStage("g", model, source, source)  # type: ignore[arg-type]
+    assert torch.equal(stage.importance, model.importance)
+    learned, panorama, path = stage.importance.split((4, 2, 5 * POSES))
+    for part in (learned, panorama, path):
+        assert float(part.sum()) == pytest.approx(1 / 3)
+    assert float(panorama[0] / panorama[1]) == pytest.approx(9, rel=0.2)
+
+
+@pytest.mark.parametrize("spread", [[1.0] * 7, [0.0], [-1.0]])
+def test_spreads_that_cannot_be_are_named(spread: list[float], tmp_path: Path) -> None:
+    source = write_latents(tmp_path, header=HEADER | {"panorama_spread": spread})
+    with pytest.raises(DataFormatError, match="panorama_spread does not fit g; encode the scenes again"):
+        make_denoiser("g", source)
+
+
+def test_headings_along_four_directions_are_found() -> None:
+    """They mirror each other, so that whitened they look Gaussian but for moments of the fourth order."""
+    draws = torch.Generator().manual_seed(0)
+    turn = torch.randint(4, (4096,), generator=draws) * torch.pi / 2
+    heading = torch.stack((turn.cos(), turn.sin()), dim=-1).repeat(1, 4)
+    heading = heading + 0.05 * torch.randn(heading.shape, generator=draws)
+    values = torch.cat((torch.randn(4096, 56, generator=draws), heading), dim=-1)
+    errors = {}
+    for parts in ((), (56, 8)):
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            model = GlobalDenoiser(64, (64, 48), parts=parts, part_width=48)
+        model.scaling.measure(values)
+        if parts:
+            model.importance.copy_(find_importance(model.scaling, (), 8))
+        errors[parts] = learn_headings(model, values)
+    assert errors[()] > 0.95 and errors[56, 8] < 0.8
+
+
+def learn_headings(model: GlobalDenoiser, values: torch.Tensor) -> float:
+    """The mean squared error of v of the last two numbers after some steps."""
+    draws, optimizer = torch.Generator().manual_seed(1), torch.optim.Adam(model.parameters(), 2e-3)
+    clean, errors, alphas = model.scaling.normalize(values), [], make_schedule().alphas_cumprod
+    for _ in range(250):
+        chosen = clean[torch.randint(len(clean), (128,), generator=draws)]
+        timestep = torch.randint(200, 700, (128,), generator=draws)
+        noise = torch.randn(chosen.shape, generator=draws)
+        alpha, sigma = alphas[timestep, None].sqrt(), (1 - alphas[timestep, None]).sqrt()
+        error = model(alpha * chosen + sigma * noise, timestep) - (alpha * noise - sigma * chosen)
+        optimizer.zero_grad()
+        model.scaling.unwhiten(error).square()[:, -8:].mean().backward()
+        optimizer.step()
+        errors.append(float(error.detach()[:, -2:].square().mean()))
+    return sum(errors[-50:]) / 50
 
 
 def test_broken_latents_are_named(tmp_path: Path) -> None:
