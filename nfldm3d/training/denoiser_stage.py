@@ -66,10 +66,8 @@ class LatentSetSource:
     def panorama_spread(self) -> list[float]:
         """As ``LatentAutoencoder.panorama_spread``; a DataFormatError if it cannot be that."""
         spread = self.encoded.header.get("panorama_spread") or []
-        g = self.read(0).g if len(self) else None
-        if g is not None and (
-            len(spread) > g.shape[1] - path_size(g.shape[1]) or not all(0 < one < math.inf for one in spread)
-        ):
+        size = self.read(0).g.shape[1]
+        if len(spread) > size - path_size(size) or not all(0 < one < math.inf for one in spread):
             raise DataFormatError(self.encoded.folder, "panorama_spread does not fit g; encode the scenes again")
         return spread
 

@@ -33,6 +33,11 @@ def test_weights_come_back_within_half_a_step_of_each_channel(generator: torch.G
         pack_weights({"wide": wide / 0})
 
 
+def test_what_whitens_stays_exact(generator: torch.Generator) -> None:
+    factor = torch.randn(80, 80, generator=generator).triu()
+    assert torch.equal(pack_weights({"scaling.factor": factor})["scaling.factor"], factor)
+
+
 def test_networks_are_read_from_8_bits_as_from_any(tmp_path: Path, generator: torch.Generator) -> None:
     made = network().eval()
     made.half().save_pretrained(tmp_path)
