@@ -51,7 +51,8 @@ def extract_points(
     points = (share * corners[face]).sum(1)
     normals = torch.nn.functional.normalize((share * mesh.normals[mesh.faces[face]]).sum(1), dim=-1)
     height = 0.5 if options.max_faces is None else 1.5
-    colors, drawn_as = color_points(scene, points, normals, height=height), order.argsort()
+    colors, drawn_as = color_points(scene, points, normals, height=height), torch.zeros_like(order)
+    drawn_as[order] = torch.arange(count, device=order.device)
     return PointCloud(points[drawn_as], normals[drawn_as], colors[drawn_as])
 
 

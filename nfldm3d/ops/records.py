@@ -14,7 +14,7 @@ BRICK = 8
 """Edge in voxels of the bricks that files and optimisers touch as a whole."""
 TILE = 4
 """Edge in voxels of the tiles that ``Occupancy.leaps`` describes."""
-MOST_VIEWS = 4
+MOST_VIEWS = 3
 """How many views ``rank_views`` keeps of each point."""
 
 Bounds: TypeAlias = tuple[Vector, Vector]
