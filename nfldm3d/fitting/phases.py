@@ -35,3 +35,12 @@ PHASES = (
     Phase(0.15, 1 / 2, 1 / 2, prune_unseen=True, sky=True),
     Phase(0.35, 1.0, 1.0, prune_unseen=False, sky=True),
 )
+COARSE_SCHEDULE = 2000
+"""Where time is the limit, coarse phases take no more steps than in a schedule of so many: theirs are quick, so that
+shares of the time would be thousands, in which fog hardens to what fine voxels cannot undo, and few would be left."""
+
+
+def find_phase(share: float, steps: int, *, timed: bool) -> int:
+    """The number of the phase that is due after a share of the schedule, which are so many steps."""
+    done = max(share, steps / COARSE_SCHEDULE) if timed else share
+    return max(number for number, phase in enumerate(PHASES) if done >= phase.start)

@@ -21,7 +21,7 @@ from nfldm3d.fitting.exposures import are_photographs, read_factors
 from nfldm3d.fitting.grids import COPIES, VISIBILITY_RAYS, TrainableGrid
 from nfldm3d.fitting.optimisation import SHOWN_EVERY, optimise
 from nfldm3d.fitting.options import FitOptions
-from nfldm3d.fitting.phases import PHASES
+from nfldm3d.fitting.phases import PHASES, find_phase
 from nfldm3d.fitting.schedule import Schedule, Step
 from nfldm3d.fitting.state import FitState
 from nfldm3d.geometry import Box
@@ -158,7 +158,7 @@ def _resolution(box: Box, voxels: int) -> tuple[int, int, int]:
 
 def _follow_schedule(state: FitState, step: Step, store: PixelStore) -> None:
     """Refines the grids when a new phase begins, and looks for empty space now and then."""
-    due = max(number for number, phase in enumerate(PHASES) if step.share >= phase.start)
+    due = find_phase(step.share, step.number, timed=state.options.time_budget is not None)
     if due > state.number:
         seen = measure_visibility(state, store) if PHASES[due].prune_unseen else [None] * len(state.grids)
         for number, grid in enumerate(state.grids):

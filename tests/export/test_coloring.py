@@ -118,7 +118,7 @@ def test_views_blend_without_jumps() -> None:
     normals = torch.stack((angle.cos(), angle.sin(), torch.zeros_like(angle)), dim=-1)
     points = CENTER + 0.7 * normals
     views, weights = choose_views(cameras, points, normals)
-    assert views.shape == (4000, 4)
+    assert views.shape == (4000, 3)
     assert torch.allclose(weights.sum(1), torch.ones(4000), atol=1e-5)
     eyes = cameras.centers[views]
     assert bool((((eyes - points[:, None]) * normals[:, None]).sum(-1)[weights > 0] > 0).all())

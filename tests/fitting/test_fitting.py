@@ -17,6 +17,7 @@ from nfldm3d.data.scene_box import find_focus
 from nfldm3d.evaluation.metrics import psnr
 from nfldm3d.fitting import FitOptions, estimate_boxes, fit, photographs
 from nfldm3d.fitting.batches import PixelStore
+from nfldm3d.fitting.phases import COARSE_SCHEDULE, find_phase
 from nfldm3d.ops import PoolMap, bricks as brick_ops
 from nfldm3d.ops.pool_reference import gather, spread
 from nfldm3d.rendering import render
@@ -292,3 +293,9 @@ def test_bricks_round_trip(generator):
     copy = torch.zeros_like(grid)
     brick_ops.scatter_bricks_(brick_ops.gather_bricks(grid, bricks), bricks, copy)
     assert torch.equal(copy, grid)
+
+
+def test_coarse_phases_take_shares_of_the_steps_also_where_time_is_the_limit():
+    assert [find_phase(share, 0, timed=False) for share in (0.0, 0.02, 0.14, 0.15, 0.35, 1.0)] == [0, 1, 1, 2, 3, 3]
+    assert find_phase(0.1, COARSE_SCHEDULE, timed=False) == 1
+    assert find_phase(0.1, round(0.35 * COARSE_SCHEDULE), timed=True) == 3 and find_phase(0.4, 5, timed=True) == 3

@@ -41,4 +41,4 @@ def test_agrees_with_the_twin(count: int, device: str, generator: torch.Generato
 
 def test_no_points_have_no_views() -> None:
     order, weights = rank_views(torch.zeros(0, 3), torch.zeros(0, 3), make_views(5, "cpu"))
-    assert order.shape == weights.shape == (0, 4)
+    assert order.shape == weights.shape == (0, 3)
