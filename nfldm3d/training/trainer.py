@@ -80,7 +80,8 @@ def train(
             session.reports = stack.enter_context(reports)
         interruption = stack.enter_context(Interruption())
         result = session.finish(signal := session.run_steps(interruption))
-    accelerator.free_memory()
+    if accelerator.device.type != "cpu":  # whose memory needs no look at every object of the process
+        accelerator.free_memory()
     if accelerator.num_processes > 1:
         accelerator.end_training()
     if signal or interruption.wanted:  # the latter during the last evaluation
