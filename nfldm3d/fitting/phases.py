@@ -37,7 +37,7 @@ PHASES = (
 )
 COARSE_SCHEDULE = 2000
 """Where time is the limit, coarse phases take no more steps than in a schedule of so many: theirs are quick, so that
-shares of the time would be thousands, in which fog hardens to what fine voxels cannot undo, and few would be left."""
+shares of the time would be thousands of them, and few steps of fine voxels would be left."""
 
 
 def find_phase(share: float, steps: int, *, timed: bool) -> int:

@@ -85,9 +85,9 @@ class Whitening(nn.Module):
 
     def unwhiten(self, errors: Float[Tensor, "scenes dimensions"]) -> Float[Tensor, "scenes dimensions"]:
         """Errors of whitened numbers as those of the numbers themselves, in parts of the latters' deviations."""
-        factor = self.factor / self.factor.norm(dim=1, keepdim=True)
+        factor = self.factor.float()  # of networks in half precision, too
         with torch.autocast(errors.device.type, enabled=False):
-            return errors.float() @ factor.T.to(errors.device)
+            return errors.float() @ (factor / factor.norm(dim=1, keepdim=True)).T.to(errors.device)
 
 
 def find_importance(scaling: Whitening, panorama_spread: Sequence[float], path: int) -> Float[Tensor, " dimensions"]:

@@ -263,6 +263,15 @@ def test_panoramas_count_by_their_spread(tmp_path: Path) -> None:
     assert float(panorama[0] / panorama[1]) == pytest.approx(9, rel=0.2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_parts_are_looked_at_in_half_precision_too(dtype: torch.dtype) -> None:
+    model = disturb(GlobalDenoiser(64, (64, 48), parts=(56, 8), part_width=48)).eval()
+    noisy, timestep = torch.randn(3, 64, generator=torch.Generator().manual_seed(0)), torch.tensor([5, 300, 900])
+    with torch.no_grad():
+        expected, found = model(noisy, timestep), model.to(dtype)(noisy, timestep)
+    assert found.dtype == torch.float32 and torch.allclose(found, expected, atol=0.05 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("spread", [[1.0] * 7, [0.0], [-1.0]])
 def test_spreads_that_cannot_be_are_named(spread: list[float], tmp_path: Path) -> None:
     source = write_latents(tmp_path, header=HEADER | {"panorama_spread": spread})
