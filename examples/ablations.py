@@ -1,4 +1,4 @@
-"""The paper's ablations and a baseline, each row trained from scratch with the same small budget.
+"""The paper's ablations and a baseline, each row trained with the same small budget.
 
     nfldm3d capture driving --scenes 1696 --test-scenes 96 --out roads
     python examples/ablations.py roads --weights driving --which voxel-size --steps 400
@@ -13,9 +13,11 @@ stage 1. After the first row ``gain`` tells between which bounds PSNR is higher 
 Of generators, on small fields, or with ``--trained`` on those of the weights' own stage 1: ``hierarchy``: c, c and f,
 all of g, c and f (Table 4). ``direct``: diffusion straight on the voxels, without latents (Figure 14), beside c and f.
 ``baseline``: one global latent for each scene, as GAUDI has them, beside g, c and f. ``latents``: all of ``hierarchy``
-and ``baseline`` on one stage 1. They are judged by the Fréchet distance of generated pictures to those of test maps, in
-the features of the weights' frame classifier, or of EfficientNet-Lite0 where there is none, as a multiple of that of
-training pictures; ``low`` and ``high`` are its bounds, had other scenes been sampled. Bounds hold nine times of ten.
+and ``baseline`` on one stage 1. With ``--adapted`` rows of latents do not begin from scratch, but with all networks of
+the weights, of which the latents that are left out are cut off: what each is worth to networks that have learned for
+hours. Rows are judged by the Fréchet distance of generated pictures to those of test maps, in the features of the
+weights' frame classifier, or of EfficientNet-Lite0 where there is none, as a multiple of that of training pictures;
+``low`` and ``high`` are its bounds, had other scenes been sampled. Bounds hold nine times of ten.
 """
 
 import argparse
@@ -33,6 +35,7 @@ from nfldm3d.data.scenes import spread
 from nfldm3d.evaluation.autoencoder_report import judge_autoencoders
 from nfldm3d.evaluation.chance import bootstrap
 from nfldm3d.evaluation.frechet_ratio import FrechetRatio, load_judge
+from nfldm3d.evaluation.metrics import Lpips
 from nfldm3d.geometry import Box
 from nfldm3d.models.gaudi.autodecoder import SceneAutodecoder, coarsest
 from nfldm3d.models.nfldm.denoisers import GlobalDenoiser, GridDenoiser
@@ -42,6 +45,7 @@ from nfldm3d.models.nfldm.scene_voxels import FULL, Voxels
 from nfldm3d.models.nfldm.trajectories import POSES, path_cameras
 from nfldm3d.models.nfldm.views import cubic_box
 from nfldm3d.models.weight_folders import find_weights
+from nfldm3d.models.weights import Network, load_network
 from nfldm3d.pipelines.autoencoders import Autoencoders
 from nfldm3d.pipelines.encoding import describe_scenes, encode_scenes
 from nfldm3d.pipelines.global_generator import GlobalGenerator
@@ -58,6 +62,7 @@ from nfldm3d.training.stage import Stage
 
 SMALL = {"image_widths": (48, 64), "grid_widths": (48, 64), "decoder_widths": (32, 48)}
 LATENT = {"width": 64, "fine_width": 48}
+SCHEDULE = {"evaluate_every": 0, "warmup_steps": 50}
 VOXEL_SIZES = {(32, 32, 8): 2, (64, 64, 16): 2, (128, 128, 32): 1}
 """The stride of the frustums' grid for each resolution: finer voxels need finer frustums, or they stay empty."""
 RESOLUTION = (32, 32, 8)
@@ -81,14 +86,9 @@ class Trials:
 
     def run(self, stage: Stage, steps: int, batch: int = 2, rate: float = 8e-4) -> None:
         """The same schedule for all."""
+        rate, precision = rate / 2 if self.arguments.adapted else rate, self.arguments.precision
         options = TrainingOptions(
-            steps=steps,
-            batch_size=batch,
-            learning_rate=rate,
-            evaluate_every=0,
-            ema_decay=0.99,
-            warmup_steps=50,
-            precision=self.arguments.precision,
+            steps=steps, batch_size=batch, learning_rate=rate, ema_decay=0.99, precision=precision, **SCHEDULE
         )
         with tempfile.TemporaryDirectory() as folder:
             train(stage, folder, options=options)
@@ -164,7 +164,7 @@ class Trials:
 
     def find_stage_1(self) -> Autoencoders:
         """That of the weights, or one of small fields from scratch."""
-        if not self.arguments.trained:
+        if not (self.arguments.trained or self.arguments.adapted):
             return self.train_scene(resolution=RESOLUTION)
         trained = Autoencoders.from_pretrained(self.arguments.weights).scene
         return Autoencoders(trained.requires_grad_(False), None)
@@ -172,21 +172,34 @@ class Trials:
     def sample_hierarchy(self, base: Autoencoders, fields: EncodedScenes, name: str, folder: Path) -> list[Scene]:
         fine, everything = LEVELS[name]
         torch.manual_seed(0)
-        latent = LatentAutoencoder(use_fine=fine, use_global=everything, **shape_of(base), **LATENT)
+        shape, used = shape_of(base) | LATENT, {"use_fine": fine, "use_global": everything}
+        latent = self.adapt(LatentAutoencoder, "latent_autoencoder", used) or LatentAutoencoder(**shape, **used)
         source = LatentSource(fields, self.scenes, self.keys)
-        self.run(LatentStage(latent, base.scene, source, self.held_out, judged=1), self.steps, 4, 6e-4)
+        lpips = Lpips.find_like() if self.arguments.adapted else None  # as those networks have learned
+        self.run(LatentStage(latent, base.scene, source, self.held_out, lpips=lpips, judged=1), self.steps, 4, 6e-4)
         networks = Autoencoders(base.scene, latent.requires_grad_(False))
         encode_scenes(networks, self.scenes, folder, keep="latents", fields=fields)
         latents, denoisers = LatentSetSource(EncodedScenes(folder)), {}
         for level in ("g", "c", "f") if fine else ("g", "c"):  # g holds the path where there is no global latent
             torch.manual_seed(0)
-            model = make_denoiser(level, latents, use_map=False)  # type: ignore[arg-type]
-            stage = DenoiserStage(level, model, latents, latents, judged=1)  # type: ignore[arg-type]
+            kind = GlobalDenoiser if level == "g" else GridDenoiser
+            model = self.adapt(kind, f"denoiser_{level}") or make_denoiser(level, latents, use_map=False)  # type: ignore[arg-type]
+            stage = DenoiserStage(level, model, latents, latents, without_map=1.0, judged=1)  # type: ignore[arg-type]
             self.run(stage, *self.budget(level))
             denoisers[f"denoiser_{level}"] = model
         box = latents.encoded.header["box_size"]
         pipeline = SceneGenerator(base.scene, latent, scheduler=make_schedule(), box_size=box, **denoisers)
         return self.sample(pipeline)
+
+    def adapt(self, kind: type[Network], name: str, changes: dict = {}) -> Network | None:  # noqa: B006
+        """A network of the weights with some other options, if rows begin there."""
+        if not self.arguments.adapted:
+            return None
+        trained = load_network(kind, find_weights(self.arguments.weights) / name)
+        options = {key: value for key, value in trained.config.items() if key[0] != "_"}  # type: ignore[attr-defined]
+        network = kind(**(options | changes))
+        network.load_state_dict(trained.state_dict())
+        return network
 
     def budget(self, level: str) -> tuple[int, int, float]:
         """Steps, batch and rate of a denoiser: steps of g take a hundredth of the time of others."""
@@ -267,6 +280,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--which", choices=(*AUTOENCODERS, *GENERATORS), required=True)
     parser.add_argument("--weights", default="vizdoom", help="a trained stage 1, perhaps with a frame classifier")
     parser.add_argument("--trained", action="store_true", help="generators on the stage 1 of the weights")
+    parser.add_argument("--adapted", action="store_true", help="rows of latents begin with the weights, less a latent")
     parser.add_argument("--steps", type=int, default=400, help="optimiser steps of each auto-encoder")
     parser.add_argument("--denoiser-steps", type=int, default=1500, help="optimiser steps of each denoiser")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="of forward passes")

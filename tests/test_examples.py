@@ -109,7 +109,8 @@ def rows_of(name: str, which: str, worlds: Path, given: list[str], monkeypatch, 
 )
 def test_ablations_of_generators(which, names, worlds, monkeypatch, capsys):
     few = ["--steps", "1", "--denoiser-steps", "1", "--scenes", "2", "--generated", "2", "--views", "8"]
-    rows = rows_of("ablations.py", which, worlds, [*few, "--sampling-steps", "2"], monkeypatch, capsys)
+    few += ["--sampling-steps", "2", *(["--adapted"] if which == "latents" else [])]
+    rows = rows_of("ablations.py", which, worlds, few, monkeypatch, capsys)
     assert [row["generator"] for row in rows] == names
     assert all(row["low"] <= row["frechet_ratio"] <= row["high"] for row in rows)
 
