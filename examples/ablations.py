@@ -62,7 +62,7 @@ from nfldm3d.training.stage import Stage
 
 SMALL = {"image_widths": (48, 64), "grid_widths": (48, 64), "decoder_widths": (32, 48)}
 LATENT = {"width": 64, "fine_width": 48}
-SCHEDULE = {"evaluate_every": 0, "warmup_steps": 50}
+SCHEDULE = {"evaluate_every": 0, "ema_decay": 0.99, "warmup_steps": 50}
 VOXEL_SIZES = {(32, 32, 8): 2, (64, 64, 16): 2, (128, 128, 32): 1}
 """The stride of the frustums' grid for each resolution: finer voxels need finer frustums, or they stay empty."""
 RESOLUTION = (32, 32, 8)
@@ -86,10 +86,9 @@ class Trials:
 
     def run(self, stage: Stage, steps: int, batch: int = 2, rate: float = 8e-4) -> None:
         """The same schedule for all."""
-        rate, precision = rate / 2 if self.arguments.adapted else rate, self.arguments.precision
-        options = TrainingOptions(
-            steps=steps, batch_size=batch, learning_rate=rate, ema_decay=0.99, precision=precision, **SCHEDULE
-        )
+        rate, batch = rate / 2 if self.arguments.adapted else rate, min(batch, len(self.scenes))
+        about = SCHEDULE | {"precision": self.arguments.precision}
+        options = TrainingOptions(steps=steps, batch_size=batch, learning_rate=rate, **about)
         with tempfile.TemporaryDirectory() as folder:
             train(stage, folder, options=options)
         stage.model.eval()

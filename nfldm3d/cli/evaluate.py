@@ -80,16 +80,18 @@ class Evaluate:
     json: bool = False
     """Print one line of JSON and nothing else."""
     steps: int | None = None
-    """Of the sampler: by default 40 for ``generator``, 256 for ``views`` by 3DiM and 10 by ViewDiff."""
+    """Of the sampler: by default 40 for ``generator``, for ``views`` by 3DiM what the weights say or 256, and 10 by
+    ViewDiff."""
     guidance_scale: float | None = None
-    """How much more conditions count than in training: by default 8 for maps of ``generator``, 2 for ``views`` by
-    3DiM and 1 by ViewDiff."""
-    conditioning: Literal["stochastic", "first", "markov"] = "stochastic"
-    """Which view each step goes by, for ``views`` by 3DiM: any that is there, the given one, or the last MEMORY."""
-    memory: int = 1
-    """For ``--conditioning markov``."""
-    eta: float = 1.0
-    """Noise that steps add, for ``views`` by 3DiM: 1 as published, 0 for few steps."""
+    """How much more conditions count than in training: by default 8 for maps of ``generator``, for ``views`` by 3DiM
+    what the weights say or 2, and 1 by ViewDiff."""
+    conditioning: Literal["stochastic", "first", "markov"] | None = None
+    """Which view each step goes by, for ``views`` by 3DiM: any that is there (stochastic, the default of weights that
+    say nothing), the given one, or the last MEMORY."""
+    memory: int | None = None
+    """For ``--conditioning markov``; by default 1."""
+    eta: float | None = None
+    """Noise that steps add, for ``views`` by 3DiM: 1 as published, 0 for few steps; by default what the weights say."""
     consistency: int = 8
     """Objects to whose views a field is fitted, for ``views``; 0 leaves that out."""
     pictures: int = 2048
@@ -111,10 +113,9 @@ class Evaluate:
 
     def run(self) -> None:
         """Measures and prints."""
-        require_at_least(self, scenes=1, views=1, pictures=1, seed=0, memory=1, consistency=0)
-        if self.steps is not None:
-            require_at_least(self, steps=1)
-        if not 0 <= self.eta <= 1:
+        given = {name: 1 for name in ("steps", "memory") if getattr(self, name) is not None}
+        require_at_least(self, scenes=1, views=1, pictures=1, seed=0, consistency=0, **given)
+        if self.eta is not None and not 0 <= self.eta <= 1:
             raise ValueError(f"--eta must lie between 0 and 1, got {self.eta}")
         if self.what == "dreams":
             print(json.dumps(judge_dreams(self), indent=None if self.json else 1))  # noqa: T201 - the result

@@ -51,7 +51,6 @@ def judge_views(command: "Evaluate", data: Path) -> dict[str, object]:
 def _open_drawer(command: "Evaluate", device: torch.device) -> "tuple[DrawViews, int, bool]":
     """What draws, by the kind of the weights, the size of its pictures, and whether they show surroundings."""
     from nfldm3d.evaluation.drawn_objects import one_by_one, together
-    from nfldm3d.models.views.sampling import ViewSampling
     from nfldm3d.pipelines.views import ViewSynthesizer
     from nfldm3d.pipelines.views.multiview import LAYERS, MultiViewGenerator, MultiViewSampling
 
@@ -64,7 +63,7 @@ def _open_drawer(command: "Evaluate", device: torch.device) -> "tuple[DrawViews,
         sampling = MultiViewSampling(command.steps or 10, guidance_given=1.0 if scale is None else scale)
         model = MultiViewGenerator.from_pretrained(weights, device, hub=command.hub)
         return together(model, sampling), model.image_size, model.surroundings
-    guidance = 2.0 if scale is None else scale
-    sampling = ViewSampling(command.steps or 256, guidance, command.conditioning, command.memory, command.eta)
     drawer = ViewSynthesizer.from_pretrained(weights, device, hub=command.hub)
+    how = {"conditioning": command.conditioning, "memory": command.memory, "eta": command.eta}
+    sampling = drawer.sampling_with(steps=command.steps, guidance=scale, **how)
     return one_by_one(drawer.network, sampling), drawer.image_size, False

@@ -65,16 +65,17 @@ class Views:
     views: int = 24
     """Number of views (not for .json files)."""
     steps: int | None = None
-    """Of the sampler: by default 256 for each view of 3dim, 10 of viewdiff."""
+    """Of the sampler: by default what the weights say for each view of 3dim, or 256, and 10 of viewdiff."""
     guidance_scale: float | None = None
-    """How much more the picture counts for 3dim (by default 2), or the text for viewdiff (7.5, and 1 beside a picture),
-    than in training."""
+    """How much more the picture counts for 3dim (by default what the weights say, or 2), or the text for viewdiff (7.5,
+    and 1 beside a picture), than in training."""
     window: int = 8
     """Views that viewdiff draws together: more need more memory."""
-    conditioning: Literal["stochastic", "first", "markov"] = "stochastic"
-    """Which view each step goes by: any that is there, the picture alone, or the last one."""
-    eta: float = 1.0
-    """Noise that steps add: 1 as published, 0 for few steps."""
+    conditioning: Literal["stochastic", "first", "markov"] | None = None
+    """Which view each step goes by: any that is there (stochastic, the default of weights that say nothing), the
+    picture alone, or the last one."""
+    eta: float | None = None
+    """Noise that steps add: 1 as published, 0 for few steps; by default what the weights say."""
     scene: Path | None = None
     """.nfld: fit a scene to the views."""
     mesh: Path | None = None
@@ -135,12 +136,11 @@ class Views:
         return figures if self.scene is None and self.mesh is None else figures | self._fit(capture, device)
 
     def _draw_one_by_one(self, device: torch.device, tell: Callable[[float], None]) -> "Drawn":
-        from nfldm3d.models.views.sampling import ViewSampling
         from nfldm3d.pipelines.views import ViewSynthesizer, make_view_path
 
-        guidance = 2.0 if self.guidance_scale is None else self.guidance_scale
-        sampling = ViewSampling(self.steps or 256, guidance, self.conditioning, eta=self.eta)
         model = ViewSynthesizer.from_pretrained(self.weights, device, hub=self.hub)
+        how = {"conditioning": self.conditioning, "eta": self.eta}
+        sampling = model.sampling_with(steps=self.steps, guidance=self.guidance_scale, **how)
         given = self._read(model.image_size)
         wanted, draws = make_view_path(self.path, given.camera, self.views), torch.Generator().manual_seed(self.seed)
         images = model.draw(given.image[None], given.camera, wanted, sampling, generator=draws, tell=tell)

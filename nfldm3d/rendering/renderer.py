@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nfldm3d import ops
 from nfldm3d.camera import Camera
+from nfldm3d.camera_problems import find_camera_problem
 from nfldm3d.fields import Field, FoundOccupancy, read_innermost
 from nfldm3d.geometry import Rays
 from nfldm3d.memory import require_bytes
@@ -69,7 +70,7 @@ def render(
         rays_per_chunk: bounds the memory: a chunk needs about (channels + 40) * 4 bytes a ray.
 
     Raises:
-        ValueError: if the scene and the camera live on different devices.
+        ValueError: if the scene and the camera live on different devices, or the camera holds NaN.
     """
     return prepare(scene).render(
         camera,
@@ -112,6 +113,8 @@ class Renderer:
             raise ValueError(
                 f"the scene is on {scene.device}, the camera on {camera.device}; move one with .to({where})"
             )
+        if problem := find_camera_problem(camera):
+            raise ValueError(f"the camera cannot be rendered: {problem}")
         if not 0 < step_in_voxels <= 4:
             raise ValueError(f"step_in_voxels must lie between 0 and 4, got {step_in_voxels}; 0.5 is usual")
         self._require_memory(camera, with_features)

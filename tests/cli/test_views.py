@@ -13,6 +13,7 @@ from nfldm3d import Scene
 from nfldm3d.cli import main
 from nfldm3d.data import read_posed_images
 from nfldm3d.files import DataFormatError
+from nfldm3d.models.views.sampling import ViewSampling
 from nfldm3d.models.views.xunet import XUNet
 from nfldm3d.pictures import to_bytes
 from nfldm3d.pipelines.views import ViewSynthesizer, object_fitting
@@ -55,6 +56,31 @@ def test_one_picture_in_a_mesh_out(weights: Path, ball: Path, tmp_path: Path, ca
     assert run("views", ball, "--weights", weights, *few, *results) == 2  # nothing is written over unasked
     assert "overwrite" in capsys.readouterr().err
     assert run("views", ball, "--weights", weights, *few, *results[:2], "--overwrite", "--path", "sphere") == 0
+
+
+def test_weights_say_how_they_draw_best(weights: Path) -> None:
+    assert ViewSynthesizer.from_pretrained(weights).sampling == ViewSampling()
+    said = weights / "view_denoiser" / "sampling.json"
+    said.write_text('{"steps": 8, "eta": 0, "conditioning": "markov"}')
+    model = ViewSynthesizer.from_pretrained(weights)
+    assert model.sampling == ViewSampling(8, 2.0, "markov", eta=0.0)
+    assert model.sampling_with(steps=3, guidance=None, eta=1.0) == ViewSampling(3, 2.0, "markov", eta=1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"steps": 0.5}', "steps is 0.5"),
+        ('{"guide": 1}', "guide is 1; name only"),
+        ('{"eta": 2}', "eta between 0 and 1"),
+        ('{"conditioning": "last"}', "conditioning is 'last'; write one of stochastic, first, markov"),
+        ("[8]", "write a JSON object"),
+    ],
+)
+def test_odd_ways_of_drawing_are_named(weights: Path, text: str, problem: str) -> None:
+    (weights / "view_denoiser" / "sampling.json").write_text(text)
+    with pytest.raises(DataFormatError, match=problem):
+        ViewSynthesizer.from_pretrained(weights)
 
 
 def test_views_that_were_stopped_go_on(weights: Path, ball: Path, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -178,6 +178,14 @@ def test_absurd_steps_are_refused(generator, step):
         render(Scene(blob_field(generator), Rgb()), cameras(), step_in_voxels=step)
 
 
+@pytest.mark.parametrize("name", ["world_from_camera", "focal", "principal"])
+def test_cameras_of_no_numbers_are_refused(generator, name):
+    camera = cameras()
+    broken = replace(camera, **{name: getattr(camera, name).clone().index_fill_(0, torch.tensor([1]), math.nan)})
+    with pytest.raises(ValueError, match=f"cannot be rendered: {name} holds NaN"):
+        render(Scene(blob_field(generator), Rgb()), broken)
+
+
 def test_scenes_render_and_export_themselves(generator, tmp_path):
     field = blob_field(generator)
     scene, camera = Scene(replace(field, density=4 * field.density), Rgb()), cameras()

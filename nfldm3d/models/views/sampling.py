@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,6 +13,7 @@ from nfldm3d.models.views.conditions import Places
 from nfldm3d.models.views.log_snr import CLEAN, log_snr, step_back, to_clean
 from nfldm3d.models.views.xunet import XUNet
 
+Conditioning: TypeAlias = Literal["stochastic", "first", "markov"]
 KEPT_BYTES = 2**30
 """What networks are told of pairs of views is kept for all steps while it takes no more; then it is computed anew."""
 
@@ -25,7 +26,7 @@ class ViewSampling:
     """Denoising steps for each view."""
     guidance: float = 2.0
     """w of (1 + w) with - w without the given view; 0 leaves out the second network evaluation."""
-    conditioning: Literal["stochastic", "first", "markov"] = "stochastic"
+    conditioning: Conditioning = "stochastic"
     """Which view each step goes by: any of those given and drawn so far, afresh at every step; always the first, the
     naive way; or any of the last ``memory``."""
     memory: int = 1
