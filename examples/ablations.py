@@ -16,7 +16,8 @@ all of g, c and f (Table 4). ``direct``: diffusion straight on the voxels, witho
 and ``baseline`` on one stage 1. With ``--adapted`` rows of latents do not begin from scratch, but with all networks of
 the weights, of which the latents that are left out are cut off: what each is worth to networks that have learned for
 hours. Rows are judged by the Fréchet distance of generated pictures to those of test maps, in the features of the
-weights' frame classifier, or of EfficientNet-Lite0 where there is none, as a multiple of that of training pictures;
+weights' frame classifier, or of EfficientNet-Lite0 where there is none, as a multiple of that of training pictures,
+with ``--restore`` a second time after the weights' restorer has drawn over them, as ``generate --refine`` has it do;
 ``low`` and ``high`` are its bounds, had other scenes been sampled. Bounds hold nine times of ten.
 """
 
@@ -44,6 +45,7 @@ from nfldm3d.models.nfldm.scene_autoencoder import PAPER, SceneAutoencoder
 from nfldm3d.models.nfldm.scene_voxels import FULL, Voxels
 from nfldm3d.models.nfldm.trajectories import POSES, path_cameras
 from nfldm3d.models.nfldm.views import cubic_box
+from nfldm3d.models.priors.restorer import Restorer
 from nfldm3d.models.weight_folders import find_weights
 from nfldm3d.models.weights import Network, load_network
 from nfldm3d.pipelines.autoencoders import Autoencoders
@@ -159,7 +161,14 @@ class Trials:
                     made = self.sample_hierarchy(base, fields, name, Path(work, name))
                 else:
                     made = (self.sample_voxels if name == "voxels" else self.sample_global)(base, fields)
-                yield {"generator": name, **ratio.of(made)}
+                yield {"generator": name, **ratio.of(made)} | self.judge_restored(ratio, made)
+
+    def judge_restored(self, ratio: FrechetRatio, made: list[Scene]) -> dict[str, float]:
+        """With the restorer of the weights over each picture, which makes up for what all rows lack in sharpness."""
+        if not self.arguments.restore:
+            return {}
+        draw = Restorer.from_pretrained(self.arguments.weights).draw
+        return {f"{name}_restored": figure for name, figure in ratio.of(made, draw=draw).items()}
 
     def find_stage_1(self) -> Autoencoders:
         """That of the weights, or one of small fields from scratch."""
@@ -280,6 +289,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", default="vizdoom", help="a trained stage 1, perhaps with a frame classifier")
     parser.add_argument("--trained", action="store_true", help="generators on the stage 1 of the weights")
     parser.add_argument("--adapted", action="store_true", help="rows of latents begin with the weights, less a latent")
+    parser.add_argument("--restore", action="store_true", help="judge generators by restored pictures, too")
     parser.add_argument("--steps", type=int, default=400, help="optimiser steps of each auto-encoder")
     parser.add_argument("--denoiser-steps", type=int, default=1500, help="optimiser steps of each denoiser")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="of forward passes")

@@ -11,7 +11,7 @@ from nfldm3d.data.scenes import Scenes
 from nfldm3d.evaluation.distributions import frechet_distance
 from nfldm3d.evaluation.features import EfficientNetFeatures
 from nfldm3d.evaluation.picture_scores import Embed, Features, embedding_by, frechet_chance
-from nfldm3d.evaluation.scene_pictures import NumberedPictures, made_pictures, recorded_pictures
+from nfldm3d.evaluation.scene_pictures import Draw, NumberedPictures, made_pictures, recorded_pictures
 from nfldm3d.models.nfldm.readers import FrameClassifier
 from nfldm3d.models.weights import load_network
 from nfldm3d.scene import Scene
@@ -49,9 +49,12 @@ class FrechetRatio:
         return cls(embed, held_out, pictures, real, float(frechet_distance(seen.values, real.values)))
 
     @torch.no_grad()
-    def of(self, scenes: Sequence[Scene]) -> dict[str, float]:
-        """``frechet_ratio`` of generated scenes, and its ``low`` and ``high``: other scenes would give one between."""
-        made = _look(self.embed, made_pictures(scenes, self.held_out, self.pictures, progress=False))
+    def of(self, scenes: Sequence[Scene], *, draw: Draw | None = None) -> dict[str, float]:
+        """``frechet_ratio`` of generated scenes, and its ``low`` and ``high``: other scenes would give one between.
+
+        ``draw`` makes single pictures where plain rendering should not, such as ``Restorer.draw``.
+        """
+        made = _look(self.embed, made_pictures(scenes, self.held_out, self.pictures, progress=False, draw=draw))
         distance = float(frechet_distance(made.values, self.real.values))
         bounds = frechet_chance(made, self.real, generator=torch.Generator().manual_seed(0))
         figures = {"frechet_ratio": distance, "low": bounds.low, "high": bounds.high}
