@@ -73,7 +73,14 @@ LEVELS = {"c": (False, False), "c+f": (True, False), "g+c+f": (True, True)}
 """Whether there are f and g."""
 GENERATORS = {"hierarchy": tuple(LEVELS), "direct": ("c+f", "voxels"), "baseline": ("g+c+f", "GAUDI-style")}
 GENERATORS |= {"latents": (*LEVELS, "GAUDI-style")}
-AUTOENCODERS = ("voxel-size", "density", "pooling", "recipe", "surfaces", "downsampling")
+AUTOENCODERS: dict[str, list[dict]] = {
+    "voxel-size": [{"resolution": size, "stride": stride} for size, stride in VOXEL_SIZES.items()],
+    "density": [{"density": "inferred"}, {"density": "explicit"}],
+    "pooling": [{"pooling": "mean"}, {"pooling": "attention"}],
+    "surfaces": [{"signed": False}, {"signed": True}],
+    "recipe": [{"plain": True}, {"plain": False}],
+    "downsampling": [],  # see there
+}
 
 
 class Trials:
@@ -98,28 +105,19 @@ class Trials:
     def autoencoders(self) -> Iterator[dict]:
         """A row for each auto-encoder."""
         which = self.arguments.which
-        if which == "downsampling":
-            yield from self.downsampling()
-            return
-        changes: list[dict] = {
-            "voxel-size": [{"resolution": size, "stride": stride} for size, stride in VOXEL_SIZES.items()],
-            "density": [{"density": "inferred"}, {"density": "explicit"}],
-            "pooling": [{"pooling": "mean"}, {"pooling": "attention"}],
-            "surfaces": [{"signed": False}, {"signed": True}],
-            "recipe": [{"plain": True}, {"plain": False}],
-        }[which]
-        for change in changes:
+        for change in AUTOENCODERS[which]:
             networks = self.train_scene(**change)
             yield change | self.measure(networks, "from_colour" if which == "recipe" else "encoded")
+        if which == "downsampling":
+            yield from self.downsampling()
 
     def downsampling(self) -> Iterator[dict]:
         base = Autoencoders(Autoencoders.from_pretrained(self.arguments.weights).scene, None)
-        shape = shape_of(base)
         with tempfile.TemporaryDirectory() as fields:
             encode_scenes(base, self.scenes, fields)
             for downsampling in (16, 8, 4):
                 torch.manual_seed(0)
-                model = LatentAutoencoder(downsampling=downsampling, **LATENT, **shape)
+                model = LatentAutoencoder(downsampling=downsampling, **LATENT, **shape_of(base))
                 source = LatentSource(EncodedScenes(fields), self.scenes, self.keys)
                 self.run(LatentStage(model, base.scene, source, self.held_out, judged=1), self.steps)
                 networks = Autoencoders(base.scene, model)
@@ -136,9 +134,8 @@ class Trials:
     def measure(self, networks: Autoencoders, part: str) -> dict:
         report = judge_autoencoders(networks, spread(self.held_out, self.arguments.judged))
         name = {"encoded": "", "from_colour": "_from_colour"}.get(part)
-        summary = report.summary()["latent_autoencoder" if name is None else f"scene_autoencoder{name}"]
+        found = dict(report.summary()["latent_autoencoder" if name is None else f"scene_autoencoder{name}"])  # type: ignore[call-overload]
         psnr = torch.tensor([score.psnr for score in getattr(report, part)])
-        found = dict(summary)  # type: ignore[call-overload]
         if self.first is None:
             self.first = psnr
         else:
@@ -161,14 +158,11 @@ class Trials:
                     made = self.sample_hierarchy(base, fields, name, Path(work, name))
                 else:
                     made = (self.sample_voxels if name == "voxels" else self.sample_global)(base, fields)
-                yield {"generator": name, **ratio.of(made)} | self.judge_restored(ratio, made)
-
-    def judge_restored(self, ratio: FrechetRatio, made: list[Scene]) -> dict[str, float]:
-        """With the restorer of the weights over each picture, which makes up for what all rows lack in sharpness."""
-        if not self.arguments.restore:
-            return {}
-        draw = Restorer.from_pretrained(self.arguments.weights).draw
-        return {f"{name}_restored": figure for name, figure in ratio.of(made, draw=draw).items()}
+                figures = ratio.of(made)
+                if self.arguments.restore:
+                    draw = Restorer.from_pretrained(self.arguments.weights).draw
+                    figures |= {f"{figure}_restored": value for figure, value in ratio.of(made, draw=draw).items()}
+                yield {"generator": name, **figures}
 
     def find_stage_1(self) -> Autoencoders:
         """That of the weights, or one of small fields from scratch."""
@@ -195,9 +189,8 @@ class Trials:
             stage = DenoiserStage(level, model, latents, latents, without_map=1.0, judged=1)  # type: ignore[arg-type]
             self.run(stage, *self.budget(level))
             denoisers[f"denoiser_{level}"] = model
-        box = latents.encoded.header["box_size"]
-        pipeline = SceneGenerator(base.scene, latent, scheduler=make_schedule(), box_size=box, **denoisers)
-        return self.sample(pipeline)
+        denoisers |= {"scheduler": make_schedule(), "box_size": latents.encoded.header["box_size"]}
+        return self.sample(SceneGenerator(base.scene, latent, **denoisers))
 
     def adapt(self, kind: type[Network], name: str, changes: dict = {}) -> Network | None:  # noqa: B006
         """A network of the weights with some other options, if rows begin there."""
@@ -225,11 +218,10 @@ class Trials:
             write_codes(model, source.scenes, range(len(source)), Path(folder, "codes"), about)
             codes = LatentSetSource(EncodedScenes(Path(folder, "codes")))
             size = codes.read(0).g.shape[1]
-            parts = (size - 5 * POSES, 5 * POSES)
-            denoiser = GlobalDenoiser(size, widths=(768, 576, 384), parts=parts)
+            denoiser = GlobalDenoiser(size, widths=(768, 576, 384), parts=(size - 5 * POSES, 5 * POSES))
             self.run(DenoiserStage("g", denoiser, codes, codes, judged=1), *self.budget("g"))
-        box = about["box_size"]
-        return self.sample(GlobalGenerator(base.scene, model, denoiser, make_schedule(), box))  # type: ignore[arg-type]
+        parts = (base.scene, model, denoiser, make_schedule(), about["box_size"])
+        return self.sample(GlobalGenerator(*parts))  # type: ignore[arg-type]
 
     def sample(self, pipeline: SceneGenerator | GlobalGenerator) -> list[Scene]:
         pipeline.set_progress_bar_config(disable=True)
