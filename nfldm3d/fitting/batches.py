@@ -148,6 +148,11 @@ class PixelStore:
         return self.groups[0].colors.device
 
     @property
+    def pixels(self) -> int:
+        """That are used, of all views."""
+        return sum(len(group) for group in self.groups)
+
+    @property
     def centers(self) -> Float[Tensor, "views 3"]:
         """Where the cameras are, group by group."""
         return torch.cat([group.camera.centers for group in self.groups])

@@ -30,7 +30,11 @@ from nfldm3d.rendering import composite
 from nfldm3d.scene import Scene
 
 VALUES = 100_000_000
-"""Densities and features of the field in focus, unless the number of voxels is given."""
+"""Densities and features of the field in focus at most, unless the number of voxels is given."""
+PIXELS_PER_VOXEL = 2.5
+"""Where photographs alone tell of a place: finer voxels are finer than what they show, and held-out views lose."""
+FEWEST_VOXELS = 1_000_000
+"""For small captures."""
 REFRESH_EVERY = 64
 """Steps between two looks at what is empty."""
 FINAL_RATE = 0.1
@@ -120,14 +124,15 @@ def _start(images: PosedImages, store: PixelStore, options: FitOptions) -> FitSt
         degree = 1 if images.metadata.get("view_dependent", True) else 0
     appearance = SphericalHarmonics(degree)
     channels = appearance.channels
-    voxels = options.voxels or VALUES // (channels + 1)
+    known = store.surface_points()
+    free = known is None and store.hull is None
+    voxels = options.voxels or count_voxels(store.pixels if free else None, channels)
     counts = [voxels, *[options.surrounding_voxels or max(voxels // 2, 1)] * surroundings]
     resolutions = [_resolution(part, count) for part, count in zip(boxes, counts, strict=True)]
     if options.sparse:
         require_map(resolutions[0], device)
     else:  # before the work, for what is made dense at its end beside the bricks
         require_memory(resolutions[0], channels, device, copies=COPIES)
-    known = store.surface_points()
     first = 0 if known is None else len(PHASES) - 1  # with dense depth the surface is known, and the grids start fine
     grids = []
     for part, resolution in zip(boxes, resolutions, strict=True):
@@ -149,6 +154,13 @@ def _start(images: PosedImages, store: PixelStore, options: FitOptions) -> FitSt
     require_bytes(needed, what, "lower rays_per_step", device)
     generator = torch.Generator().manual_seed(options.seed)
     return FitState(options, grids, resolutions, appearance, sky, constant, generator, first, exposures=exposures)
+
+
+def count_voxels(pixels: int | None, channels: int) -> int:
+    """How many voxels of so many features suit photographs of so many ``pixels``, None where depth or outlines say
+    where matter is."""
+    most = VALUES // (channels + 1)
+    return most if pixels is None else min(most, max(FEWEST_VOXELS, round(pixels / PIXELS_PER_VOXEL)))
 
 
 def _resolution(box: Box, voxels: int) -> tuple[int, int, int]:

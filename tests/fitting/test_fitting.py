@@ -299,3 +299,8 @@ def test_coarse_phases_take_shares_of_the_steps_also_where_time_is_the_limit():
     assert [find_phase(share, 0, timed=False) for share in (0.0, 0.02, 0.14, 0.15, 0.35, 1.0)] == [0, 1, 1, 2, 3, 3]
     assert find_phase(0.1, COARSE_SCHEDULE, timed=False) == 1
     assert find_phase(0.1, round(0.35 * COARSE_SCHEDULE), timed=True) == 3 and find_phase(0.4, 5, timed=True) == 3
+
+
+def test_voxels_are_no_finer_than_what_photographs_show():
+    many = photographs.VALUES // 13
+    assert [photographs.count_voxels(n, 12) for n in (0, 5_000_000, 10**9, None)] == [10**6, 2 * 10**6, many, many]
