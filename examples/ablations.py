@@ -175,7 +175,7 @@ class Trials:
         fine, everything = LEVELS[name]
         torch.manual_seed(0)
         shape, used = shape_of(base) | LATENT, {"use_fine": fine, "use_global": everything}
-        latent = self.adapt(LatentAutoencoder, "latent_autoencoder", used) or LatentAutoencoder(**shape, **used)
+        latent = self.adapt(LatentAutoencoder, "latent_autoencoder", **used) or LatentAutoencoder(**shape, **used)
         source = LatentSource(fields, self.scenes, self.keys)
         lpips = Lpips.find_like() if self.arguments.adapted else None  # as those networks have learned
         self.run(LatentStage(latent, base.scene, source, self.held_out, lpips=lpips, judged=1), self.steps, 4, 6e-4)
@@ -192,7 +192,7 @@ class Trials:
         denoisers |= {"scheduler": make_schedule(), "box_size": latents.encoded.header["box_size"]}
         return self.sample(SceneGenerator(base.scene, latent, **denoisers))
 
-    def adapt(self, kind: type[Network], name: str, changes: dict = {}) -> Network | None:  # noqa: B006
+    def adapt(self, kind: type[Network], name: str, **changes) -> Network | None:
         """A network of the weights with some other options, if rows begin there."""
         if not self.arguments.adapted:
             return None

@@ -95,6 +95,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene_generator().save_pretrained(folder / "weights")
     FrameClassifier(2, 2, 16, features=4, width=8).save_pretrained(folder / "weights" / "frame_classifier")
     BevReader((8, 8, 4), 5, 3, (8, 8)).save_pretrained(folder / "weights" / "bev_reader")
+    make_restorer().network.save_pretrained(folder / "weights" / "restorer")
     return folder
 
 
@@ -109,10 +110,11 @@ def rows_of(name: str, which: str, worlds: Path, given: list[str], monkeypatch, 
 )
 def test_ablations_of_generators(which, names, worlds, monkeypatch, capsys):
     few = ["--steps", "1", "--denoiser-steps", "1", "--scenes", "2", "--generated", "2", "--views", "8"]
-    few += ["--sampling-steps", "2", *(["--adapted"] if which == "latents" else [])]
+    few += ["--sampling-steps", "2", *(["--adapted", "--restore"] if which == "latents" else [])]
     rows = rows_of("ablations.py", which, worlds, few, monkeypatch, capsys)
     assert [row["generator"] for row in rows] == names
     assert all(row["low"] <= row["frechet_ratio"] <= row["high"] for row in rows)
+    assert all(("frechet_ratio_restored" in row) == (which == "latents") for row in rows)
 
 
 @pytest.mark.slow
