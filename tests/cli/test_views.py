@@ -70,7 +70,7 @@ def test_weights_say_how_they_draw_best(weights: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('{"steps": 0.5}', "steps is 0.5"),
+        ('{"steps": 0.5}', "steps is 0.5; write a whole number$"),
         ('{"guide": 1}', "guide is 1; name only"),
         ('{"eta": 2}', "eta between 0 and 1"),
         ('{"conditioning": "last"}', "conditioning is 'last'; write one of stochastic, first, markov"),

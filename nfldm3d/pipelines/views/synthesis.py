@@ -88,8 +88,11 @@ def read_sampling(path: Path) -> ViewSampling:
     record, known = Record.of(path, read_json(path)), {each.name for each in fields(ViewSampling)}
     if unknown := sorted(set(record.values) - known):
         raise record.problem(unknown[0], f"name only {', '.join(sorted(known))}")
-    whole = {name: record.integer(name) for name in ("steps", "memory") if name in record}
-    part = {name: record.number(name) for name in ("guidance", "eta") if name in record}
+    part = {name: record.number(name) for name in ("steps", "memory", "guidance", "eta") if name in record}
+    for name in {"steps", "memory"} & set(part):
+        if part[name] != int(part[name]):
+            raise record.problem(name, "write a whole number")
+    whole = {name: int(part.pop(name)) for name in ("steps", "memory") if name in part}
     if "conditioning" in record and record.values["conditioning"] not in (ways := get_args(Conditioning)):
         raise record.problem("conditioning", f"write one of {', '.join(ways)}")
     way = {name: record.text(name) for name in ("conditioning",) if name in record}
