@@ -1,6 +1,7 @@
 """Building blocks that the networks share, and the folding of a voxel grid into pictures."""
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -88,10 +89,13 @@ class UNet(nn.Module):
         image: Float[Tensor, "views inputs height width"],
         condition: Float[Tensor, "views condition"] | None = None,
         layout: Float[Tensor, "views second half_height half_width"] | None = None,
+        sketches: Sequence[Float[Tensor, "views _ _ _"]] | None = None,
     ) -> Float[Tensor, "views outputs height width"]:
-        """``layout`` is added to what the second level sees."""
+        """``layout`` is added to what the second level sees, ``sketches`` to what each one does, from fine to coarse."""
         hidden, kept = self.stem(image), []
         for number, blocks in enumerate(self.down):
+            if sketches is not None:
+                hidden = hidden + sketches[number]
             for block in blocks:  # type: ignore[union-attr]
                 hidden = block(hidden, condition)
             if number < len(self.shrink):

@@ -13,9 +13,13 @@ BUSY = 5.0
 """Bound of the weight of errors of the picture, 1 + signal / noise for those of v (compare Hang et al. 2023)."""
 
 
-def draw_steps(views: int, generator: torch.Generator) -> Int64[Tensor, " views"]:
-    """Time steps to learn from."""
-    return torch.randint(len(SCHEDULE.alphas_cumprod), (views,), generator=generator)
+def draw_steps(views: int, generator: torch.Generator, *, busy: bool = False) -> Int64[Tensor, " views"]:
+    """Time steps to learn from: all alike, or in proportion to themselves, so that three of four are in the noisier half,
+    where what is told decides."""
+    steps = len(SCHEDULE.alphas_cumprod)
+    if not busy:
+        return torch.randint(steps, (views,), generator=generator)
+    return (torch.rand(views, generator=generator).sqrt() * steps).long().clamp(max=steps - 1)
 
 
 def velocity_errors(

@@ -25,8 +25,8 @@ from nfldm3d.training.stage import Evaluation
 SHOWN_THINGS = ("red chair", "wooden table", "blue sofa", "green car", "yellow lamp", "bed", "brown bookcase", "tree")
 SHOWN_ANGLES = ((0.0, 15.0), (90.0, 15.0), (180.0, 15.0), (45.0, 40.0))
 SHOWN_GUIDANCE = 3.0
-LAYOUT = 48
-"""Channels of the map that a new prior makes of what it is told."""
+LAYOUT, SKETCH = 48, 256
+"""Channels of the maps that a new prior makes of what it is told."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class TextPriorStage:
         """The mean squared error of v, less at little noise: what a text tells shows where most is noise, and
         distillation pulls hardest there."""
         views = len(batch.images)
-        t = draw_steps(views, generator)
+        t = draw_steps(views, generator, busy=True)
         silent = torch.rand(views, 1, 1, generator=generator) < self.untold
         told = torch.where(silent, 0.0, self._tell(batch).cpu()).to(batch.images)
         error = weighted_mean(velocity_errors(self.model, batch.images, told, t, generator), t)
@@ -180,7 +180,7 @@ class TextPriorStage:
 
 def make_text_prior(size: int, numbers: int = NUMBERS, *, widths: tuple[int, ...] = (64, 192, 320)) -> ImageDenoiser:
     """A new prior that asks eight questions of all-MiniLM-L6-v2's tokens; 4 x 4 pixels are one, for speed."""
-    options = {"questions": 8, "predicts": "picture", "viewpoint": True, "layout": LAYOUT}
+    options = {"questions": 8, "predicts": "picture", "viewpoint": True, "layout": LAYOUT, "sketch": SKETCH}
     return ImageDenoiser(size, 4, widths, blocks=1, embedding=numbers, embedder=MINILM, **options)
 
 

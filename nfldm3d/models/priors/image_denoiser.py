@@ -5,6 +5,7 @@ scene beside the noisy picture. Both give v = alpha * noise - sigma * picture (S
 predicts the picture itself: a small network need not carry the noise through to its end (Li & He 2025).
 """
 
+import itertools
 import math
 from typing import Literal
 
@@ -16,7 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nfldm3d.blocks import UNet
+from nfldm3d.blocks import GROUP, ResidualBlock, UNet
 from nfldm3d.models.priors.told import VIEWPOINT, TokenReader, VectorReader, ViewpointReader
 
 FREQUENCIES = 64
@@ -49,6 +50,7 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         predicts: Literal["velocity", "picture"] = "velocity",
         viewpoint: bool = False,
         layout: int = 0,
+        sketch: int = 0,
     ):
         """For square pictures of ``size`` pixels.
 
@@ -65,6 +67,8 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             viewpoint: the last token holds ``told.tell_viewpoint``'s numbers, then zeros; see ``guidance.CameraPrior``.
             layout: channels of a map that is made of what is told alone, for the network's second level: convolutions
                 cannot tell where in an unseen picture something should be. 0 leaves it out.
+            sketch: channels at the coarsest level of ``Sketcher``, which says so to every level, and in more detail;
+                0 leaves it out.
         """
         super().__init__()
         require_patches(size, patch, len(widths))
@@ -84,6 +88,7 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             if len(widths) < 2 or size % (2 * patch):
                 raise ValueError(f"a layout needs two levels, got widths {widths} and {size // patch} patches a side")
             self.plan = Layout(memory, layout, size // patch // 2, widths[1])
+        self.sketcher = Sketcher(memory, sketch, size // patch, tuple(widths)) if sketch else None
         inputs, outputs = (3 + beside) * patch**2, 3 * patch**2
         self.network = UNet(inputs, outputs, tuple(widths), blocks=blocks, condition=memory)
         for parameter in self.network.head.parameters():
@@ -104,9 +109,9 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         seen = noisy if beside is None else torch.cat((noisy, beside), dim=1)
         patch = int(self.config["patch"])
         layout = None if self.plan is None else self.plan(condition)
-        hidden = self.network(
-            functional.pixel_unshuffle(seen.to(self.dtype), patch), functional.silu(condition), layout
-        )
+        sketches = None if self.sketcher is None else self.sketcher(condition)
+        folded = functional.pixel_unshuffle(seen.to(self.dtype), patch)
+        hidden = self.network(folded, functional.silu(condition), layout, sketches)
         made = functional.pixel_shuffle(hidden, patch).to(noisy.dtype)
         return made if self.config["predicts"] == "velocity" else _velocity(made, noisy, timestep)
 
@@ -151,6 +156,45 @@ class Layout(nn.Module):
 
     def forward(self, condition: Float[Tensor, "views memory"]) -> Float[Tensor, "views width side side"]:
         return self.widen(self.draw(condition).unflatten(-1, self.shape))
+
+
+class Sketcher(nn.Module):
+    """Decodes what a network is told into features for each of its levels; nothing at first.
+
+    Where most is noise, the best guess is the mean of all pictures that fit the words and the viewpoint. Such means have
+    legs, backs and wheels in their places, which the scales and shifts of a U-Net can hardly say.
+    """
+
+    def __init__(self, memory: int, channels: int, side: int, widths: tuple[int, ...]):
+        """For levels of ``widths``, the finest of which has ``side`` pixels; each halves the ``channels`` of the coarser
+        one, down to eight."""
+        super().__init__()
+        levels = len(widths)
+        if channels < 2 * GROUP or channels % (GROUP << (levels - 1)) or side % (1 << (levels - 1)):
+            raise ValueError(
+                f"a sketch of {channels} channels cannot be made finer {levels - 1} times for {side} patches along a "
+                f"side; give a multiple of {GROUP << (levels - 1)}"
+            )
+        coarse = side >> (levels - 1)
+        self.shape = (channels, coarse, coarse)
+        self.begin = nn.Sequential(nn.Linear(memory, 2 * memory), nn.SiLU(), nn.Linear(2 * memory, channels * coarse**2))
+        wide = [channels >> level for level in range(levels)]
+        self.blocks = nn.ModuleList(ResidualBlock(each, each, condition=memory) for each in wide)
+        self.narrow = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(wide))
+        self.show = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(wide, reversed(widths), strict=True))
+        for parameter in self.show.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, condition: Float[Tensor, "views memory"]) -> list[Float[Tensor, "views _ _ _"]]:
+        """What to add to each level, from fine to coarse."""
+        told = functional.silu(condition)
+        hidden, shown = self.begin(told).unflatten(-1, self.shape), []
+        for level, (block, show) in enumerate(zip(self.blocks, self.show, strict=True)):
+            if level:
+                hidden = functional.interpolate(self.narrow[level - 1](hidden), scale_factor=2.0)
+            hidden = block(hidden, told)
+            shown.append(show(functional.silu(hidden)))
+        return shown[::-1]
 
 
 def require_patches(size: int, patch: int, levels: int) -> None:
