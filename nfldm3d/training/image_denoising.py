@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from nfldm3d.models.priors.image_denoiser import SCHEDULE, ImageDenoiser, make_image_schedule
+from nfldm3d.models.priors.image_denoiser import SCHEDULE, ImageDenoiser, Sketch, make_image_schedule
 
 LEVELS_OF_NOISE = 8
 """Time steps at which held-out pictures are denoised to judge."""
@@ -28,13 +28,14 @@ def velocity_errors(
     told: Float[Tensor, "views *tokens numbers"],
     t: Int64[Tensor, " views"],
     generator: torch.Generator,
+    sketch: Sketch | None = None,
 ) -> Float[Tensor, " views"]:
-    """Mean squared errors of v of sRGB pictures in [0, 1]."""
+    """Mean squared errors of v of sRGB pictures in [0, 1]; ``sketch`` of what is told, where there is one already."""
     clean = 2 * images - 1
     noise, t = torch.randn(clean.shape, generator=generator).to(clean), t.to(clean.device)
     noisy = SCHEDULE.add_noise(clean, noise, t)  # type: ignore[arg-type]
     target = SCHEDULE.get_velocity(clean, noise, t)  # type: ignore[arg-type]
-    return (model(noisy, t, told).float() - target).square().flatten(1).mean(1)
+    return (model(noisy, t, told, sketch=sketch).float() - target).square().flatten(1).mean(1)
 
 
 def weighted_mean(errors: Float[Tensor, " views"], t: Int64[Tensor, " views"]) -> Float[Tensor, ""]:

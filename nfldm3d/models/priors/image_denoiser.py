@@ -7,6 +7,7 @@ predicts the picture itself: a small network need not carry the noise through to
 
 import itertools
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -68,7 +69,7 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             layout: channels of a map that is made of what is told alone, for the network's second level: convolutions
                 cannot tell where in an unseen picture something should be. 0 leaves it out.
             sketch: channels at the coarsest level of ``Sketcher``, which says so to every level, and in more detail;
-                0 leaves it out.
+                0 leaves it out, else a multiple of 8 that can be halved between levels.
         """
         super().__init__()
         require_patches(size, patch, len(widths))
@@ -88,7 +89,7 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             if len(widths) < 2 or size % (2 * patch):
                 raise ValueError(f"a layout needs two levels, got widths {widths} and {size // patch} patches a side")
             self.plan = Layout(memory, layout, size // patch // 2, widths[1])
-        self.sketcher = Sketcher(memory, sketch, size // patch, tuple(widths)) if sketch else None
+        self.sketcher = Sketcher(memory, sketch, patch, size // patch, tuple(widths)) if sketch else None
         inputs, outputs = (3 + beside) * patch**2, 3 * patch**2
         self.network = UNet(inputs, outputs, tuple(widths), blocks=blocks, condition=memory)
         for parameter in self.network.head.parameters():
@@ -100,20 +101,35 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         timestep: Shaped[Tensor, " views"],
         embedding: Float[Tensor, "views *tokens numbers"] | None = None,
         beside: Float[Tensor, "views beside height width"] | None = None,
+        *,
+        sketch: "Sketch | None" = None,
     ) -> Float[Tensor, "views 3 height width"]:
-        """v of pictures scaled to [-1, 1], in their precision; an embedding of zeros says nothing."""
+        """v of pictures scaled to [-1, 1], in their precision; an embedding of zeros says nothing.
+
+        Args:
+            sketch: of the same embedding, where it has been drawn already.
+        """
         condition = self.time(_embed_time(timestep).to(self.dtype))
         if self.told is not None:
             assert embedding is not None
-            condition = condition + self._tell(embedding.to(self.dtype))
+            told = self._tell(embedding.to(self.dtype)) if sketch is None else sketch.told
+            condition = condition + told
+            if self.sketcher is not None and sketch is None:
+                sketch = self.sketcher(told)
         seen = noisy if beside is None else torch.cat((noisy, beside), dim=1)
         patch = int(self.config["patch"])
         layout = None if self.plan is None else self.plan(condition)
-        sketches = None if self.sketcher is None else self.sketcher(condition)
+        sketches = None if sketch is None else sketch.levels
         folded = functional.pixel_unshuffle(seen.to(self.dtype), patch)
         hidden = self.network(folded, functional.silu(condition), layout, sketches)
         made = functional.pixel_shuffle(hidden, patch).to(noisy.dtype)
         return made if self.config["predicts"] == "velocity" else _velocity(made, noisy, timestep)
+
+    def draw_sketch(self, embedding: Float[Tensor, "views *tokens numbers"]) -> "Sketch":
+        """What pictures of which an embedding tells look like on average; a ValueError if it has no sketcher."""
+        if self.sketcher is None:
+            raise ValueError("this network does not sketch what it is told; train one with sketch")
+        return self.sketcher(self._tell(embedding.to(self.dtype)))
 
     def _tell(self, embedding: Float[Tensor, "views *tokens numbers"]) -> Float[Tensor, "views memory"]:
         """What conditions add to the time; that of nothing is learned where there is a viewpoint, else zero."""
@@ -158,43 +174,58 @@ class Layout(nn.Module):
         return self.widen(self.draw(condition).unflatten(-1, self.shape))
 
 
+@dataclass(frozen=True)
+class Sketch:
+    """What pictures look like on average, of which nothing is known but what a network is told."""
+
+    pixels: Float[Tensor, "views 4 size size"]
+    """Colours from 0 to 1 times opacity, and opacity."""
+    levels: tuple[Float[Tensor, "views _ _ _"], ...]
+    """What the levels of a U-Net are told, from fine to coarse."""
+    told: Float[Tensor, "views memory"]
+    """What it was drawn from."""
+
+
 class Sketcher(nn.Module):
-    """Decodes what a network is told into features for each of its levels; nothing at first.
+    """Draws what a network is told as a picture, by itself, and shows all levels of the network how.
 
     Where most is noise, the best guess is the mean of all pictures that fit the words and the viewpoint. Such means have
-    legs, backs and wheels in their places, which the scales and shifts of a U-Net can hardly say.
+    legs, backs and wheels in their places. Learned by themselves they take minutes; through the scales and shifts of a
+    U-Net that must remove noise as well, they hardly come.
     """
 
-    def __init__(self, memory: int, channels: int, side: int, widths: tuple[int, ...]):
-        """For levels of ``widths``, the finest of which has ``side`` pixels; each halves the ``channels`` of the coarser
-        one, down to eight."""
+    def __init__(self, memory: int, channels: int, patch: int, side: int, widths: tuple[int, ...]):
+        """For levels of ``widths``, the finest of ``side`` patches; each has half the ``channels`` of the one below."""
         super().__init__()
         levels = len(widths)
-        if channels < 2 * GROUP or channels % (GROUP << (levels - 1)) or side % (1 << (levels - 1)):
+        if channels % (GROUP << (levels - 1)) or side % (1 << (levels - 1)):
             raise ValueError(
-                f"a sketch of {channels} channels cannot be made finer {levels - 1} times for {side} patches along a "
+                f"a sketch of {channels} channels cannot be made finer {levels - 1} times, to {side} patches along a "
                 f"side; give a multiple of {GROUP << (levels - 1)}"
             )
-        coarse = side >> (levels - 1)
+        coarse, self.patch = side >> (levels - 1), patch
         self.shape = (channels, coarse, coarse)
-        self.begin = nn.Sequential(nn.Linear(memory, 2 * memory), nn.SiLU(), nn.Linear(2 * memory, channels * coarse**2))
+        self.begin = nn.Sequential(
+            nn.Linear(memory, 2 * memory), nn.SiLU(), nn.Linear(2 * memory, channels * coarse**2)
+        )
         wide = [channels >> level for level in range(levels)]
         self.blocks = nn.ModuleList(ResidualBlock(each, each, condition=memory) for each in wide)
         self.narrow = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in itertools.pairwise(wide))
         self.show = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(wide, reversed(widths), strict=True))
         for parameter in self.show.parameters():
             nn.init.zeros_(parameter)
+        self.head = nn.Conv2d(wide[-1], 4 * patch**2, 1)
 
-    def forward(self, condition: Float[Tensor, "views memory"]) -> list[Float[Tensor, "views _ _ _"]]:
-        """What to add to each level, from fine to coarse."""
-        told = functional.silu(condition)
-        hidden, shown = self.begin(told).unflatten(-1, self.shape), []
+    def forward(self, told: Float[Tensor, "views memory"]) -> Sketch:
+        condition = functional.silu(told)
+        hidden, shown = self.begin(condition).unflatten(-1, self.shape), list[Tensor]()
         for level, (block, show) in enumerate(zip(self.blocks, self.show, strict=True)):
             if level:
                 hidden = functional.interpolate(self.narrow[level - 1](hidden), scale_factor=2.0)
-            hidden = block(hidden, told)
+            hidden = block(hidden, condition)
             shown.append(show(functional.silu(hidden)))
-        return shown[::-1]
+        pixels = functional.pixel_shuffle(self.head(functional.silu(hidden)), self.patch)
+        return Sketch(pixels, tuple(reversed(shown)), told)
 
 
 def require_patches(size: int, patch: int, levels: int) -> None:
