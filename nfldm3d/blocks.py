@@ -91,7 +91,7 @@ class UNet(nn.Module):
         layout: Float[Tensor, "views second half_height half_width"] | None = None,
         sketches: Sequence[Float[Tensor, "views _ _ _"]] | None = None,
     ) -> Float[Tensor, "views outputs height width"]:
-        """``layout`` is added to what the second level sees, ``sketches`` to what each one does, from fine to coarse."""
+        """``layout`` is added to what the second level sees, ``sketches`` to all levels, from fine to coarse."""
         hidden, kept = self.stem(image), []
         for number, blocks in enumerate(self.down):
             if sketches is not None:

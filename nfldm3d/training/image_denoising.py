@@ -14,8 +14,7 @@ BUSY = 5.0
 
 
 def draw_steps(views: int, generator: torch.Generator, *, busy: bool = False) -> Int64[Tensor, " views"]:
-    """Time steps to learn from: all alike, or in proportion to themselves, so that three of four are in the noisier half,
-    where what is told decides."""
+    """Time steps to learn from: all alike, or in proportion to themselves: busy ones, where what is told decides."""
     steps = len(SCHEDULE.alphas_cumprod)
     if not busy:
         return torch.randint(steps, (views,), generator=generator)

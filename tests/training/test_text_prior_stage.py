@@ -111,6 +111,42 @@ def test_it_learns_what_captions_tell(tmp_path: Path, monkeypatch: pytest.Monkey
     assert result.evaluation.images["drawn"].shape == (3, 4 * 8, 2 * 8)
 
 
+def test_it_sketches_what_captions_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_prior_stage, "SHOWN_THINGS", ("chair", "sky"))
+    told = {"embedding": VIEWPOINT, "embedder": "test", "memory": 16, "questions": 2, "viewpoint": True}
+    model = ImageDenoiser(size=8, widths=(8, 16), blocks=1, sketch=16, **told)  # type: ignore[arg-type]
+    source = CaptionSource(SUBJECTS, STILL)
+    options = TrainingOptions(
+        steps=200, batch_size=4, learning_rate=1e-2, warmup_steps=5, ema_decay=0.9, evaluate_every=0, precision="fp32"
+    )
+    before = {name: weights.clone() for name, weights in model.network.state_dict().items()}
+    stage = TextPriorStage(model, source, source, embed=embed, judged=2, sketch_only=True)
+    evaluation = train(stage, tmp_path / "run", options=options).evaluation
+    assert evaluation is not None and evaluation.scalars["sketch_error"] < 0.01
+    assert evaluation.images["sketched"].shape == (3, 4 * 8, 2 * 8)
+    assert all(torch.equal(before[name], weights) for name, weights in model.network.state_dict().items())
+    with torch.no_grad():
+        chair = model.draw_sketch(stage._tell(draw(source))).pixels[0]
+    assert float((chair - draw(source).cutouts[0]).abs().mean()) < 0.1
+    loss, figures = TextPriorStage(model, source, source, embed=embed).loss(draw(source), torch.Generator())
+    assert torch.allclose(loss.detach(), figures["error"] + figures["sketch_error"])
+    with pytest.raises(ValueError, match="no sketcher to be taught"):
+        TextPriorStage(
+            ImageDenoiser(size=8, widths=(8, 16), **told),  # type: ignore[arg-type]
+            source,
+            source,
+            embed=embed,
+            sketch_only=True,
+        )
+
+
+def test_a_cutout_before_a_colour_is_the_picture() -> None:
+    sample = draw(CaptionSource(SUBJECTS))
+    color, opacity = sample.cutouts.split((3, 1), dim=1)
+    behind = sample.images[:, :, :1, :1]  # a corner, where nothing is
+    torch.testing.assert_close(color + (1 - opacity) * behind, sample.images, atol=1e-4, rtol=0)
+
+
 def test_texts_are_embedded_once() -> None:
     asked: list[str] = []
 

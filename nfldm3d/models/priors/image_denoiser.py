@@ -189,24 +189,24 @@ class Sketch:
 class Sketcher(nn.Module):
     """Draws what a network is told as a picture, by itself, and shows all levels of the network how.
 
-    Where most is noise, the best guess is the mean of all pictures that fit the words and the viewpoint. Such means have
-    legs, backs and wheels in their places. Learned by themselves they take minutes; through the scales and shifts of a
-    U-Net that must remove noise as well, they hardly come.
+    Where most is noise, the best guess is the mean of all pictures that fit words and viewpoint, which has legs, backs
+    and wheels in their places. Learned by itself it takes minutes; through the scales and shifts of a U-Net that must
+    remove noise as well, it hardly comes.
     """
 
     def __init__(self, memory: int, channels: int, patch: int, side: int, widths: tuple[int, ...]):
         """For levels of ``widths``, the finest of ``side`` patches; each has half the ``channels`` of the one below."""
         super().__init__()
-        levels = len(widths)
-        if channels % (GROUP << (levels - 1)) or side % (1 << (levels - 1)):
+        levels, self.patch = len(widths), patch
+        if channels % (GROUP << (levels - 1)):
             raise ValueError(
-                f"a sketch of {channels} channels cannot be made finer {levels - 1} times, to {side} patches along a "
-                f"side; give a multiple of {GROUP << (levels - 1)}"
+                f"a sketch of {channels} channels cannot be halved {levels - 1} times; give a multiple of "
+                f"{GROUP << (levels - 1)}"
             )
-        coarse, self.patch = side >> (levels - 1), patch
-        self.shape = (channels, coarse, coarse)
+        self.sides = [-(-side // 2**level) for level in reversed(range(levels))]
+        self.shape = (channels, self.sides[0], self.sides[0])
         self.begin = nn.Sequential(
-            nn.Linear(memory, 2 * memory), nn.SiLU(), nn.Linear(2 * memory, channels * coarse**2)
+            nn.Linear(memory, 2 * memory), nn.SiLU(), nn.Linear(2 * memory, channels * self.sides[0] ** 2)
         )
         wide = [channels >> level for level in range(levels)]
         self.blocks = nn.ModuleList(ResidualBlock(each, each, condition=memory) for each in wide)
@@ -221,7 +221,7 @@ class Sketcher(nn.Module):
         hidden, shown = self.begin(condition).unflatten(-1, self.shape), list[Tensor]()
         for level, (block, show) in enumerate(zip(self.blocks, self.show, strict=True)):
             if level:
-                hidden = functional.interpolate(self.narrow[level - 1](hidden), scale_factor=2.0)
+                hidden = functional.interpolate(self.narrow[level - 1](hidden), size=(self.sides[level],) * 2)
             hidden = block(hidden, condition)
             shown.append(show(functional.silu(hidden)))
         pixels = functional.pixel_shuffle(self.head(functional.silu(hidden)), self.patch)

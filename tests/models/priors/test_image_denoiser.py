@@ -7,7 +7,7 @@ from nfldm3d.models.priors.image_denoiser import ImageDenoiser, make_image_sched
 
 
 def make(**options: int | str) -> ImageDenoiser:
-    network = ImageDenoiser(size=16, widths=(8, 16), blocks=1, memory=16, **options)  # type: ignore[arg-type]
+    network = ImageDenoiser(**{"size": 16, "widths": (8, 16), "blocks": 1, "memory": 16} | options)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -86,6 +86,27 @@ def test_a_layout_is_made_of_what_is_told_alone(generator: torch.Generator) -> N
     for wrong in ({"layout": 3, "widths": (8,)}, {"layout": 3, "size": 6, "patch": 2}):
         with pytest.raises(ValueError, match="a layout needs two levels"):
             ImageDenoiser(embedding=4, **{"size": 16, "widths": (8, 16)} | wrong)  # type: ignore[arg-type]
+
+
+def test_a_sketch_is_made_of_what_is_told_alone_and_reaches_all_levels(generator: torch.Generator) -> None:
+    network = make(embedding=4, sketch=16, size=14)
+    told, t = torch.randn(2, 4, generator=generator), torch.tensor([900, 900])
+    with torch.no_grad():
+        sketch = network.draw_sketch(told)
+        assert sketch.pixels.shape == (2, 4, 14, 14) and not torch.allclose(sketch.pixels[0], sketch.pixels[1])
+        assert [tuple(level.shape[1:]) for level in sketch.levels] == [(8, 7, 7), (16, 4, 4)]
+        noisy = torch.zeros(2, 3, 14, 14)
+        answer = network(noisy, t, told)
+        assert torch.equal(network(noisy, t, told, sketch=sketch), answer)
+        for show in network.sketcher.show:  # type: ignore[union-attr]
+            before = show.bias.clone()
+            show.bias += 1
+            assert not torch.allclose(network(noisy, t, told), answer, atol=1e-5)
+            show.bias.copy_(before)
+    with pytest.raises(ValueError, match="12 channels cannot be halved 1 times; give a multiple of 16"):
+        make(embedding=4, sketch=12)
+    with pytest.raises(ValueError, match="does not sketch"):
+        make(embedding=4).draw_sketch(told)
 
 
 def test_sizes_that_cannot_be_cut_are_refused() -> None:
