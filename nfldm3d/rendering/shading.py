@@ -21,8 +21,6 @@ from nfldm3d.rendering.renderer import MIN_OPACITY, Rendering
 
 Shading = Literal["albedo", "lambertian", "textureless"]
 RAYS_AT_ONCE = 2**13
-LEAST_OPACITY = 1e-3
-"""Of whose entropy there is a gradient."""
 SOFTNESS = 0.01
 """Below its root an opacity counts as nearly nothing."""
 # The corners of a tetrahedron: four differences along them give a gradient without a bias to any side.
@@ -221,12 +219,6 @@ def _paint(looks: list[ShadedRays], camera: Camera, background: Float[Tensor, "3
 def opacity_penalty(opacity: Float[Tensor, "*rays"]) -> Float[Tensor, ""]:
     """The mean of sqrt(opacity² + 0.01): keeps a scene from filling its ball."""
     return (opacity.square() + SOFTNESS).sqrt().mean()
-
-
-def entropy_penalty(opacity: Float[Tensor, "*rays"]) -> Float[Tensor, ""]:
-    """The mean entropy of opacities in nats, 0 where all are 0 or 1: keeps things from staying half transparent."""
-    sure = opacity.clamp(LEAST_OPACITY, 1 - LEAST_OPACITY)
-    return -(sure * sure.log() + (1 - sure) * (1 - sure).log()).mean()
 
 
 def orientation_penalty(rays: ShadedRays) -> Float[Tensor, ""]:

@@ -17,7 +17,6 @@ from nfldm3d.rendering.shading import (
     Light,
     ShadedRays,
     ShadingOptions,
-    entropy_penalty,
     field_normals,
     look_shaded,
     opacity_penalty,
@@ -116,8 +115,6 @@ def test_penalties_are_their_formulas() -> None:
     opacity = torch.tensor((0.0, 0.6, 1.0))
     wanted = (0.1 + math.sqrt(0.37) + math.sqrt(1.01)) / 3
     assert float(opacity_penalty(opacity)) == pytest.approx(wanted)
-    unsure = -(0.6 * math.log(0.6) + 0.4 * math.log(0.4)) / 3
-    assert float(entropy_penalty(opacity)) == pytest.approx(unsure, abs=0.01)
     rays = ShadedRays(torch.zeros(3, 3), opacity, opacity, torch.zeros(3, 3), torch.tensor((0.0, 0.3, 0.5)))
     assert float(orientation_penalty(rays)) == pytest.approx(0.4)
     with pytest.raises(ValueError, match="needs normals"):

@@ -29,7 +29,6 @@ from nfldm3d.rendering.shading import (
     ShadedRays,
     Shading,
     ShadingOptions,
-    entropy_penalty,
     look_shaded,
     opacity_penalty,
     orientation_penalty,
@@ -94,9 +93,6 @@ class Dream:
             parts = {"guidance": distill_away(prior, images, told, conditions.others, **rest)}
         if options.opacity_weight:
             parts["opacity"] = options.opacity_weight * torch.stack([opacity_penalty(s.opacity) for s in seen]).mean()
-        if options.entropy_weight:
-            weight = step.share * options.entropy_weight
-            parts["entropy"] = weight * torch.stack([entropy_penalty(s.opacity) for s in seen]).mean()
         grown = min(1.0, step.share / ORIENTATION_RAMP)
         weight = (1 - grown) * options.first_orientation_weight + grown * options.last_orientation_weight
         if shading != "albedo" and weight:

@@ -21,7 +21,7 @@ LIMITS = {
     "preview_every": (0, 10**9),
 }
 SHARES = ("coarse_share", "albedo_share", "shaded_share", "textureless_share", "random_background")
-WEIGHTS = ("opacity_weight", "entropy_weight", "first_orientation_weight", "last_orientation_weight")
+WEIGHTS = ("opacity_weight", "first_orientation_weight", "last_orientation_weight")
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,6 @@ class DreamOptions:
     """How often a plain colour takes the place of the learned background."""
     opacity_weight: float = 1.0
     """Of the penalty on matter: raise it against floaters, lower it if nothing is left."""
-    entropy_weight: float = 0.0
-    """Of the penalty on matter that is neither opaque nor clear, at the end; it grows from nothing. DreamFusion has none.
-    """
     first_orientation_weight: float = 3.0
     """Of the penalty on surfaces that face away, at the beginning; it grows to the last one over half the run."""
     last_orientation_weight: float = 30.0
