@@ -49,7 +49,7 @@ class DreamOptions:
     """The same at the beginning."""
     coarse_share: float = 0.5
     """Share of the run that it takes."""
-    batch: int = 2
+    batch: int = 4
     """Views in each step."""
     negative: str = ""
     """What pictures must not be like."""
@@ -66,8 +66,8 @@ class DreamOptions:
     """How often what is lit has no colours."""
     random_background: float = 0.5
     """How often a plain colour takes the place of the learned background."""
-    opacity_weight: float = 1.0
-    """Of the penalty on matter: raise it against floaters, lower it if nothing is left."""
+    opacity_weight: float = 200.0
+    """Of the penalty on matter: raise it against floaters and fog, lower it if nothing is left."""
     first_orientation_weight: float = 3.0
     """Of the penalty on surfaces that face away, at the beginning; it grows to the last one over half the run."""
     last_orientation_weight: float = 30.0
@@ -81,7 +81,7 @@ class DreamOptions:
     views: ViewRanges = member(default_factory=ViewRanges)
     """Where cameras and lights are."""
     distillation: Distillation = member(
-        default_factory=lambda: Distillation(guidance_scale=6.0, first_steps=(0.6, 0.98), last_steps=(0.2, 0.6))
+        default_factory=lambda: Distillation(guidance_scale=12.0, first_steps=(0.6, 0.98), last_steps=(0.2, 0.6))
     )
     """How the prior pulls."""
 
@@ -97,6 +97,7 @@ class DreamOptions:
             batch=1,
             shaded_share=0.75,
             textureless_share=0.5,
+            opacity_weight=1.0,
             first_orientation_weight=10.0,
             last_orientation_weight=1000.0,
             rate=0.01,
