@@ -89,6 +89,8 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
             if len(widths) < 2 or size % (2 * patch):
                 raise ValueError(f"a layout needs two levels, got widths {widths} and {size // patch} patches a side")
             self.plan = Layout(memory, layout, size // patch // 2, widths[1])
+        if sketch and not embedding:
+            raise ValueError("a sketch shows what a network is told; set embedding, or leave sketch out")
         self.sketcher = Sketcher(memory, sketch, patch, size // patch, tuple(widths)) if sketch else None
         inputs, outputs = (3 + beside) * patch**2, 3 * patch**2
         self.network = UNet(inputs, outputs, tuple(widths), blocks=blocks, condition=memory)

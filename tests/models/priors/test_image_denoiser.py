@@ -105,6 +105,8 @@ def test_a_sketch_is_made_of_what_is_told_alone_and_reaches_all_levels(generator
             show.bias.copy_(before)
     with pytest.raises(ValueError, match="12 channels cannot be halved 1 times; give a multiple of 16"):
         make(embedding=4, sketch=12)
+    with pytest.raises(ValueError, match="set embedding, or leave sketch out"):
+        make(sketch=16)
     with pytest.raises(ValueError, match="does not sketch"):
         make(embedding=4).draw_sketch(told)
 
